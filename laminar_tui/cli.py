@@ -1,0 +1,357 @@
+"""Words on the command line -> a call; errors -> exit codes. Results go to standard output, all else to standard error.
+
+Only the standard library is imported here: what a command needs is imported when it runs, so that `--help` is at once.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laminar_tui import __version__
+from laminar_tui.errors import CancelledError, ExitCode, LaminarError, UsageError
+
+if TYPE_CHECKING:
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.render.palette import Ramp
+    from laminar_tui.run import Event, Request
+
+SUMMARY = "How the attention weights of a causal language model are distributed: a terminal explorer."
+EPILOG = """\
+commands:
+  laminar-tui [SOURCE]                open the explorer
+  laminar-tui capture SOURCE -o FILE  read the weights into a profile file
+  laminar-tui show FILE|SOURCE        print a picture or a curve
+  laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
+  laminar-tui COMMAND --help          the options of a command
+
+SOURCE is a hub id (owner/name or owner/name@revision), a model's folder, a .gguf file, a saved profile
+(.laminar), or nothing: the bundled model.
+
+exit codes: 0 done, 2 wrong use, 3 the model or its weights cannot be trusted, 4 bad profile file, 130 interrupted
+"""
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words.pop(0) if words and words[0] in COMMANDS else ""
+    parse, execute = COMMANDS[command]
+    options = parse().parse_args(words)
+    # Libraries draw progress bars where the program's own lines or its picture belong.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    try:
+        return execute(options)
+    except LaminarError as error:
+        report(error)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe has gone, like `head`: nothing more to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+
+
+def report(error: LaminarError) -> None:
+    """Say what went wrong and what to do, in at most three harmless lines."""
+    from laminar_tui.render.text import visible
+
+    print(f"laminar-tui: {visible(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"  {visible(error.hint)}", file=sys.stderr)
+
+
+# -- the parsers -----------------------------------------------------------------------------------------------------
+
+
+def _explore_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui", description=SUMMARY, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"laminar-tui {__version__}")
+    parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="what to open (see below)")
+    parser.add_argument("--sample", action="store_true", help="open the profile that comes with the program")
+    _add_model_options(parser)
+    _add_look_options(parser)
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    return parser
+
+
+def _capture_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui capture", description="Run a model on a prompt and write what its attention weights are."
+    )
+    parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="hub id, folder or .gguf file")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write; `-` for standard output")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    _add_model_options(parser)
+    return parser
+
+
+def _show_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("laminar-tui show", description="Print a picture or a curve, and go.")
+    parser.add_argument("source", nargs="?", default="", metavar="FILE|SOURCE", help="a profile, or a model to run")
+    parser.add_argument("--view", default=None, metavar="NAME", help="overview, layer, head or lines")
+    parser.add_argument("--layer", type=int, metavar="L", help="the layer to look at")
+    parser.add_argument("--head", type=int, metavar="H", help="the head of that layer")
+    parser.add_argument("--width", type=int, metavar="W", help="in cells (default: the terminal's)")
+    parser.add_argument("--height", type=int, metavar="H", help="in rows (default: 24)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
+    _add_model_options(parser)
+    _add_look_options(parser)
+    return parser
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui export", description="Write a profile's densities, counts and numbers for other programs."
+    )
+    parser.add_argument("source", metavar="FILE", help="a profile")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="npz, json, csv, svg or png")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; `-` for stdout")
+    parser.add_argument("--n-grid", type=int, default=300, metavar="N", help="points of the density grid (300)")
+    parser.add_argument("--layer", type=int, metavar="L", help="svg, png: the heads of one layer")
+    _add_look_options(parser, estimator="gaussian")
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model and prompt")
+    prompt = group.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="the text to run the model on; `-` reads standard input")
+    prompt.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
+    group.add_argument("--revision", metavar="R", help="a branch, tag or commit of the hub repository")
+    group.add_argument("--dtype", default="auto", metavar="D", help="auto, float32, bfloat16, float16")
+    group.add_argument("--device", metavar="DEV", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    group.add_argument("--device-map", metavar="MAP", help="`auto` spreads the layers over several devices")
+    group.add_argument("--max-tokens", type=_positive, metavar="N", help="cut the prompt after N tokens")
+
+
+def _add_look_options(parser: argparse.ArgumentParser, estimator: str = "reflected") -> None:
+    group = parser.add_argument_group("picture")
+    group.add_argument("--population", default="final", metavar="P", help="final, self, past, all")
+    group.add_argument("--sink", default="with", metavar="S", help="with, without, only")
+    group.add_argument("--estimator", default=estimator, metavar="E", help="reflected, gaussian, histogram, log")
+    group.add_argument("--color-map", default="viridis", metavar="C", help="viridis, magma, cividis, gray, inferno")
+    group.add_argument("--color", default="auto", metavar="DEPTH", help="auto, truecolor, 256, 16, none")
+    group.add_argument("--no-color", action="store_const", const="none", dest="color", help="the same as --color none")
+    group.add_argument("--ascii", action="store_true", help="nothing but ASCII characters")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+# -- the commands ----------------------------------------------------------------------------------------------------
+
+
+def explore(options: argparse.Namespace) -> int:
+    """Open the explorer."""
+    from laminar_tui.ui.start import start_app
+
+    return start_app(options)
+
+
+def capture(options: argparse.Namespace) -> int:
+    """Read the weights into a profile file."""
+    if not options.output and not options.json:
+        raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
+    _check_target(options.output)
+    profile = _run(options, quiet=options.quiet)
+    if options.output == "-":
+        from laminar_tui.profile.file import profile_bytes
+
+        sys.stdout.buffer.write(profile_bytes(profile))
+    elif options.output:
+        profile.save(options.output)
+        if not options.quiet:
+            print(f"wrote {options.output}", file=sys.stderr)
+    if options.json:
+        from laminar_tui.export import profile_summary
+
+        print(profile_summary(profile))
+    return int(ExitCode.DONE)
+
+
+def _check_target(output: str | None) -> None:
+    """Find out before minutes of work whether there is a place for their result."""
+    if output and output != "-":
+        folder = Path(output).expanduser().resolve().parent
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder}", "make it first, or write somewhere else")
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print a view of a profile, or of a model that is run for it."""
+    from laminar_tui.profile.density import find_estimator
+    from laminar_tui.profile.parts import population_parts
+    from laminar_tui.render.columns import Look
+    from laminar_tui.render.palette import SCALES
+    from laminar_tui.render.rows import to_ansi
+    from laminar_tui.render.views import VIEWS, Page, Place
+
+    population_parts(options.population, options.sink)
+    find_estimator(options.estimator)
+    ramp = make_terminal_ramp(options)
+    name = options.view or ("overview" if options.layer is None else "layer" if options.head is None else "head")
+    if name not in VIEWS:
+        raise UsageError(f"there is no view '{name}'", f"choose one of: {', '.join(VIEWS)}")
+    if options.head is not None and options.layer is None:
+        raise UsageError("--head needs a --layer", "for example --layer 2 --head 3")
+    profile = _open(options)
+    if options.layer is not None:
+        profile.layer(options.layer)
+        if options.head is not None:
+            profile.check_head(options.layer, options.head)
+    if options.json:
+        from laminar_tui.export import profile_summary
+
+        print(profile_summary(profile))
+        return int(ExitCode.DONE)
+    look = Look(options.population, options.sink, options.estimator, SCALES[0])
+    width = options.width or shutil.get_terminal_size((80, 24)).columns
+    page = Page(max(20, width), max(8, options.height or 24), ramp, options.ascii)
+    rows = VIEWS[name](profile, look, Place(options.layer, options.head), page)
+    sys.stdout.write(to_ansi(rows, ramp.depth))
+    return int(ExitCode.DONE)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a profile in another format."""
+    from laminar_tui.export import export_profile
+    from laminar_tui.profile.profile import Profile
+
+    profile = Profile.load(options.source)
+    export_profile(
+        profile,
+        options.to,
+        options.output,
+        estimator=options.estimator,
+        n_grid=options.n_grid,
+        population=options.population,
+        sink=options.sink,
+        layer=options.layer,
+    )
+    return int(ExitCode.DONE)
+
+
+COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
+    "": (_explore_parser, explore),
+    "capture": (_capture_parser, capture),
+    "show": (_show_parser, show),
+    "export": (_export_parser, export),
+}
+
+
+# -- what the commands share -----------------------------------------------------------------------------------------
+
+
+def make_request(options: argparse.Namespace) -> "Request":
+    """Gather what was asked for; reads the prompt's file or standard input.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    from laminar_tui.run import Request, read_prompt_file
+
+    prompt = options.prompt
+    if options.prompt_file is not None:
+        prompt = read_prompt_file(options.prompt_file)
+    elif prompt == "-":
+        prompt = sys.stdin.read()
+    return Request(
+        options.source,
+        prompt,
+        options.revision,
+        options.dtype,
+        options.device,
+        options.device_map,
+        options.max_tokens,
+    )
+
+
+def make_terminal_ramp(options: argparse.Namespace) -> "Ramp":
+    """Choose colours for what the terminal can show.
+
+    Raises:
+        UsageError: for a colour map or a depth that does not exist.
+    """
+    from laminar_tui.render.palette import COLOR_MAPS, detect_depth, make_ramp
+
+    depths = ("truecolor", "256", "16", "none")
+    if options.color_map not in COLOR_MAPS:
+        raise UsageError(f"there is no colour map '{options.color_map}'", f"choose one of: {', '.join(COLOR_MAPS)}")
+    if options.color not in ("auto", *depths):
+        raise UsageError(f"there is no colour depth '{options.color}'", f"choose one of: auto, {', '.join(depths)}")
+    depth = detect_depth(os.environ, sys.stdout.isatty()) if options.color == "auto" else options.color
+    return make_ramp(options.color_map, depth, ascii_only=options.ascii)
+
+
+def _open(options: argparse.Namespace) -> "Profile":
+    """Load a profile, or run the model that was named."""
+    from laminar_tui.profile.file import SUFFIX, looks_like_profile
+    from laminar_tui.profile.profile import Profile
+
+    path = Path(options.source).expanduser()
+    if options.source and (path.suffix == SUFFIX or looks_like_profile(path)):
+        return Profile.load(path)
+    return _run(options, quiet=False)
+
+
+def _run(options: argparse.Namespace, *, quiet: bool) -> "Profile":
+    from laminar_tui.run import run
+
+    narrate = (lambda _event: None) if quiet else _Narrator()
+    try:
+        return run(make_request(options), narrate)
+    except CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        if isinstance(narrate, _Narrator):
+            narrate.close()
+
+
+class _Narrator:
+    """Tells on standard error what is going on: one line that is rewritten on a terminal, few lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+        self._last = ""
+        self._told_at = 0.0
+
+    def __call__(self, event: "Event") -> None:
+        from laminar_tui.render.text import visible
+        from laminar_tui.run import Step
+
+        if not isinstance(event, Step):
+            return
+        name = visible(event.name)
+        progress = f" {event.done} of {event.total}" if event.total else ""
+        now = time.monotonic()
+        if self._is_terminal:
+            if name == self._last and event.done < event.total and now - self._told_at < 0.25:
+                return
+            elapsed = now - self._started
+            print(f"\r\x1b[K{name}{progress}  {elapsed:.1f} s", end="", file=sys.stderr, flush=True)
+        elif name != self._last:
+            print(name, file=sys.stderr, flush=True)
+        self._last, self._told_at = name, now
+
+    def close(self) -> None:
+        """End the line."""
+        if self._is_terminal and self._last:
+            print(file=sys.stderr)

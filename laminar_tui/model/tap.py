@@ -1,0 +1,190 @@
+"""The tap: an attention function of our own that sees every layer's query, key, value and mask.
+
+It is registered under a name of its own for one forward pass, with the attention interface and with the mask interface
+(without the second, most families hand over no mask). The weights come from the model family's *own* eager attention
+function, run in float32 on chunks of query rows: what it returns is what the model goes on with.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from laminar_tui.errors import ModelError
+
+CHUNK_WEIGHTS = 2**22
+"""How many weights are looked at in one piece (16 MiB in float32); at least one query row of all heads."""
+
+AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+
+_names = (f"laminar{number}" for number in itertools.count())
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """The weights of some query rows of one layer, as the model uses them.
+
+    Attributes:
+        weights: float32 [batch, n_heads, rows, n_keys].
+        allowed: bool [1 or batch, 1 or n_heads, rows, n_keys], what the mask lets through.
+        first_query: the position of the first row.
+        n_queries: how many rows the layer has in all.
+        off_sequence: whether some of a query's mass goes to no key (sink logits).
+    """
+
+    weights: torch.Tensor
+    allowed: torch.Tensor
+    first_query: int
+    n_queries: int
+    off_sequence: bool = False
+
+
+class Receiver(Protocol):
+    """What takes the weights in, layer by layer, in the order of the model's calls."""
+
+    def begin_layer(self, layer_idx: int | None) -> None:
+        """A layer's attention begins; `layer_idx` is what the model calls it, None if it has no name."""
+
+    def receive(self, chunk: Chunk) -> None:
+        """Take some query rows in; all rows of a layer come in order. Raising stops the forward."""
+
+    def end_layer(self) -> None:
+        """The layer's last row was received."""
+
+
+@contextmanager
+def tapped(model: PreTrainedModel, receiver: Receiver) -> Iterator[None]:
+    """Send every attention of a model to a receiver; registry and config are put back, whatever happens.
+
+    Raises:
+        ModelError: if the model's attention does not go through the attention interface.
+    """
+    name = next(_names)
+    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
+    AttentionInterface.register(name, _attend_with(receiver))
+    AttentionMaskInterface.register(name, eager_mask)
+    try:
+        model.set_attn_implementation(name)
+        if model.config._attn_implementation != name:
+            raise ModelError(
+                f"{model.config.model_type} does not let its attention function be set",
+                "its attention does not go through transformers' attention interface",
+            )
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+        AttentionInterface._global_mapping.pop(name, None)
+        AttentionMaskInterface._global_mapping.pop(name, None)
+
+
+def _configs(model: PreTrainedModel) -> list[Any]:
+    """All configs of a model and of the models within, each once."""
+    found: dict[int, Any] = {}
+    queue = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
+    while queue:
+        config = queue.pop()
+        if id(config) not in found:
+            found[id(config)] = config
+            queue += [sub for name in config.sub_configs if (sub := getattr(config, name, None)) is not None]
+    return list(found.values())
+
+
+def own_attention_function(module: nn.Module) -> AttentionFunction:
+    """Find the eager attention function that belongs to a family's attention class.
+
+    Raises:
+        ModelError: if the module that defines the class has none.
+    """
+    for base in type(module).__mro__:
+        function = getattr(sys.modules.get(base.__module__), "eager_attention_forward", None)
+        if function is not None:
+            return function  # type: ignore[no-any-return]
+    raise ModelError(
+        f"{type(module).__name__} has no eager attention function of its own",
+        "its weights cannot be read as the model computes them",
+    )
+
+
+def _attend_with(receiver: Receiver) -> AttentionFunction:
+    def attend(
+        module: nn.Module,
+        query: torch.Tensor,  # [batch, n_heads, n_queries, d]
+        key: torch.Tensor,  # [batch, n_kv_heads, n_keys, d]
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        receiver.begin_layer(getattr(module, "layer_idx", None))
+        function = own_attention_function(module)
+        n_queries, n_keys = query.shape[2], key.shape[2]
+        # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
+        query32, key32, value32 = query.float(), key.float(), value.float()
+        outputs = []
+        for rows in _row_chunks(query, n_keys, kwargs):
+            allowed, mask = _float32_mask(attention_mask, rows, query, n_keys)
+            extra = {name: _rows_of(value, rows, n_queries) for name, value in kwargs.items()}
+            output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
+            if weights is None:
+                raise ModelError(
+                    f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys"
+                )
+            off_sequence = weights.shape[-1] > n_keys or any(
+                kwargs.get(name) is not None for name in ("s_aux", "sinks")
+            )
+            receiver.receive(Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence))
+            outputs.append(output)
+        receiver.end_layer()
+        return torch.cat(outputs, dim=1).to(query.dtype), None
+
+    return attend
+
+
+def _row_chunks(query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> list[slice]:
+    """Cut the query rows into pieces of about CHUNK_WEIGHTS weights, or none where a keyword cannot be cut along."""
+    batch, n_heads, n_queries, _ = query.shape
+    uncut = [
+        value
+        for name, value in kwargs.items()
+        if isinstance(value, torch.Tensor) and name not in _CUT_ALONG and value.ndim > 1
+    ]
+    size = n_queries if uncut else max(1, CHUNK_WEIGHTS // (batch * n_heads * n_keys))
+    return [slice(start, min(start + size, n_queries)) for start in range(0, n_queries, size)]
+
+
+_CUT_ALONG = {"position_bias": -2}
+"""Tensor keywords with one row a query, and the axis of it."""
+
+
+def _rows_of(value: Any, rows: slice, n_queries: int) -> Any:
+    if isinstance(value, torch.Tensor) and value.ndim > 2 and value.shape[-2] == n_queries:
+        return value[..., rows, :]
+    return value
+
+
+def _float32_mask(
+    mask: torch.Tensor | None, rows: slice, query: torch.Tensor, n_keys: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Say what the mask lets through, and give the mask in float32.
+
+    A float16 mask hides with -65,504, which a float32 score can fall below: what is hidden is hidden with float32's
+    lowest number instead. A mask may also carry a bias of its own, which is kept.
+
+    Returns:
+        allowed, bool [1 or batch, 1 or n_heads, rows, n_keys], and the mask to add to the scores, or None.
+    """
+    if mask is None:
+        return torch.ones(1, 1, rows.stop - rows.start, n_keys, dtype=torch.bool, device=query.device), None
+    part = mask[:, :, rows if mask.shape[2] > 1 else slice(None), :n_keys]
+    if part.dtype == torch.bool:
+        allowed, bias = part, torch.zeros((), device=part.device)
+    else:
+        allowed, bias = part > torch.finfo(part.dtype).min / 2, part.float()
+    return allowed, torch.where(allowed, bias, torch.finfo(torch.float32).min)

@@ -1,0 +1,1 @@
+"""What is measured: parts, counts, densities and numbers of attention weights. numpy only."""

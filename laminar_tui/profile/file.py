@@ -1,0 +1,241 @@
+"""The profile file: a safetensors file (no pickle) with a JSON header and a SHA-256 over both.
+
+safetensors alone accepts a damaged payload, so the digest covers the header and every tensor's name, type, shape and
+bytes. Sizes are checked against the file before anything is allocated.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from laminar_tui.errors import ProfileFileError, UsageError
+from laminar_tui.files import write_bytes
+from laminar_tui.profile.counts import N_BINS, PackedCounts
+from laminar_tui.profile.parts import PARTS
+from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
+
+FORMAT = "laminar-profile"
+VERSION = 1
+SUFFIX = ".laminar"
+
+MAX_HEADER_BYTES = 64 * 2**20
+MAX_LAYERS = 4096
+MAX_HEADS = 4096
+
+_PER_HEAD = ("zeros", "total", "total_sq")
+Tensors = dict[str, NDArray[Any]]
+
+
+def looks_like_profile(path: Path) -> bool:
+    """Tell a profile from a model by its name or by its first bytes."""
+    if not path.is_file():
+        return False
+    if path.suffix == SUFFIX:
+        return True
+    with path.open("rb") as file:
+        return f'"format":"{FORMAT}"'.encode() in file.read(4096)
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write a profile so that a failure at any moment leaves the old file whole.
+
+    Raises:
+        UsageError: if the path is no regular file, or it cannot be written.
+    """
+    write_bytes(path, profile_bytes(profile))
+
+
+def profile_bytes(profile: Profile) -> bytes:
+    """Give the bytes of a profile's file."""
+    tensors = _pack_tensors(profile)
+    header = _pack_header(profile)
+    metadata = {"format": FORMAT, "header": header, "sha256": _digest(header, tensors)}
+    return save_tensors(tensors, metadata)
+
+
+def _pack_header(profile: Profile) -> str:
+    heads = [layer.n_heads if layer else 0 for layer in profile.layers]
+    header = {"version": VERSION, "n_heads": heads, "origin": dataclasses.asdict(profile.origin)}
+    return json.dumps(header, ensure_ascii=True, separators=(",", ":"))
+
+
+def _pack_tensors(profile: Profile) -> Tensors:
+    """Lay the layers that were read behind one another, one row a head."""
+    read = [layer for layer in profile.layers if layer is not None]
+    tensors: Tensors = {}
+    if not read:
+        return tensors
+    for part in PARTS:
+        packed = [layer.parts[part] for layer in read]
+        sizes = np.concatenate([np.diff(each.starts) for each in packed])
+        tensors[f"{part}/sizes"] = _smallest(sizes)
+        tensors[f"{part}/bins"] = np.concatenate([each.bins for each in packed])
+        tensors[f"{part}/hits"] = _smallest(np.concatenate([each.hits for each in packed]))
+        for name in _PER_HEAD:
+            tensors[f"{part}/{name}"] = np.concatenate([getattr(each, name) for each in packed])
+    for name in read[0].statistics:
+        tensors[f"stat/{name}"] = np.concatenate([layer.statistics[name] for layer in read])
+    for name in ("final_weights", "key_shares"):
+        rows = [getattr(layer, name) for layer in read]
+        if all(row is not None for row in rows):
+            tensors[name] = np.concatenate(rows)
+    return tensors
+
+
+def _smallest(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _digest(header: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile's file and believe nothing in it before the digest fits.
+
+    Raises:
+        UsageError: if there is no such file or it cannot be read.
+        ProfileFileError: if it is damaged, of an unknown version, or no profile.
+    """
+    try:
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}", "give the path of a .laminar file")
+        payload = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
+    try:
+        return parse_profile(payload)
+    except ProfileFileError as error:
+        raise ProfileFileError(f"{path.name}: {error.message}", error.hint) from None
+
+
+def parse_profile(payload: bytes) -> Profile:
+    """Make a profile from the bytes of its file.
+
+    Raises:
+        ProfileFileError: if they are damaged, of an unknown version, or no profile.
+    """
+    header, digest = _read_metadata(payload)
+    try:
+        tensors: Tensors = load_tensors(payload)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(str(error)) from error
+    if _digest(header, tensors) != digest:
+        raise _damaged("its contents do not fit its SHA-256")
+    try:
+        return _unpack(json.loads(header), tensors)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise _damaged(f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(why: str) -> ProfileFileError:
+    return ProfileFileError(f"the profile is damaged: {why}", "capture it again, or copy it again from its source")
+
+
+def _read_metadata(payload: bytes) -> tuple[str, str]:
+    """Read header text and digest, with every size checked before it is used."""
+    no_profile = ProfileFileError("this is no laminar profile", "profiles are written by `laminar-tui capture`")
+    if len(payload) < 8:
+        raise no_profile
+    size = int.from_bytes(payload[:8], "little")
+    if size > min(len(payload) - 8, MAX_HEADER_BYTES):
+        raise no_profile
+    try:
+        fields = json.loads(payload[8 : 8 + size])
+        metadata = fields["__metadata__"]
+        if metadata["format"] != FORMAT:
+            raise no_profile
+        header, digest = metadata["header"], metadata["sha256"]
+        version = json.loads(header)["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise no_profile from None
+    if version != VERSION:
+        raise ProfileFileError(
+            f"the profile has format version {version!r}, this program reads {VERSION}",
+            "use the version of laminar-tui that wrote it, or capture it again",
+        )
+    return header, digest
+
+
+def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
+    heads = [int(n) for n in header["n_heads"]]
+    if len(heads) > MAX_LAYERS or any(not 0 <= n <= MAX_HEADS for n in heads):
+        raise ValueError(f"{len(heads)} layers with up to {max(heads)} heads")
+    origin = _unpack_origin(header["origin"])
+    if len(origin.layer_kinds) != len(heads):
+        raise ValueError("the layers' kinds do not fit their number")
+    first_rows = np.concatenate([[0], np.cumsum(heads)])
+    starts = {part: _starts(tensors, part, int(first_rows[-1])) for part in PARTS} if any(heads) else {}
+    layers = [
+        _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens)) if n else None
+        for first, n in zip(first_rows, heads, strict=False)
+    ]
+    return Profile(origin, tuple(layers))
+
+
+def _unpack_origin(fields: dict[str, Any]) -> Origin:
+    """Read the origin; a key that this version does not know is a later version's business."""
+    known = {field.name for field in dataclasses.fields(Origin)}
+    kept = {name: value for name, value in fields.items() if name in known}
+    for name in ("layer_kinds", "tokens"):
+        kept[name] = tuple(str(each) for each in kept[name])
+    kept["token_ids"] = tuple(int(each) for each in kept["token_ids"])
+    kept["checks"] = tuple(
+        Check(str(check["name"]), bool(check["passed"]), str(check["found"])) for check in kept.get("checks", ())
+    )
+    return Origin(**kept)
+
+
+def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
+    sizes = tensors[f"{part}/sizes"].astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    bins, hits = tensors[f"{part}/bins"], tensors[f"{part}/hits"]
+    if len(sizes) != n_rows or sizes.min(initial=0) < 0 or starts[-1] != len(bins) or len(bins) != len(hits):
+        raise ValueError(f"the sizes of part {part} do not fit")
+    if bins.dtype != np.uint16 or hits.dtype.kind != "u" or bins.max(initial=0) >= N_BINS:
+        raise ValueError(f"part {part} holds bins that do not exist")
+    return starts
+
+
+def _unpack_layer(
+    tensors: Tensors, starts: dict[str, NDArray[np.int64]], first: int, last: int, n_tokens: int
+) -> LayerProfile:
+    parts = {}
+    for part in PARTS:
+        begin, end = starts[part][first], starts[part][last]
+        hits = tensors[f"{part}/hits"][begin:end]
+        per_head = {name: tensors[f"{part}/{name}"][first:last] for name in _PER_HEAD}
+        if any(len(values) != last - first for values in per_head.values()):
+            raise ValueError(f"the sums of part {part} do not fit")
+        parts[part] = PackedCounts(
+            starts[part][first : last + 1] - begin,
+            tensors[f"{part}/bins"][begin:end],
+            hits.astype(np.uint64 if hits.dtype == np.uint64 else np.uint32),
+            **per_head,
+        )
+    statistics = {
+        name.removeprefix("stat/"): tensor[first:last] for name, tensor in tensors.items() if name.startswith("stat/")
+    }
+    rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
+    if any(row is not None and row.shape[1:] != (n_tokens,) for row in rows.values()):
+        raise ValueError("the final weights do not fit the tokens")
+    return LayerProfile(parts, statistics, **rows)

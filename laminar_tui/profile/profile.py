@@ -1,0 +1,274 @@
+"""The profile: the counts and numbers of all layers and heads, with how they came about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laminar_tui.errors import UsageError
+from laminar_tui.profile.counts import Counts, PackedCounts, stack
+from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Density, estimate_density
+from laminar_tui.profile.parts import PARTS, SinkChoice, population_parts
+from laminar_tui.profile.statistics import STATISTICS
+
+By = Literal["layer", "head"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at before the weights were believed.
+
+    Attributes:
+        name: what was checked, in a few words.
+        passed: whether it holds.
+        found: the value that decided it, as text.
+    """
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a profile comes from: the model, the prompt and the way the weights were read.
+
+    Attributes:
+        model: a hub id, a folder's or a file's name.
+        revision: the hub revision that was asked for; empty for the default and for local files.
+        architecture: transformers' model type, like `gpt_neox`.
+        dtype, device: of the model's parameters during the capture.
+        mechanism: how the weights were read: `tap` (the family's own attention function) or `hooks`.
+        n_parameters: of the model.
+        layer_kinds: one word per layer: `attention`, `sliding`, or what stands where attention does not.
+        tokens: each token's text; continuation bytes of a split character are empty.
+        token_ids: as the model got them.
+        versions: library -> version.
+        created: ISO 8601, UTC.
+        seconds: the time of the forward pass with all that was read from it.
+        checks: what was looked at before the weights were believed.
+    """
+
+    model: str
+    architecture: str
+    dtype: str
+    device: str
+    mechanism: str
+    layer_kinds: tuple[str, ...]
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    revision: str = ""
+    n_parameters: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    seconds: float = 0.0
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LayerProfile:
+    """What was read from one layer.
+
+    Attributes:
+        parts: part -> counts of [n_heads].
+        statistics: NAME -> float64 [n_heads], the names of `STATISTICS`.
+        final_weights: float32 [n_heads, n_tokens], the last query's weights; None for several prompts.
+        key_shares: float32 [n_heads, n_tokens], the mean weight a key gets from the queries that may see it
+            (q >= k; the alpha of Gu et al., arXiv 2410.10781); None for several prompts.
+    """
+
+    parts: dict[str, PackedCounts]
+    statistics: dict[str, NDArray[np.float64]]
+    final_weights: NDArray[np.float32] | None = None
+    key_shares: NDArray[np.float32] | None = None
+
+    @property
+    def n_heads(self) -> int:
+        """How many heads the layer has."""
+        return self.parts["content"].n_heads
+
+    @cached_property
+    def pooled(self) -> dict[str, Counts]:
+        """The counts of all heads together, part -> []."""
+        return {part: packed.pool() for part, packed in self.parts.items()}
+
+    def head_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
+        """Add the parts of a population, head by head, [n_heads]."""
+        counts = Counts.empty((self.n_heads,))
+        for part in population_parts(population, sink):
+            counts = counts + self.parts[part].unpack()
+        return counts
+
+    def layer_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
+        """Add the parts of a population over all heads, []."""
+        counts = Counts.empty()
+        for part in population_parts(population, sink):
+            counts = counts + self.pooled[part]
+        return counts
+
+
+def merge_layers(layers: Sequence[LayerProfile]) -> LayerProfile:
+    """Add up what was read from one layer on several prompts: counts add, each number is the mean over the prompts."""
+    if len(layers) == 1:
+        return layers[0]
+    parts = {}
+    for part in PARTS:
+        counts = layers[0].parts[part].unpack()
+        for layer in layers[1:]:
+            counts = counts + layer.parts[part].unpack()
+        parts[part] = PackedCounts.pack(counts)
+    statistics = {}
+    for name in layers[0].statistics:
+        values = np.stack([layer.statistics[name] for layer in layers])
+        defined = np.isfinite(values)
+        total = np.where(defined, values, 0.0).sum(axis=0)
+        statistics[name] = np.divide(
+            total, defined.sum(axis=0), out=np.full_like(total, np.nan), where=defined.any(axis=0)
+        )
+    return LayerProfile(parts, statistics)
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The attention weights of a model on a prompt, as counts, layer by layer and head by head.
+
+    Attributes:
+        origin: how it came about.
+        layers: one a layer, in the model's order; None for a layer without attention or not read (yet).
+    """
+
+    origin: Origin
+    layers: tuple[LayerProfile | None, ...]
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the model has, with and without attention."""
+        return len(self.layers)
+
+    @property
+    def n_heads(self) -> int:
+        """The largest number of heads of a layer; 0 while no layer is read."""
+        return max((layer.n_heads for layer in self.layers if layer is not None), default=0)
+
+    @property
+    def n_tokens(self) -> int:
+        """The length of the prompt."""
+        return len(self.origin.tokens)
+
+    @property
+    def n_read(self) -> int:
+        """How many layers have been read."""
+        return sum(layer is not None for layer in self.layers)
+
+    def with_layer(self, index: int, layer: LayerProfile) -> "Profile":
+        """Make the profile that holds one more layer."""
+        layers = list(self.layers)
+        layers[index] = layer
+        return replace(self, layers=tuple(layers))
+
+    def layer(self, index: int) -> LayerProfile:
+        """Give one layer.
+
+        Raises:
+            UsageError: if there is no layer of that number, or it has no attention.
+        """
+        if not 0 <= index < self.n_layers:
+            raise UsageError(f"there is no layer {index}", f"{self.origin.model} has layers 0 to {self.n_layers - 1}")
+        found = self.layers[index]
+        if found is None:
+            raise UsageError(f"layer {index} holds no attention weights", f"it is: {self.origin.layer_kinds[index]}")
+        return found
+
+    def check_head(self, layer: int, head: int) -> None:
+        """Raise a UsageError unless the layer has that head."""
+        n_heads = self.layer(layer).n_heads
+        if not 0 <= head < n_heads:
+            raise UsageError(f"layer {layer} has no head {head}", f"its heads are 0 to {n_heads - 1}")
+
+    def counts(self, population: str, sink: SinkChoice = "with") -> Counts:
+        """Give the counts of a population, [n_layers, n_heads]; zero where a layer has no attention or no such head.
+
+        Dense bins: 123 KB a head. For one layer take `layer(i).head_counts(...)`.
+        """
+        population_parts(population, sink)
+        return stack([self._padded(layer, population, sink) for layer in self.layers])
+
+    def layer_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
+        """Give the counts of a population with the heads of each layer pooled, [n_layers]."""
+        population_parts(population, sink)
+        return stack(
+            [Counts.empty() if layer is None else layer.layer_counts(population, sink) for layer in self.layers]
+        )
+
+    def density(
+        self,
+        population: str,
+        sink: SinkChoice = "with",
+        by: By = "layer",
+        estimator: str = DEFAULT_ESTIMATOR,
+        n_grid: int = DEFAULT_GRID,
+    ) -> Density:
+        """Estimate the density of a population's weights.
+
+        Returns:
+            values [n_layers, n_grid], or [n_layers, n_heads, n_grid] by head; NaN where a layer has no attention.
+
+        Raises:
+            UsageError: for an unknown population, sink choice or estimator.
+        """
+        if by == "layer":
+            density = estimate_density(self.layer_counts(population, sink), estimator, n_grid)
+        else:
+            rows = [estimate_density(self._padded(layer, population, sink), estimator, n_grid) for layer in self.layers]
+            density = Density(
+                rows[0].grid,
+                np.stack([row.values for row in rows]),
+                np.stack([row.bandwidth for row in rows]),
+            )
+        density.values[[layer is None for layer in self.layers]] = np.nan
+        return density
+
+    @property
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """Give every per-head number, NAME -> [n_layers, n_heads]; NaN where it is not defined."""
+        table = {name: np.full((self.n_layers, self.n_heads), np.nan) for name in STATISTICS}
+        for index, layer in enumerate(self.layers):
+            for name, values in layer.statistics.items() if layer else ():
+                if name in table:
+                    table[name][index, : len(values)] = values
+        return table
+
+    def save(self, path: str | Path) -> None:
+        """Write a `.laminar` file: beside the target first, then renamed over it."""
+        from laminar_tui.profile.file import write_profile
+
+        write_profile(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> "Profile":
+        """Read and verify a `.laminar` file.
+
+        Raises:
+            ProfileFileError: if it is damaged, of an unknown version, or no profile.
+        """
+        from laminar_tui.profile.file import read_profile
+
+        return read_profile(Path(path))
+
+    def _padded(self, layer: LayerProfile | None, population: str, sink: SinkChoice) -> Counts:
+        if layer is None:
+            return Counts.empty((self.n_heads,))
+        counts = layer.head_counts(population, sink)
+        missing = self.n_heads - layer.n_heads
+        if not missing:
+            return counts
+        return Counts(
+            np.pad(counts.hits, ((0, missing), (0, 0))),
+            np.pad(counts.zeros, (0, missing)),
+            np.pad(counts.total, (0, missing)),
+            np.pad(counts.total_sq, (0, missing)),
+        )

@@ -1,0 +1,155 @@
+"""The numbers of a head: their names, what they mean, and each one's formula on a dense pattern.
+
+The capture makes them on the device (`model.tally`); the formulas here are the definition and the independent check.
+Each is a mean over the queries that see at least two keys. The `rest.` numbers leave the sink (key 0) out and divide
+what remains by its sum.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+GINI_QUERIES = 64
+"""The Gini coefficient needs a sort of each row, so it is the mean over at most this many evenly spaced queries."""
+
+REST_AT_LEAST = 1e-6
+"""A query with less than this outside of the sink has no rest to speak of; it is left out of the `rest.` numbers."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number of a head.
+
+    Attributes:
+        name: as in `Profile.statistics` and `stat.NAME` of an export.
+        title: as on the screen.
+        unit: may be empty.
+        description: one sentence with the formula.
+    """
+
+    name: str
+    title: str
+    unit: str
+    description: str
+
+
+def entropy(p: NDArray[np.float64]) -> float:
+    """H = -sum p ln p, in nats."""
+    positive = p[p > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def normalised_entropy(p: NDArray[np.float64]) -> float:
+    """H / ln n: 0 for all on one key, 1 for uniform attention."""
+    return entropy(p) / float(np.log(len(p)))
+
+
+def effective_tokens(p: NDArray[np.float64]) -> float:
+    """N1 = exp(H)."""
+    return float(np.exp(entropy(p)))
+
+
+def participation_ratio(p: NDArray[np.float64]) -> float:
+    """N2 = 1 / sum p^2."""
+    return float(1 / (p**2).sum())
+
+
+def hoyer(p: NDArray[np.float64]) -> float:
+    """(sqrt n - 1 / sqrt(sum p^2)) / (sqrt n - 1), for p that sum to 1."""
+    root = float(np.sqrt(len(p)))
+    return (root - float(p.sum() / np.sqrt((p**2).sum()))) / (root - 1)
+
+
+def gini(p: NDArray[np.float64]) -> float:
+    """1 - 2 sum_k p_(k) (n - k + 1/2) / n over ascending p (Hurley & Rickard, arXiv 0811.4706)."""
+    n = len(p)
+    ascending = np.sort(p) / p.sum()
+    return float(1 - 2 * (ascending * (n - np.arange(1, n + 1) + 0.5)).sum() / n)
+
+
+STATISTICS: dict[str, Statistic] = {
+    statistic.name: statistic
+    for statistic in (
+        Statistic("entropy", "entropy", "nats", "H = -sum p ln p, mean over the queries"),
+        Statistic("entropy_share", "entropy / ln n", "", "H / ln n: 0 for all on one key, 1 for uniform"),
+        Statistic("effective_tokens", "effective tokens", "tokens", "exp(H), mean over the queries"),
+        Statistic("participation_ratio", "participation", "tokens", "1 / sum p^2, mean over the queries"),
+        Statistic("hoyer", "Hoyer sparsity", "", "(sqrt n - 1/sqrt(sum p^2)) / (sqrt n - 1)"),
+        Statistic("gini", "Gini", "", f"Gini coefficient, mean over at most {GINI_QUERIES} evenly spaced queries"),
+        Statistic("distance", "mean distance", "tokens", "sum p (q - k): how far back a query looks"),
+        Statistic("sink_share", "sink share", "", "mean weight on the first token, over the queries q >= 1"),
+        Statistic("previous_token", "previous token", "", "mean A[q, q-1], q >= 1"),
+        Statistic("self", "self", "", "mean A[q, q], q >= 1"),
+        Statistic("off_sequence", "off-sequence", "", "mean mass on no key at all (sink logits), q >= 1"),
+        Statistic("rest.entropy", "entropy, no sink", "nats", "entropy of the weights on keys k >= 1"),
+        Statistic("rest.effective_tokens", "eff. tokens, no sink", "tokens", "exp of the entropy, keys k >= 1"),
+        Statistic("rest.participation_ratio", "participation, no sink", "tokens", "1 / sum p^2, keys k >= 1"),
+        Statistic("rest.distance", "distance, no sink", "tokens", "sum p (q - k), keys k >= 1"),
+        Statistic("final.entropy", "entropy, final query", "nats", "entropy of the last query's weights"),
+        Statistic("final.effective_tokens", "eff. tokens, final", "tokens", "exp of the last query's entropy"),
+        Statistic("final.sink_share", "sink share, final", "", "the last query's weight on the first token"),
+    )
+}
+
+
+def pattern_statistics(
+    pattern: NDArray[np.floating[Any]], allowed: NDArray[np.bool_] | None = None
+) -> dict[str, float]:
+    """Compute every statistic of one head from its dense pattern, row by row, by the formulas above.
+
+    Args:
+        pattern: [query, key], weights; what the mask hides is ignored.
+        allowed: bool [query, key], what each query sees; the causal triangle when left out.
+
+    Returns:
+        NAME -> value; NaN where no query defines it.
+    """
+    dense = np.asarray(pattern, np.float64)
+    n_queries = len(dense)
+    sees = np.tril(np.ones(dense.shape, bool)) if allowed is None else allowed
+    rows = [q for q in range(1, n_queries) if sees[q].sum() >= 2]
+    keys = np.arange(dense.shape[1])
+
+    def mean(number: Callable[[int], float], queries: list[int]) -> float:
+        values = [number(q) for q in queries]
+        return float(np.mean(values)) if values else float("nan")
+
+    def row(q: int) -> NDArray[np.float64]:
+        return np.asarray(dense[q, sees[q]])
+
+    def rest(q: int) -> NDArray[np.float64]:
+        kept = dense[q, sees[q] & (keys > 0)]
+        return np.asarray(kept / kept.sum())
+
+    later = list(range(1, n_queries))
+    rest_rows = [q for q in rows if dense[q, sees[q] & (keys > 0)].sum() > REST_AT_LEAST]
+    last = [n_queries - 1] if n_queries - 1 in rows else []
+    return {
+        "entropy": mean(lambda q: entropy(row(q)), rows),
+        "entropy_share": mean(lambda q: normalised_entropy(row(q)), rows),
+        "effective_tokens": mean(lambda q: effective_tokens(row(q)), rows),
+        "participation_ratio": mean(lambda q: participation_ratio(row(q)), rows),
+        "hoyer": mean(lambda q: hoyer(row(q)), rows),
+        "gini": mean(lambda q: gini(row(q)), [q for q in gini_queries(n_queries) if q in rows]),
+        "distance": mean(lambda q: float((row(q) * (q - keys[sees[q]])).sum()), rows),
+        "sink_share": mean(lambda q: float(dense[q, 0] * sees[q, 0]), later),
+        "previous_token": mean(lambda q: float(dense[q, q - 1] * sees[q, q - 1]), later),
+        "self": mean(lambda q: float(dense[q, q]), later),
+        "off_sequence": mean(lambda q: 1 - float(row(q).sum()), later),
+        "rest.entropy": mean(lambda q: entropy(rest(q)), rest_rows),
+        "rest.effective_tokens": mean(lambda q: effective_tokens(rest(q)), rest_rows),
+        "rest.participation_ratio": mean(lambda q: participation_ratio(rest(q)), rest_rows),
+        "rest.distance": mean(lambda q: float((rest(q) * (q - keys[sees[q] & (keys > 0)])).sum()), rest_rows),
+        "final.entropy": mean(lambda q: entropy(row(q)), last),
+        "final.effective_tokens": mean(lambda q: effective_tokens(row(q)), last),
+        "final.sink_share": mean(lambda q: float(dense[q, 0] * sees[q, 0]), last),
+    }
+
+
+def gini_queries(n_queries: int) -> list[int]:
+    """Choose the queries whose rows are sorted: evenly spaced, the last one among them."""
+    wanted = np.linspace(1, n_queries - 1, min(GINI_QUERIES, n_queries - 1)) if n_queries > 1 else np.array([])
+    return sorted({int(q) for q in np.round(wanted)})

@@ -1,0 +1,194 @@
+"""The table of views, by name: a whole view of a profile as rows, for a printer.
+
+The app lays the same drawings out over widgets; here they are put beside one another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.segment import Segment
+
+from laminar_tui.profile.density import DEFAULT_GRID
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import (
+    Columns,
+    Look,
+    head_columns,
+    layer_columns,
+    line_curves,
+    model_line,
+    picture_title,
+    statistics_lines,
+    token_rows,
+    top_keys_line,
+)
+from laminar_tui.render.curve import Curve, Mode, draw_curves
+from laminar_tui.render.heatmap import Drawing, View, plan
+from laminar_tui.render.palette import Ramp
+from laminar_tui.render.rows import Row
+from laminar_tui.render.text import fit
+
+CURVE_AT_LEAST = 28
+"""Cells a curve needs beside the picture."""
+NUMBERS_WIDTH = 34
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What a view is drawn on.
+
+    Attributes:
+        width, height: in cells.
+        ramp: colours or glyphs of the densities.
+        ascii_only: no character beyond ASCII.
+    """
+
+    width: int
+    height: int
+    ramp: Ramp
+    ascii_only: bool = False
+
+    @property
+    def mode(self) -> Mode:
+        """What curves are made of."""
+        return "ascii" if self.ascii_only else "braille"
+
+    def line(self, text: str) -> Row:
+        """One line of text over the whole width."""
+        return [Segment(fit(text, self.width, ascii_only=self.ascii_only))]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the model one stands: a layer and a head, each possibly none."""
+
+    layer: int | None = None
+    head: int | None = None
+
+
+def draw_overview(profile: Profile, look: Look, place: Place, page: Page) -> list[Row]:
+    """The layers of the model, and the curve of one of them."""
+    return _draw_columns(profile, layer_columns(profile, look), place.layer, page, "layer")
+
+
+def draw_layer(profile: Profile, look: Look, place: Place, page: Page) -> list[Row]:
+    """The heads of a layer, and the curve of one of them."""
+    layer = place.layer or 0
+    return _draw_columns(profile, head_columns(profile, look, layer), place.head, page, f"layer {layer}, head")
+
+
+def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Row]:
+    """One head: its density curve, its numbers, and the prompt on the colours of the final token's weights."""
+    layer, head = place.layer or 0, place.head or 0
+    profile.check_head(layer, head)
+    columns = head_columns(profile, look, layer)
+    tokens = token_rows(
+        profile.origin.tokens, _final_row(profile, layer, head), page.ramp, page.width, ascii_only=page.ascii_only
+    )
+    head_line = page.line(f"{model_line(profile)}  layer {layer}, head {head}")
+    title = page.line(look.describe())
+    n_token_rows = min(len(tokens), max(1, (page.height - 12) // 2))
+    rest = page.height - n_token_rows - 4
+    numbers = [*columns.summary(head), *statistics_lines(profile, layer, head)]
+    wide = page.width >= NUMBERS_WIDTH + 40
+    curve_width = page.width - (NUMBERS_WIDTH + 2 if wide else 0)
+    faintest = columns.faintest(DEFAULT_GRID)
+    curve = draw_column_curves([columns.curve(head)], look, curve_width, rest, mode=page.mode, faintest=faintest)
+    if wide:
+        box = [fit(f"  {name:<22}{value}", NUMBERS_WIDTH + 2, ascii_only=page.ascii_only) for name, value in numbers]
+        box += [" " * (NUMBERS_WIDTH + 2)] * (rest - len(box))
+        curve = [[*row, Segment(text)] for row, text in zip(curve, box, strict=False)]
+    heading = page.line(f"final token -> keys: {top_keys_line(profile, layer, head)}")
+    closing = page.line(numbers_line(numbers, page.width))
+    return [head_line, title, *curve, heading, *tokens[:n_token_rows], closing]
+
+
+def draw_lines(profile: Profile, look: Look, place: Place, page: Page) -> list[Row]:
+    """The curves of all layers over one another, `self` and `final`: what the heatmap is there to replace."""
+    del place
+    curves = line_curves(profile, look)
+    title = f"density of each layer's weights: {len(curves)} curves, self (violet) and final (orange), late = dark"
+    faintest = layer_columns(profile, look).faintest(DEFAULT_GRID)
+    drawn = draw_column_curves(curves, look, page.width, page.height - 2, mode=page.mode, faintest=faintest)
+    return [page.line(model_line(profile)), page.line(title), *drawn]
+
+
+ViewFunction = Callable[[Profile, Look, Place, Page], list[Row]]
+
+VIEWS: dict[str, ViewFunction] = {
+    "overview": draw_overview,
+    "layer": draw_layer,
+    "head": draw_head,
+    "lines": draw_lines,
+}
+
+
+def numbers_line(pairs: list[tuple[str, str]], width: int) -> str:
+    """Write names and values behind one another, as many whole pairs as fit."""
+    line = ""
+    for name, value in pairs:
+        more = f"{name} {value}".strip()
+        longer = f"{line}  {more}" if line else more
+        if len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def draw_column_curves(
+    curves: list[Curve], look: Look, width: int, height: int, *, mode: Mode, faintest: float
+) -> list[Row]:
+    """Draw density curves on the axes that the look asks for; a log y axis ends a decade below one weight's density.
+
+    Args:
+        faintest: the density of a single weight, from `Columns.faintest`.
+    """
+    method = look.method
+    top = max((float(curve.y.max(initial=0.0)) for curve in curves), default=0.0)
+    lowest = max(faintest / 10, top / 1e8)
+    return draw_curves(
+        curves,
+        width,
+        height,
+        x_log=method.is_log,
+        y_log=look.scale == "log",
+        x_range=(10**method.low, 1.0) if method.is_log else (0.0, 1.0),
+        y_range=(lowest, 1.5 * top) if look.scale == "log" and top > lowest else None,
+        mode=mode,
+    )
+
+
+def _draw_columns(profile: Profile, columns: Columns, chosen: int | None, page: Page, word: str) -> list[Row]:
+    top = [page.line(model_line(profile)), page.line(picture_title(columns))]
+    height = page.height - len(top) - (chosen is not None)
+    look = columns.look
+    y_range = (10**look.method.low, 1.0) if look.method.is_log else (0.0, 1.0)
+    n_columns = len(columns.labels)
+
+    def layout_for(width: int) -> tuple[Drawing, int]:
+        layout = plan(
+            width, height, n_columns, y_low=y_range[0], y_high=y_range[1], y_log=look.method.is_log, title=False
+        )
+        drawing = Drawing(columns.heatmap(layout), layout, page.ramp, ascii_only=page.ascii_only)
+        return drawing, layout.used_width
+
+    drawing, used = layout_for(page.width if chosen is None else max(page.width * 3 // 5, 20))
+    rows = drawing.rows(View(cursor=chosen))
+    if chosen is None:
+        return [*top, *rows]
+    rest = page.width - used - 2
+    closing = page.line(f"{word} {columns.labels[chosen]}: {numbers_line(columns.summary(chosen), page.width - 16)}")
+    if rest < CURVE_AT_LEAST or not columns.measured[chosen]:
+        return [*top, *rows, closing]
+    drawing, used = layout_for(used)
+    faintest = columns.faintest(DEFAULT_GRID)
+    curve = draw_column_curves([columns.curve(chosen)], look, rest, height, mode=page.mode, faintest=faintest)
+    beside = [[*row, Segment("  "), *line] for row, line in zip(drawing.rows(View(cursor=chosen)), curve, strict=True)]
+    return [*top, *beside, closing]
+
+
+def _final_row(profile: Profile, layer: int, head: int) -> NDArray[np.float32] | None:
+    weights = profile.layer(layer).final_weights
+    return None if weights is None else weights[head]

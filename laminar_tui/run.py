@@ -1,0 +1,173 @@
+"""The story of one run: what was asked for goes in, events come out on the way, a profile at the end.
+
+It is not called `capture.py`: `laminar_tui.capture` is the library's function, and a module of that name would take its
+place as soon as it is imported. torch and transformers are imported by the functions that
+need them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laminar_tui.errors import UsageError
+from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.source import find_source
+
+if TYPE_CHECKING:
+    from laminar_tui.model.load import LoadedModel
+
+ASSETS = Path(str(files("laminar_tui"))) / "assets"
+BUNDLED_MODEL = ASSETS / "model"
+BUNDLED_NAME = "laminar-small"
+SAMPLE_PROFILE = ASSETS / "sample.laminar"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        source: a hub id, folder or GGUF file; empty for the bundled model.
+        prompt: the text; None for the bundled one.
+        revision, dtype, device, device_map: as in `model.load.load_model`.
+        max_tokens: cut the prompt after so many tokens.
+    """
+
+    source: str = ""
+    prompt: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    device_map: str | None = None
+    max_tokens: int | None = None
+
+    def text(self) -> str:
+        """The prompt, or the bundled one."""
+        return bundled_prompt() if self.prompt is None else self.prompt
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is being done, and how far it is: `done` of `total`; a total of 0 is unknown."""
+
+    name: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Started:
+    """The forward pass begins: the profile with no layer read yet."""
+
+    profile: Profile
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRead:
+    """A layer was read."""
+
+    index: int
+    layer: LayerProfile
+
+
+Event = Step | Started | LayerRead
+OnEvent = Callable[[Event], None]
+IsCancelled = Callable[[], bool]
+
+
+def bundled_prompt() -> str:
+    """The prompt that comes with the bundled model."""
+    return (ASSETS / "prompt.txt").read_text(encoding="utf-8").strip()
+
+
+def load(request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> "LoadedModel":
+    """Find and load the model that was asked for.
+
+    Raises:
+        LaminarError: what was wrong with the source, the model or the device.
+    """
+    source = find_source(request.source or str(BUNDLED_MODEL), request.revision)
+    on_event(Step("starting torch and transformers"))
+    from laminar_tui.model.load import load_model
+
+    on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
+    return load_model(
+        source,
+        dtype=request.dtype,
+        device=request.device,
+        device_map=request.device_map,
+        on_progress=lambda name, done, total: on_event(Step(name, done, total)),
+        is_cancelled=is_cancelled,
+    )
+
+
+def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+    """Run a loaded model on the prompt and read every weight.
+
+    Raises:
+        LaminarError: what was wrong with the prompt, the model, or what was read.
+    """
+    import torch
+
+    from laminar_tui.model.capture import capture, check_prompt, empty_profile
+
+    on_event(Step("tokenizing"))
+    prompt = loaded.tokenize(request.text(), request.max_tokens)
+    ids = torch.tensor([prompt.ids])
+    check_prompt(loaded.model, ids)
+
+    def named(profile: Profile) -> Profile:
+        name = loaded.source.name if request.source else BUNDLED_NAME
+        return replace(profile, origin=replace(profile.origin, model=name, revision=loaded.source.revision or ""))
+
+    start = named(empty_profile(loaded.model, ids, prompt.tokens))
+    on_event(Started(start))
+    on_event(Step("forward", 0, start.n_layers))
+
+    def on_layer(index: int, layer: LayerProfile) -> None:
+        on_event(LayerRead(index, layer))
+        on_event(Step("forward", index + 1, start.n_layers))
+
+    return named(capture(loaded.model, ids, tokens=prompt.tokens, on_layer=on_layer, is_cancelled=is_cancelled))
+
+
+class Session:
+    """Runs requests one after another and keeps the model for the next prompt."""
+
+    def __init__(self) -> None:
+        self._loaded: LoadedModel | None = None
+        self._loaded_for: tuple[object, ...] = ()
+
+    def run(self, request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+        """Load the model unless it is the one in memory, and read it on the prompt.
+
+        Raises:
+            LaminarError: what was wrong with the source, the model, the prompt, or what was read.
+        """
+        wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
+        if self._loaded is None or wanted != self._loaded_for:
+            self._loaded = None  # before the next one is loaded: two may not fit
+            self._loaded = load(request, on_event, is_cancelled)
+            self._loaded_for = wanted
+        return read(self._loaded, request, on_event, is_cancelled)
+
+
+def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
+    """Load and read in one go: what the headless commands do."""
+    return Session().run(request, on_event or (lambda _event: None), is_cancelled or (lambda: False))
+
+
+def read_prompt_file(path: str) -> str:
+    """Read a prompt from a text file.
+
+    Raises:
+        UsageError: if it cannot be read, or is no UTF-8 text.
+    """
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "give the path of a text file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text", "convert it, for example with iconv") from error

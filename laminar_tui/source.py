@@ -1,0 +1,49 @@
+"""What a name stands for: existence decides. A file, a folder, then a hub id."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from laminar_tui.errors import UsageError
+
+GGUF_SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is: `path` is a folder, or a hub id; `gguf_file` is the name of a GGUF file in it."""
+
+    path: str
+    is_local: bool
+    revision: str | None = None
+    gguf_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call the model on the screen."""
+        if not self.is_local:
+            return self.path
+        return self.gguf_file or Path(self.path).resolve().name
+
+
+def find_source(name: str, revision: str | None = None) -> Source:
+    """Decide what a name is: an existing file or folder, else a hub id, with or without `@revision`.
+
+    Raises:
+        UsageError: for a path that does not exist, or a file that is no GGUF file.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Source(str(path), True)
+    if path.is_file():
+        if path.suffix != GGUF_SUFFIX:
+            raise UsageError(f"{name} is no model file", "give a folder, a .gguf file, a .laminar file or a hub id")
+        return Source(str(path.parent), True, gguf_file=path.name)
+    repo, _, at = name.partition("@")
+    if _looks_like_path(repo):
+        raise UsageError(f"no such file or folder: {name}", "a hub id looks like EleutherAI/pythia-2.8b")
+    return Source(repo, False, revision=revision or at or None)
+
+
+def _looks_like_path(name: str) -> bool:
+    endings = (GGUF_SUFFIX, ".laminar", ".safetensors", ".bin")
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.endswith(endings) or not name

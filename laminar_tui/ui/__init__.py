@@ -1,0 +1,1 @@
+"""Where one walks: the only package with Textual."""

@@ -1,0 +1,140 @@
+"""The windows over the explorer: help, about, the prompt, the name of a file. Esc closes each of them."""
+
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static, TextArea
+
+Result = TypeVar("Result")
+
+
+class Dialog(ModalScreen[Result]):
+    """A window that Esc closes without a result."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close", show=False)]
+
+    def action_close(self) -> None:
+        """Close without a result."""
+        self.dismiss(None)
+
+
+class TextDialog(Dialog[None]):
+    """A text to read; q, Enter and `?` close it too.
+
+    Args:
+        title: on the frame.
+        body: the text, made of safe parts.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,enter,question_mark,i", "close", "close", show=False),
+        Binding("j,down", "scroll(1)", "down", show=False),
+        Binding("k,up", "scroll(-1)", "up", show=False),
+    ]
+
+    def __init__(self, title: str, body: Text) -> None:
+        super().__init__()
+        self._title, self._body = title, body
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="box") as box:
+            box.border_title = self._title
+            box.border_subtitle = "Esc closes"
+            yield Static(self._body, id="text", markup=False)
+
+    def action_scroll(self, step: int) -> None:
+        """Move the text by a line."""
+        self.query_one("#box").scroll_relative(y=step, animate=False)
+
+
+class PromptArea(TextArea):
+    """A text area in which Enter is for the dialog, and ctrl+j a new line."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            event.prevent_default()
+            event.stop()
+            self.screen.action_run()  # type: ignore[attr-defined]
+        elif event.key == "ctrl+j":
+            event.prevent_default()
+            event.stop()
+            self.insert("\n")
+        else:
+            await super()._on_key(event)
+
+
+class PromptDialog(Dialog[str]):
+    """The prompt to edit; its result is the new one.
+
+    Args:
+        prompt: the text to begin with.
+    """
+
+    def __init__(self, prompt: str) -> None:
+        super().__init__()
+        self._prompt = prompt
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = "prompt"
+            yield PromptArea(self._prompt, id="prompt")
+            yield Static(
+                "Enter runs the model on it · ctrl+j new line · Esc leaves it as it was", id="hint", markup=False
+            )
+            yield Static("", id="note", markup=False)
+
+    def on_mount(self) -> None:
+        """Stand at the end of the text."""
+        area = self.query_one(PromptArea)
+        area.focus()
+        area.move_cursor(area.document.end)
+
+    def action_run(self) -> None:
+        """Close with the text, if there is any."""
+        text = self.query_one(PromptArea).text
+        if text.strip():
+            self.dismiss(text)
+        else:
+            self.query_one("#note", Static).update("the prompt is empty: type some text")
+
+
+class FileDialog(Dialog[str]):
+    """The name of a file to write to.
+
+    Args:
+        title: on the frame.
+        name: the name to begin with.
+        problem: says what is wrong with a name; empty if nothing is. A second Enter goes on all the same.
+    """
+
+    def __init__(self, title: str, name: str, problem: Callable[[str], str]) -> None:
+        super().__init__()
+        self._title, self._name, self._problem = title, name, problem
+        self._warned_of = ""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = self._title
+            yield Input(self._name, id="name")
+            yield Static("Enter writes · Esc does not", id="hint", markup=False)
+            yield Static("", id="note", markup=False)
+
+    def on_mount(self) -> None:
+        """Begin to type at once."""
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Close with the name, or say once what is wrong with it."""
+        name = event.value.strip()
+        problem = self._problem(name) if name != self._warned_of else ""
+        if not name or problem:
+            self._warned_of = name
+            self.query_one("#note", Static).update(problem or "type a name")
+        else:
+            self.dismiss(name)

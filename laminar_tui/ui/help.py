@@ -1,0 +1,85 @@
+"""What the screens say about themselves: how to read each picture, and where a profile comes from."""
+
+from rich.text import Text
+
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Look, model_line
+from laminar_tui.render.text import visible
+from laminar_tui.ui.keys import KEYS, works_in
+
+READING: dict[str, str] = {
+    "overview": """\
+Each column is a layer: all attention weights of the chosen population in all of its heads, from 0 (bottom) to 1.
+Colour is density: how many of the layer's weights lie there. The scale is logarithmic, or a patch a thousand times
+fainter than the bar at zero would not be seen. Empty means that no weight is there; hatched, that nothing was read.
+A patch near the top is one or few keys taking nearly all of a query's attention. Press s: if it vanishes without the
+sink, it was the first token, which many heads use as a place to put attention they have no use for.""",
+    "layer": """\
+Each column is one head of this layer, drawn as in the overview. Heads of one layer differ: most put all but a few
+weights close to zero, some spread them, some give one key nearly everything.
+A head bright at the top with the sink, dark without it, looks at the first token. A head bright at the top in
+population `self` looks at itself. [ and ] go through the layers; Enter opens the head.""",
+    "head": """\
+The curve is the density of this head's weights: its area is 1, its peak is at the weight that is most common.
+Below it the prompt, each token on the colour of the weight that the final token gives it, on a log scale of three
+decades. The numbers are means over the queries; `no sink` leaves the first token out and divides by the rest.
+Effective tokens is exp(entropy): over how many keys a query's attention is really spread.""",
+    "lines": """\
+One curve a layer for `self` and one for `final`: what the exercise this program starts from draws first.
+Its curves lie on one another; which layer does what cannot be read from it. The overview shows the same densities,
+one layer a column.""",
+}
+
+NOT_SAID = """\
+Attention is not importance: a weight of 0.8 on a value vector of length zero moves nothing. A mean says nothing either:
+the weights of a query sum to 1 whatever the model does."""
+
+
+def help_text(view: str) -> Text:
+    """How to read this view, what it does not say, and every key that works here."""
+    text = Text()
+    text.append("How to read this picture\n", "bold")
+    text.append(_flowing(READING[view]) + "\n\n")
+    text.append("What it does not say\n", "bold")
+    text.append(_flowing(NOT_SAID) + "\n\n")
+    text.append("Keys\n", "bold")
+    for key in KEYS:
+        if works_in(key, view):
+            text.append(f"{key.shown:>8}", "bold")
+            text.append(f"  {key.description}\n")
+    text.append("  ctrl+p", "bold")
+    text.append("  every action by name\n")
+    return text
+
+
+def _flowing(paragraph: str) -> str:
+    return paragraph.replace("\n", " ")
+
+
+def about_text(profile: Profile, look: Look) -> Text:
+    """Where a profile comes from, how it was read, and what was checked."""
+    origin = profile.origin
+    mechanisms = {
+        "tap": "the model family's own attention function, in float32, on chunks of query rows",
+        "hooks": "the weights that the model's attention modules give back, taken from each layer in turn",
+    }
+    facts = [
+        ("model", model_line(profile)),
+        ("architecture", visible(origin.architecture)),
+        ("parameters", f"{origin.n_parameters:,}" if origin.n_parameters else "–"),
+        ("read by", mechanisms.get(origin.mechanism, visible(origin.mechanism))),
+        ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {visible(origin.created)}"),
+        ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
+        ("shown", look.describe() + ": " + look.method.title),
+    ]
+    text = Text()
+    for name, value in facts:
+        text.append(f"{name:>13}", "bold")
+        text.append(f"  {value}\n")
+    text.append("\nChecked before the weights were believed\n", "bold")
+    if not origin.checks:
+        text.append("  nothing yet: the run has not ended\n")
+    for check in origin.checks:
+        text.append("  ✓ " if check.passed else "  ✗ ", "bold green" if check.passed else "bold red")
+        text.append(f"{visible(check.name)}: {visible(check.found)}\n")
+    return text

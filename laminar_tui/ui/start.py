@@ -1,0 +1,139 @@
+"""From the command line to a running app, and back to the shell: the order of the steps matters.
+
+The prompt is read from a pipe before the terminal takes its place; libraries that write to the standard streams write
+to a log from then on, and Textual gets a copy of the terminal.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import platformdirs
+
+from laminar_tui.cli import make_request
+from laminar_tui.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.render.rows import Depth
+    from laminar_tui.run import Request
+    from laminar_tui.ui.app import LaminarApp
+
+APP_NAME = "laminar_tui"
+
+
+def start_app(options: argparse.Namespace) -> int:
+    """Open the explorer on what was asked for, and give the exit code.
+
+    Raises:
+        LaminarError: if there is no terminal, or what was asked for cannot be opened.
+    """
+    request, profile = _find_subject(options)
+    _need_terminal()
+    ramp_depth = _prepare_environment(options)
+
+    from laminar_tui.profile.density import find_estimator
+    from laminar_tui.profile.parts import population_parts
+    from laminar_tui.render.columns import Look
+    from laminar_tui.ui.explorer import Terminal
+    from laminar_tui.ui.state import State
+
+    population_parts(options.population, options.sink)
+    linear = "reflected" if find_estimator(options.estimator).is_log else options.estimator
+    look = Look(options.population, options.sink, options.estimator)
+    state = State(profile, look, color_map=options.color_map, linear=linear)
+    log_path = _log_path()
+    terminal = _take_streams(log_path)
+
+    from laminar_tui.ui.app import LaminarApp
+
+    app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path)
+    app.run(mouse=not options.no_mouse)
+    return _leave(app, terminal)
+
+
+def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile | None]":
+    """What to run, or the profile to open: exactly one of them."""
+    from laminar_tui.profile.file import SUFFIX, looks_like_profile
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.run import SAMPLE_PROFILE
+    from laminar_tui.source import find_source
+
+    path = Path(options.source).expanduser()
+    if options.sample:
+        return None, Profile.load(SAMPLE_PROFILE)
+    if options.source and (path.suffix == SUFFIX or looks_like_profile(path)):
+        return None, Profile.load(path)
+    if options.source:
+        find_source(options.source, options.revision)
+    return make_request(options), None
+
+
+def _need_terminal() -> None:
+    """See that there is a terminal to draw on and to read keys from.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if not sys.stdin.isatty():
+        try:
+            keyboard = os.open("/dev/tty", os.O_RDONLY)
+        except OSError:
+            keyboard = -1
+        if keyboard >= 0:
+            os.dup2(keyboard, 0)
+            os.close(keyboard)
+    if not (os.isatty(0) and os.isatty(2)) or os.environ.get("TERM", "dumb") == "dumb":
+        raise UsageError(
+            "the explorer needs a terminal", "without one, print a picture: laminar-tui show [SOURCE], or capture it"
+        )
+
+
+def _prepare_environment(options: argparse.Namespace) -> "Depth":
+    """Settle the colours before Textual is imported: it takes an empty NO_COLOR for a set one."""
+    from laminar_tui.cli import make_terminal_ramp
+
+    if os.environ.get("NO_COLOR") == "":
+        del os.environ["NO_COLOR"]
+    depth = make_terminal_ramp(options).depth
+    os.environ["TEXTUAL_COLOR_SYSTEM"] = {"none": "standard", "16": "standard"}.get(depth, depth)
+    if "SSH_CONNECTION" in os.environ:
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    return depth
+
+
+def _log_path() -> Path:
+    folder = platformdirs.user_state_path(APP_NAME)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "laminar.log"
+
+
+def _take_streams(log_path: Path) -> TextIO:
+    """Send file descriptors 1 and 2 to the log and hand a copy of the terminal to Textual."""
+    terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    # Textual draws on sys.__stderr__ and asks sys.__stdout__ for its size.
+    sys.__stdout__ = terminal  # type: ignore[misc]
+    sys.__stderr__ = terminal  # type: ignore[misc]
+    return terminal
+
+
+def _leave(app: "LaminarApp", terminal: TextIO) -> int:
+    """Say what was saved, and go: a thread in a forward pass must not hold the process."""
+    from laminar_tui.render.text import visible
+
+    explorer = app.explorer
+    code = int(app.return_code or ExitCode.DONE)
+    if explorer.saved_path:
+        terminal.write(f"wrote {visible(explorer.saved_path)}\n")
+    terminal.flush()
+    if explorer.runner.is_running:
+        os._exit(code)
+    return code

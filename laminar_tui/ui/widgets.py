@@ -1,0 +1,187 @@
+"""Widgets that are given values and draw them by the line: what did not change is not sent again.
+
+Textual sends whatever a widget repaints, changed or not; over SSH every line counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rich.segment import Segment
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from laminar_tui.render.columns import Columns, weight_at
+from laminar_tui.render.heatmap import Drawing, Layout, View, plan, scroll_to
+from laminar_tui.render.palette import Ramp
+from laminar_tui.render.rows import Row
+
+DrawRows = Callable[[int, int], list[Row]]
+
+
+def _draw_nothing(_width: int, _height: int) -> list[Row]:
+    return []
+
+
+class Lines(Widget):
+    """Rows made by a function of width and height; only those that differ from what is shown are repainted."""
+
+    DEFAULT_CSS = "Lines { height: 1; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._draw: DrawRows = _draw_nothing
+        self._rows: list[Row] = []
+        self._drawn_for = Size(0, 0)
+
+    def display_rows(self, draw: DrawRows) -> None:
+        """Show what `draw(width, height)` gives from now on."""
+        self._draw = draw
+        if not self.size.area:
+            self._drawn_for = Size(0, 0)
+            return
+        before = self._rows if self._drawn_for == self.size else []
+        self._make_rows()
+        for y in range(self.size.height):
+            if y >= len(before) or y >= len(self._rows) or before[y] != self._rows[y]:
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """Give one row; the size may have changed before any resize event."""
+        if self._drawn_for != self.size:
+            self._make_rows()
+        width = self.size.width
+        row = self._rows[y] if y < len(self._rows) else [Segment(" " * width)]
+        return Strip(row).adjust_cell_length(width).apply_style(self.rich_style)
+
+    def _make_rows(self) -> None:
+        self._drawn_for = self.size
+        self._rows = self._draw(self.size.width, self.size.height)
+
+
+class HeatmapView(Widget):
+    """The picture, with a cursor on its ruler and a crosshair on its axis."""
+
+    DEFAULT_CSS = "HeatmapView { width: auto; height: 1fr; }"
+
+    class Picked(Message):
+        """A cell was clicked: its column, and its height on the weight axis from 0 to 1."""
+
+        def __init__(self, column: int, height: float) -> None:
+            super().__init__()
+            self.column = column
+            self.height = height
+
+    class Opened(Message):
+        """A cell was clicked twice."""
+
+    class Wheeled(Message):
+        """The wheel was turned: columns to go."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._columns: Columns | None = None
+        self._ramp: Ramp | None = None
+        self._ascii = False
+        self._drawing: Drawing | None = None
+        self._view = View()
+        self._height = 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many rows the picture has: steps of the crosshair."""
+        return self._drawing.layout.rows if self._drawing else max(1, self.size.height - 2)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The crosshair's row as positions on the weight axis, 0 to 1."""
+        row = min(int(self._height * self.rows), self.rows - 1)
+        return row / self.rows, (row + 1) / self.rows
+
+    def show_columns(self, columns: Columns, ramp: Ramp, cursor: int, height: float, *, ascii_only: bool) -> None:
+        """Show these columns, with the cursor on one of them and the crosshair at a height from 0 to 1."""
+        resized = self._columns is None or len(self._columns.labels) != len(columns.labels)
+        same = self._columns is columns and self._ramp is ramp and self._ascii == ascii_only
+        self._columns, self._ramp, self._ascii, self._height = columns, ramp, ascii_only, height
+        before, drawing = self._view, self._drawing
+        if not same or drawing is None:
+            self._drawing = None
+            self._view = View(self._view.first_column, cursor)
+            self.refresh(layout=resized)
+            return
+        self._view = self._placed(cursor)
+        for y in drawing.changed_rows(before, self._view):
+            self.refresh(Region(0, y, self.size.width, 1))
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        """As wide as the columns need, and as leaves room for the curve."""
+        del viewport
+        if self._columns is None:
+            return max(20, container.width // 2)
+        curve = max(34, container.width * 5 // 16)
+        return self._plan(max(20, container.width - curve), container.height).used_width + 1
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one row; the drawing is made anew when size, columns or colours have changed."""
+        drawing = self._drawing
+        if drawing is None or (drawing.layout.width, drawing.layout.height) != (self.size.width, self.size.height):
+            drawing = self._make_drawing()
+        if drawing is None:
+            return Strip.blank(self.size.width, self.rich_style)
+        return Strip(drawing.row(y, self._view)).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+    def _plan(self, width: int, height: int) -> Layout:
+        assert self._columns is not None
+        method = self._columns.look.method
+        low, high = weight_at(method.low, method), weight_at(method.high, method)
+        n_columns = len(self._columns.labels)
+        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=method.is_log, title=False)
+
+    def _make_drawing(self) -> Drawing | None:
+        if self._columns is None or self._ramp is None or not self.size.area:
+            return None
+        layout = self._plan(self.size.width, self.size.height)
+        self._drawing = Drawing(self._columns.heatmap(layout), layout, self._ramp, ascii_only=self._ascii)
+        self._view = self._placed(self._view.cursor or 0)
+        return self._drawing
+
+    def _placed(self, cursor: int) -> View:
+        assert self._drawing is not None
+        layout = self._drawing.layout
+        row = min(int(self._height * layout.rows), layout.rows - 1)
+        first = scroll_to(self._view.first_column, cursor, layout)
+        return View(first, cursor, layout.rows - 1 - row)
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor where the mouse is; a second click opens."""
+        if self._drawing is None:
+            return
+        layout = self._drawing.layout
+        column = layout.column_at(event.x, self._view.first_column)
+        if column is None or column >= layout.n_columns:
+            return
+        row = layout.rows - 1 - (event.y - layout.picture_top)
+        height = (row + 0.5) / layout.rows if 0 <= row < layout.rows else self._height
+        self.post_message(self.Picked(column, height))
+        if event.chain == 2:
+            self.post_message(self.Opened())
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Go on by one column."""
+        event.stop()
+        self.post_message(self.Wheeled(1))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Go back by one column."""
+        event.stop()
+        self.post_message(self.Wheeled(-1))
+
+    def forget_scroll(self) -> None:
+        """Begin at the first column again: the columns are of another view."""
+        self._view = replace(self._view, first_column=0)
