@@ -186,9 +186,10 @@ def histogram(counts: Counts) -> Nodes:
 
 @dataclass(frozen=True)
 class Estimator:
-    """A way from counts to a density, and how its picture is labelled."""
+    """A way from counts to a density, and its words: `label` in a title, `title` where there is room."""
 
     name: str
+    label: str
     title: str
     function: Callable[[Counts], Nodes]
     low: float = 0.0
@@ -205,10 +206,12 @@ class Estimator:
 ESTIMATORS: dict[str, Estimator] = {
     estimator.name: estimator
     for estimator in (
-        Estimator("reflected", "Gaussian kernel, reflected at 0 and 1", reflected),
-        Estimator("gaussian", "Gaussian kernel as in scipy", gaussian, pointwise=True),
-        Estimator("histogram", "counts, no kernel", histogram),
-        Estimator("log", "Gaussian kernel on log10(weight)", log_density, low=LOG_LOW, high=0.0),
+        Estimator("reflected", "reflected KDE", "Gaussian kernel, reflected at 0 and 1", reflected),
+        Estimator("gaussian", "scipy's KDE", "Gaussian kernel as in scipy", gaussian, pointwise=True),
+        Estimator("histogram", "histogram", "counts, no kernel", histogram),
+        Estimator(
+            "log", "KDE of log10(weight)", "Gaussian kernel on log10(weight)", log_density, low=LOG_LOW, high=0.0
+        ),
     )
 }
 

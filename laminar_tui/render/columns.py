@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.style import Style
 
 from laminar_tui.profile.counts import BIN_VALUES, SMALLEST_COUNTED, Counts
@@ -55,12 +56,12 @@ class Look:
         """The estimator itself."""
         return find_estimator(self.estimator)
 
-    def describe(self) -> str:
-        """Population, sink and estimator in one line."""
+    def facts(self) -> list[str]:
+        """Population, sink and estimator in words."""
         words = [POPULATIONS[self.population].title]
         if self.population != "self":
             words.append(SINK_WORDS[self.sink])
-        return " · ".join([*words, self.estimator])
+        return [*words, self.method.label]
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,24 +314,35 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(finite.mean()) if len(finite) else math.nan
 
 
-def model_line(profile: Profile) -> str:
-    """Name model, revision, size, prompt and device in one line."""
+def model_facts(profile: Profile) -> list[str]:
+    """Name model, size, prompt and device, the most important first."""
     origin = profile.origin
     name = visible(origin.model) + (f"@{visible(origin.revision)}" if origin.revision else "")
     heads = f" × {profile.n_heads}H" if profile.n_heads else ""
-    return f"{name}  {profile.n_layers}L{heads}  {profile.n_tokens} tokens  {origin.dtype} {origin.device}"
+    return [name, f"{profile.n_layers}L{heads}", f"{profile.n_tokens} tokens", f"{origin.dtype} {origin.device}"]
 
 
-def picture_title(columns: Columns) -> str:
-    """Say what a picture shows: population, sink, estimator, and n of a column."""
+def picture_facts(columns: Columns) -> list[str]:
+    """Say what a picture shows, the most important first: population, sink, estimator, n of a column, colours."""
     sizes = columns.n[columns.measured]
+    look = columns.look
     if len(sizes) == 0:
         n = "nothing read yet"
     elif sizes.min() == sizes.max():
         n = f"n = {sizes[0]:,}"
     else:
         n = f"n = {sizes.min():,}–{sizes.max():,}"
-    return f"{columns.look.describe()} · {n}"
+    return [*look.facts(), n, f"{look.scale} colours" + (" per column" if look.per_column else "")]
+
+
+def join_fitting(facts: Sequence[str], separator: str, width: int) -> str:
+    """Join as many whole facts as fit, at least the first."""
+    line = facts[0] if facts else ""
+    for fact in facts[1:]:
+        if cell_len(line) + len(separator) + cell_len(fact) > width:
+            break
+        line += separator + fact
+    return line
 
 
 # -- the lines of the exercise -----------------------------------------------------------------------------------------
@@ -378,8 +390,8 @@ def token_rows(
     levels = None if weights is None else _token_levels(weights, ramp.n_levels)
     for index, token in enumerate(tokens):
         label = token_label(token, ascii_only=ascii_only) if token else "." if ascii_only else "‥"
-        label = fit(label, min(_cells(label), width), ascii_only=ascii_only)
-        cells = _cells(label)
+        label = fit(label, min(cell_len(label), width), ascii_only=ascii_only)
+        cells = cell_len(label)
         if used + cells > width and used:
             rows[-1].append((" " * (width - used), None))
             rows.append([])
@@ -409,12 +421,6 @@ def _token_style(level: int, ramp: Ramp) -> Style | None:
     red, green, blue = color.get_truecolor()
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
     return Style(bgcolor=color) + Style(color="#ffffff" if dark else "#000000")
-
-
-def _cells(label: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(label)
 
 
 def top_keys(profile: Profile, layer: int, head: int, count: int = 5) -> list[tuple[int, str, float]]:

@@ -4,7 +4,7 @@ The app lays the same drawings out over widgets; here they are put beside one an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from laminar_tui.render.columns import (
     Columns,
     Look,
     head_columns,
+    join_fitting,
     layer_columns,
     line_curves,
-    model_line,
-    picture_title,
+    model_facts,
+    picture_facts,
     statistics_lines,
     token_rows,
     top_keys_line,
@@ -59,6 +60,10 @@ class Page:
         """One line of text over the whole width."""
         return [Segment(fit(text, self.width, ascii_only=self.ascii_only))]
 
+    def facts(self, facts: list[str], separator: str) -> Row:
+        """One line of as many facts as fit."""
+        return self.line(join_fitting(facts, separator, self.width))
+
 
 @dataclass(frozen=True)
 class Place:
@@ -87,8 +92,8 @@ def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Ro
     tokens = token_rows(
         profile.origin.tokens, _final_row(profile, layer, head), page.ramp, page.width, ascii_only=page.ascii_only
     )
-    head_line = page.line(f"{model_line(profile)}  layer {layer}, head {head}")
-    title = page.line(look.describe())
+    head_line = page.facts([f"layer {layer}, head {head}", *model_facts(profile)], "  ")
+    title = page.facts(look.facts(), " · ")
     n_token_rows = min(len(tokens), max(1, (page.height - 12) // 2))
     rest = page.height - n_token_rows - 4
     numbers = [*columns.summary(head), *statistics_lines(profile, layer, head)]
@@ -109,10 +114,10 @@ def draw_lines(profile: Profile, look: Look, place: Place, page: Page) -> list[R
     """The curves of all layers over one another, `self` and `final`: what the heatmap is there to replace."""
     del place
     curves = line_curves(profile, look)
-    title = f"density of each layer's weights: {len(curves)} curves, self (violet) and final (orange), late = dark"
+    title = f"{len(curves)} curves, one a layer: self (violet) and final (orange), late layers dark"
     faintest = layer_columns(profile, look).faintest(DEFAULT_GRID)
     drawn = draw_column_curves(curves, look, page.width, page.height - 2, mode=page.mode, faintest=faintest)
-    return [page.line(model_line(profile)), page.line(title), *drawn]
+    return [page.facts(model_facts(profile), "  "), page.line(title), *drawn]
 
 
 ViewFunction = Callable[[Profile, Look, Place, Page], list[Row]]
@@ -127,14 +132,7 @@ VIEWS: dict[str, ViewFunction] = {
 
 def numbers_line(pairs: list[tuple[str, str]], width: int) -> str:
     """Write names and values behind one another, as many whole pairs as fit."""
-    line = ""
-    for name, value in pairs:
-        more = f"{name} {value}".strip()
-        longer = f"{line}  {more}" if line else more
-        if len(longer) > width:
-            break
-        line = longer
-    return line
+    return join_fitting([f"{name} {value}".strip() for name, value in pairs], "  ", width)
 
 
 def draw_column_curves(
@@ -148,6 +146,8 @@ def draw_column_curves(
     method = look.method
     top = max((float(curve.y.max(initial=0.0)) for curve in curves), default=0.0)
     lowest = max(faintest / 10, top / 1e8)
+    if look.scale == "log":
+        curves = [replace(curve, y=np.where(curve.y < lowest, np.nan, curve.y)) for curve in curves]
     return draw_curves(
         curves,
         width,
@@ -161,7 +161,7 @@ def draw_column_curves(
 
 
 def _draw_columns(profile: Profile, columns: Columns, chosen: int | None, page: Page, word: str) -> list[Row]:
-    top = [page.line(model_line(profile)), page.line(picture_title(columns))]
+    top = [page.facts(model_facts(profile), "  "), page.facts(picture_facts(columns), " · ")]
     height = page.height - len(top) - (chosen is not None)
     look = columns.look
     y_range = (10**look.method.low, 1.0) if look.method.is_log else (0.0, 1.0)

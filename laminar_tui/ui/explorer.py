@@ -25,11 +25,12 @@ from laminar_tui.profile.file import SUFFIX
 from laminar_tui.render.columns import (
     Columns,
     head_columns,
+    join_fitting,
     layer_columns,
     line_curves,
-    model_line,
+    model_facts,
     number,
-    picture_title,
+    picture_facts,
     statistics_lines,
     token_rows,
     top_keys_line,
@@ -246,21 +247,21 @@ class Explorer(Screen[None]):
         if state.view == "lines":
             path.append("all layers' curves")
         left = " " + (" > " if self._terminal.ascii_only else " › ").join(path)
-        right = model_line(state.profile) + " " if state.profile else "no profile yet "
+        facts = model_facts(state.profile) if state.profile else ["no profile yet"]
         room = max(0, width - len(left) - 2)
+        right = join_fitting(facts, "  ", room - 1) + " "
         line = left + "  " + fit(right, room, align="right", ascii_only=self._terminal.ascii_only)
         return [merge_runs([(self._fit(line, width), None)])]
 
     def _draw_title(self, columns: Columns | None, width: int, height: int) -> list[Row]:
         del height
         if columns is None:
-            text = "attention weights, layer by layer: nothing read yet"
+            facts = ["attention weights, layer by layer: nothing read yet"]
         elif self.state.view == "lines":
-            text = "density of each layer's weights: self (violet) and final (orange), later layers darker"
+            facts = ["one curve a layer: self (violet) and final (orange), late layers dark"]
         else:
-            per_column = " · colours per column" if self.state.look.per_column else ""
-            text = f"{picture_title(columns)} · {self.state.look.scale} colours{per_column}"
-        return [merge_runs([(self._fit(" " + text, width), None)])]
+            facts = picture_facts(columns)
+        return [merge_runs([(self._fit(" " + join_fitting(facts, " · ", width - 1), width), None)])]
 
     def _draw_curve(self, columns: Columns | None, width: int, height: int) -> list[Row]:
         state = self.state

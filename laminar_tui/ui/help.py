@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look, model_line
+from laminar_tui.render.columns import Look, model_facts
 from laminar_tui.render.text import visible
 from laminar_tui.ui.keys import KEYS, works_in
 
@@ -64,13 +64,13 @@ def about_text(profile: Profile, look: Look) -> Text:
         "hooks": "the weights that the model's attention modules give back, taken from each layer in turn",
     }
     facts = [
-        ("model", model_line(profile)),
+        ("model", "  ".join(model_facts(profile))),
         ("architecture", visible(origin.architecture)),
         ("parameters", f"{origin.n_parameters:,}" if origin.n_parameters else "–"),
         ("read by", mechanisms.get(origin.mechanism, visible(origin.mechanism))),
         ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {visible(origin.created)}"),
         ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
-        ("shown", look.describe() + ": " + look.method.title),
+        ("shown", " · ".join(look.facts()) + f" ({look.method.title})"),
     ]
     text = Text()
     for name, value in facts:

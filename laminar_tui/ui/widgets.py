@@ -125,7 +125,7 @@ class HeatmapView(Widget):
         if self._columns is None:
             return max(20, container.width // 2)
         curve = max(34, container.width * 5 // 16)
-        return self._plan(max(20, container.width - curve), container.height).used_width + 1
+        return self._plan(max(20, container.width - curve), container.height).used_width + 2
 
     def render_line(self, y: int) -> Strip:
         """Draw one row; the drawing is made anew when size, columns or colours have changed."""
