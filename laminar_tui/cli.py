@@ -16,6 +16,7 @@ from laminar_tui import __version__
 from laminar_tui.errors import CancelledError, ExitCode, LaminarError, UsageError
 
 if TYPE_CHECKING:
+    from laminar_tui.model.check import Verdict
     from laminar_tui.profile.profile import Profile
     from laminar_tui.render.palette import Ramp
     from laminar_tui.run import Event, Request
@@ -27,6 +28,7 @@ commands:
   laminar-tui capture SOURCE -o FILE  read the weights into a profile file
   laminar-tui show FILE|SOURCE        print a picture or a curve
   laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
+  laminar-tui check SOURCE            prove on a model that what is read is what it uses
   laminar-tui COMMAND --help          the options of a command
 
 SOURCE is a hub id (owner/name or owner/name@revision), a model's folder, a .gguf file, a saved profile
@@ -125,6 +127,19 @@ def _export_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui check",
+        description="Compare every weight that is read with the model's own eager run, layer by layer, on a short "
+        "prompt (at most 128 tokens), and with readings that are known to be wrong.",
+    )
+    parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="hub id, folder or .gguf file")
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    _add_model_options(parser)
+    return parser
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and prompt")
     prompt = group.add_mutually_exclusive_group()
@@ -135,6 +150,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", metavar="DEV", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
     group.add_argument("--device-map", metavar="MAP", help="`auto` spreads the layers over several devices")
     group.add_argument("--max-tokens", type=_positive, metavar="N", help="cut the prompt after N tokens")
+    group.add_argument(
+        "--recipe", default="true", metavar="R", help="true, or a control that is not the model's: literal, content"
+    )
 
 
 def _add_look_options(parser: argparse.ArgumentParser, estimator: str = "reflected") -> None:
@@ -183,7 +201,16 @@ def capture(options: argparse.Namespace) -> int:
         from laminar_tui.export import profile_summary
 
         print(profile_summary(profile))
-    return int(ExitCode.DONE)
+    return _trust(profile)
+
+
+def _trust(profile: "Profile") -> int:
+    """Say which checks failed; the exit code is 3 then."""
+    from laminar_tui.render.text import visible
+
+    for failed in profile.origin.failed_checks:
+        print(f"laminar-tui: NOT TO BE TRUSTED: {visible(failed.name)}: {visible(failed.found)}", file=sys.stderr)
+    return int(ExitCode.UNTRUSTED if profile.origin.failed_checks else ExitCode.DONE)
 
 
 def _check_target(output: str | None) -> None:
@@ -192,6 +219,40 @@ def _check_target(output: str | None) -> None:
         folder = Path(output).expanduser().resolve().parent
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", "make it first, or write somewhere else")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Prove on a model that what is read is what it uses."""
+    from laminar_tui.run import check as check_source
+
+    narrate = (lambda _event: None) if options.quiet else _Narrator()
+    try:
+        verdict = check_source(make_request(options), narrate)
+    finally:
+        if isinstance(narrate, _Narrator):
+            narrate.close()
+    if options.json:
+        import dataclasses
+        import json
+
+        print(json.dumps({"passed": verdict.passed, **dataclasses.asdict(verdict)}))
+    else:
+        _print_verdict(verdict)
+    return int(ExitCode.DONE if verdict.passed else ExitCode.UNTRUSTED)
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    controls = list(verdict.layers[0].controls) if verdict.layers else []
+    print("layer  max difference  total variation" + "".join(f"  {name:>9}" for name in controls))
+    for layer in verdict.layers:
+        row = f"{layer.layer:5}  {layer.max_difference:14.1e}  {layer.total_variation:15.1e}"
+        print(row + "".join(f"  {layer.controls[name]:9.3f}" for name in controls))
+    if controls:
+        print("(total variation of a query's weights against the eager run's, the mean over heads and queries)")
+    print()
+    for each in verdict.checks:
+        print(f"{'ok  ' if each.passed else 'FAIL'}  {each.name}: {each.found}")
+    print(f"\n{'passed' if verdict.passed else 'FAILED'}")
 
 
 def show(options: argparse.Namespace) -> int:
@@ -226,7 +287,7 @@ def show(options: argparse.Namespace) -> int:
     page = Page(max(20, width), max(8, options.height or 24), ramp, options.ascii)
     rows = VIEWS[name](profile, look, Place(options.layer, options.head), page)
     sys.stdout.write(to_ansi(rows, ramp.depth))
-    return int(ExitCode.DONE)
+    return _trust(profile)
 
 
 def export(options: argparse.Namespace) -> int:
@@ -253,6 +314,7 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
     "capture": (_capture_parser, capture),
     "show": (_show_parser, show),
     "export": (_export_parser, export),
+    "check": (_check_parser, check),
 }
 
 
@@ -280,6 +342,7 @@ def make_request(options: argparse.Namespace) -> "Request":
         options.device,
         options.device_map,
         options.max_tokens,
+        options.recipe,
     )
 
 

@@ -16,6 +16,7 @@ from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.source import find_source
 
 if TYPE_CHECKING:
+    from laminar_tui.model.check import Verdict
     from laminar_tui.model.load import LoadedModel
 
 ASSETS = Path(str(files("laminar_tui"))) / "assets"
@@ -33,6 +34,7 @@ class Request:
         prompt: the text; None for the bundled one.
         revision, dtype, device, device_map: as in `model.load.load_model`.
         max_tokens: cut the prompt after so many tokens.
+        recipe: `true`, or a control in `model.recipes.RECIPES`.
     """
 
     source: str = ""
@@ -42,6 +44,7 @@ class Request:
     device: str | None = None
     device_map: str | None = None
     max_tokens: int | None = None
+    recipe: str = "true"
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
@@ -130,7 +133,16 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
         on_event(LayerRead(index, layer))
         on_event(Step("forward", index + 1, start.n_layers))
 
-    return named(capture(loaded.model, ids, tokens=prompt.tokens, on_layer=on_layer, is_cancelled=is_cancelled))
+    return named(
+        capture(
+            loaded.model,
+            ids,
+            tokens=prompt.tokens,
+            recipe=request.recipe,
+            on_layer=on_layer,
+            is_cancelled=is_cancelled,
+        )
+    )
 
 
 class Session:
@@ -157,6 +169,21 @@ class Session:
 def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
     """Load and read in one go: what the headless commands do."""
     return Session().run(request, on_event or (lambda _event: None), is_cancelled or (lambda: False))
+
+
+def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None = None) -> "Verdict":
+    """Load a model and compare every weight that is read with the model's own eager run, on a short prompt.
+
+    Raises:
+        LaminarError: what was wrong with the source, the model or the prompt.
+    """
+    loaded = load(request, on_event, is_cancelled or (lambda: False))
+
+    from laminar_tui.model.check import MAX_CHECK_TOKENS, check_model
+
+    prompt = loaded.tokenize(request.text(), min(request.max_tokens or MAX_CHECK_TOKENS, MAX_CHECK_TOKENS))
+    on_event(Step("comparing every weight with an eager run"))
+    return check_model(loaded.model, prompt.ids)
 
 
 def read_prompt_file(path: str) -> str:

@@ -1,8 +1,10 @@
 """One forward pass of a loaded model, read through the tap, as a profile."""
 
 import importlib.metadata
+import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,9 +14,24 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
-from laminar_tui.model.tally import ROW_SUM_TOLERANCE, LayerTally
-from laminar_tui.model.tap import Chunk, tapped
+from laminar_tui.model.fallback import hooked
+from laminar_tui.model.recipes import Recipe, find_recipe, recipe_tapped
+from laminar_tui.model.tally import LayerTally
+from laminar_tui.model.tap import (
+    Chunk,
+    Ignore,
+    Receiver,
+    Visits,
+    attention_implementation,
+    is_attention,
+    tapped,
+    uses_interface,
+)
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile, merge_layers
+
+TRUE_RECIPE = "true"
+PROBE_TOKENS = 16
+"""How many tokens the output is compared on: enough for a mistake to show, few enough to cost next to nothing."""
 
 OnLayer = Callable[[int, LayerProfile], None]
 IsCancelled = Callable[[], bool]
@@ -26,6 +43,7 @@ def capture(
     attention_mask: torch.Tensor | None = None,
     *,
     tokens: Sequence[str] | None = None,
+    recipe: str = TRUE_RECIPE,
     on_layer: OnLayer | None = None,
     is_cancelled: IsCancelled | None = None,
 ) -> Profile:
@@ -36,6 +54,7 @@ def capture(
         input_ids: token ids, [n_tokens] or [batch, n_tokens].
         attention_mask: 1 for tokens, 0 for padding, the shape of `input_ids`; padding is neither key nor query.
         tokens: each token's text, for the screen; the ids when left out.
+        recipe: `true`, or a control in `model.recipes.RECIPES` that makes other weights than the model's.
         on_layer: called after each layer with its index and its profile, in the calling thread.
         is_cancelled: asked before each layer and each chunk of query rows; True stops the forward.
 
@@ -53,23 +72,98 @@ def capture(
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(model.device)
     check_prompt(model, ids)
     profile = empty_profile(model, ids, tokens)
-    reader = _Reader(profile.n_layers, mask, on_layer, is_cancelled)
-    was_training = model.training
+    reader = _Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
+    mechanism = find_mechanism(model)
+    read = MECHANISMS[mechanism] if recipe == TRUE_RECIPE else _reading_by(find_recipe(recipe, model))
     started = time.perf_counter()
+    with evaluating(model), reader.watching(model):
+        read(model, reader, ids, mask if attention_mask is not None else None)
+    seconds = time.perf_counter() - started
+    checks = reader.verify()
+    if mechanism == "tap":
+        checks += (_check_outputs(model, ids),)
+    origin = replace(
+        profile.origin,
+        mechanism=mechanism,
+        recipe=recipe,
+        seconds=seconds,
+        checks=checks,
+        layer_kinds=reader.kinds,
+    )
+    return Profile(origin, tuple(reader.layers))
+
+
+def find_mechanism(model: PreTrainedModel) -> str:
+    """Say how a model's weights can be read: a name in `MECHANISMS`.
+
+    Raises:
+        ModelError: if it has no attention modules.
+    """
+    if any(uses_interface(module) for module in model.modules()):
+        return "tap"
+    if any(is_attention(module) for module in model.modules()):
+        return "hooks"
+    raise ModelError(f"{model.config.model_type} has no softmax attention", "there are no attention weights to look at")
+
+
+def _read_by_tap(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+    with tapped(model, reader):
+        forward(model, ids, mask)
+
+
+def _read_by_hooks(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+    with attention_implementation(model, "eager"), hooked(model, reader):
+        forward(model, ids, mask, output_attentions=True)
+
+
+def _reading_by(recipe: Recipe) -> Callable[..., None]:
+    def read(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+        with recipe_tapped(model, reader, recipe):
+            forward(model, ids, mask)
+
+    return read
+
+
+def _check_outputs(model: PreTrainedModel, ids: torch.Tensor) -> Check:
+    """See on a few tokens that the model puts out under the tap what it puts out under its own eager attention.
+
+    In half precision the two round differently (the tap's softmax is float32), and a mixture of experts may then choose
+    another expert: the check is for what is wrong, not for the last digit.
+    """
+    few = ids[:1, :PROBE_TOKENS]
+    with evaluating(model):
+        with attention_implementation(model, "eager"):
+            plain = forward(model, few, None)[0].float()
+        with tapped(model, Ignore()):
+            read = forward(model, few, None)[0].float()
+    moved = float((read - plain).square().mean().sqrt() / plain.square().mean().sqrt().clamp(min=1e-12))
+    allowed = 1e-3 if model.dtype == torch.float32 else 0.1
+    return Check("the model's output is what it is without the reading", moved <= allowed, f"off by {moved:.1e} of it")
+
+
+MECHANISMS = {"tap": _read_by_tap, "hooks": _read_by_hooks}
+"""How weights are read: by the family's own attention function, or from what eager attention modules give back."""
+
+
+def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None, **options: bool) -> Any:
+    """Run everything up to the LM head, whose logits nobody needs here; the first of what it returns is [.., D]."""
+    positions = {}
+    if mask is not None and "position_ids" in inspect.signature(model.base_model.forward).parameters:
+        # Padding on the left must not move the tokens that follow it.
+        positions["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions, **options)
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Leave dropout and gradients out; the model's own mode comes back."""
+    was_training = model.training
+    model.eval()
     try:
-        model.eval()
-        with torch.no_grad(), tapped(model, reader):
-            _forward(model, ids, mask if attention_mask is not None else None)
+        with torch.no_grad():
+            yield
     finally:
         model.train(was_training)
-    seconds = time.perf_counter() - started
-    checks = reader.verify(_attention_layers(model))
-    kinds = tuple(
-        kind if reader.layers[index] is not None or kind != "attention" else "no attention"
-        for index, kind in enumerate(profile.origin.layer_kinds)
-    )
-    origin = replace(profile.origin, seconds=seconds, checks=checks, layer_kinds=kinds)
-    return Profile(origin, tuple(reader.layers))
 
 
 def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
@@ -125,65 +219,78 @@ def _layer_kinds(config: Any, n_layers: int) -> tuple[str, ...]:
     return tuple(words.get(str(kind), str(kind)) for kind in kinds)
 
 
-def _forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
-    """Run everything up to the LM head, whose logits nobody needs here."""
-    model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-
-
-def _attention_layers(model: nn.Module) -> int:
-    """How many attention modules of the decoder the tap should have seen."""
-    return sum(
-        "Attention" in type(module).__name__ and getattr(module, "layer_idx", None) is not None
-        for module in model.modules()
-    )
-
-
 class _Reader:
-    """Takes in what the tap sees: one tally per layer and sequence."""
+    """Takes in what is read: one tally per layer and sequence, in the order of the model's calls."""
 
     def __init__(
-        self, n_layers: int, mask: torch.Tensor, on_layer: OnLayer | None, is_cancelled: IsCancelled | None
+        self,
+        kinds: Sequence[str],
+        mask: torch.Tensor,
+        on_layer: OnLayer | None,
+        is_cancelled: IsCancelled | None,
     ) -> None:
-        self.layers: list[LayerProfile | None] = [None] * n_layers
-        self.n_records = 0
+        self.layers: list[LayerProfile | None] = [None] * len(kinds)
+        self._kinds = list(kinds)
         self._spans = [_span(row) for row in mask]
+        self._n_tokens = mask.shape[1]
         self._on_layer = on_layer
         self._is_cancelled = is_cancelled or (lambda: False)
+        self._visits: Visits | None = None
+        self._seen: dict[nn.Module, int] = {}
         self._tallies: list[LayerTally] = []
+        self._final_row = torch.zeros(0)
         self._index = 0
+        self._is_repeat = False
         self._row_sum_error = 0.0
         self._off_sequence = False
 
-    def begin_layer(self, layer_idx: int | None) -> None:
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Count the visits to the model's attention modules."""
+        self._visits = Visits(model)
+        try:
+            yield
+        finally:
+            self._visits.stop()
+
+    @property
+    def n_records(self) -> int:
+        """How many layers were read."""
+        return sum(layer is not None for layer in self.layers)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What stands in each layer; one that was to attend and was not seen to is named so."""
+        pairs = zip(self._kinds, self.layers, strict=True)
+        return tuple("no attention" if layer is None and _attends(kind) else kind for kind, layer in pairs)
+
+    def begin_layer(self, module: nn.Module) -> None:
+        """Find a layer's place; a second call in one visit of its module is the same attention on other values."""
         self._stop_if_cancelled()
-        free = layer_idx is not None and 0 <= layer_idx < len(self.layers) and self.layers[layer_idx] is None
-        self._index = int(layer_idx) if free and layer_idx is not None else self.n_records
-        if self._index >= len(self.layers):
-            raise ModelError(
-                f"the model attends {self.n_records + 1} times in {len(self.layers)} layers",
-                "layers that attend more than once are not supported yet",
-            )
+        visit = self._visits.of(module) if self._visits else 0
+        self._is_repeat = self._seen.get(module) == visit
+        if self._is_repeat:
+            return
+        self._seen[module] = visit
+        self._index = self._place(getattr(module, "layer_idx", None))
         self._tallies = []
 
     def receive(self, chunk: Chunk) -> None:
+        """Count some query rows."""
         self._stop_if_cancelled()
         _, n_heads, _, n_keys = chunk.weights.shape
-        if n_keys != chunk.n_queries:
+        if (chunk.n_queries, n_keys) != (self._n_tokens, self._n_tokens):
             raise ModelError(
-                f"a layer has {n_keys} keys for {chunk.n_queries} queries", "such attention is not supported yet"
+                f"a layer has {n_keys} keys and {chunk.n_queries} queries for {self._n_tokens} tokens",
+                "attention to anything but the prompt's own tokens is not supported",
             )
+        if self._is_repeat:
+            self._compare(chunk)
+            return
         if not self._tallies:
-            self._tallies = [
-                LayerTally(
-                    n_heads,
-                    span.stop - span.start,
-                    chunk.weights.device,
-                    off_sequence=chunk.off_sequence,
-                    tolerance=ROW_SUM_TOLERANCE,
-                )
-                for span in self._spans
-            ]
+            self._tallies = [self._make_tally(n_heads, span, chunk) for span in self._spans]
         self._off_sequence |= chunk.off_sequence
+        self._final_row = chunk.weights[:, :, -1]
         for sequence, (tally, span) in enumerate(zip(self._tallies, self._spans, strict=True)):
             first, last = _overlap(span, chunk)
             if first >= last:
@@ -193,14 +300,16 @@ class _Reader:
             tally.add(chunk.weights[sequence, :, rows, span], allowed[:, rows, span], first - span.start)
 
     def end_layer(self) -> None:
+        """Hand the layer on."""
+        if self._is_repeat:
+            return
         layer = merge_layers([tally.finish() for tally in self._tallies])
         self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in self._tallies))
         self.layers[self._index] = layer
-        self.n_records += 1
         if self._on_layer is not None:
             self._on_layer(self._index, layer)
 
-    def verify(self, n_expected: int) -> tuple[Check, ...]:
+    def verify(self) -> tuple[Check, ...]:
         """Say what was checked, after the forward.
 
         Raises:
@@ -208,13 +317,13 @@ class _Reader:
             UntrustedWeightsError: if a layer's attention was not.
         """
         if self.n_records == 0:
-            raise ModelError(
-                "no softmax attention was seen in this model",
-                "it has none, or it does not go through transformers' attention interface",
-            )
-        if self.n_records < n_expected:
+            raise ModelError("no softmax attention was seen in this model", "there are no attention weights to look at")
+        entered = self._visits.entered() if self._visits else []
+        missed = [module for module in entered if uses_interface(module) and module not in self._seen]
+        if missed:
             raise UntrustedWeightsError(
-                f"{self.n_records} of {n_expected} attention layers were seen", "the others do not go through the tap"
+                f"{len(missed)} attention modules ran unseen, a {type(missed[0]).__name__} among them",
+                "what they attend to cannot be shown",
             )
         sums = "at most 1 (sink logits)" if self._off_sequence else "1"
         return (
@@ -225,9 +334,47 @@ class _Reader:
             Check(f"each query's weights sum to {sums}", True, f"within {self._row_sum_error:.1e}"),
         )
 
+    def _place(self, layer_idx: int | None) -> int:
+        """The layer that attends now: what the model calls it, if that is free; else the next one that is to attend.
+
+        A model that loops over its layers gets new ones at the end.
+        """
+        if isinstance(layer_idx, int) and 0 <= layer_idx < len(self.layers) and self.layers[layer_idx] is None:
+            return layer_idx
+        last = max((index for index, layer in enumerate(self.layers) if layer is not None), default=-1)
+        for index in range(last + 1, len(self.layers)):
+            if _attends(self._kinds[index]):
+                return index
+        self.layers.append(None)
+        self._kinds.append("attention")
+        return len(self.layers) - 1
+
+    def _make_tally(self, n_heads: int, span: slice, chunk: Chunk) -> LayerTally:
+        return LayerTally(
+            n_heads,
+            span.stop - span.start,
+            chunk.weights.device,
+            off_sequence=chunk.off_sequence,
+            tolerance=chunk.tolerance,
+        )
+
+    def _compare(self, chunk: Chunk) -> None:
+        """A repeated call must bring the weights of the first one."""
+        if chunk.first_query + chunk.weights.shape[2] != chunk.n_queries:
+            return
+        if not torch.equal(chunk.weights[:, :, -1], self._final_row):
+            raise ModelError(
+                "a layer attends twice with different weights", "which of them to show is not decided for such a model"
+            )
+
     def _stop_if_cancelled(self) -> None:
         if self._is_cancelled():
             raise CancelledError("the capture was cancelled")
+
+
+def _attends(kind: str) -> bool:
+    """Whether a layer of this kind has softmax attention, as far as its name tells."""
+    return kind in ("attention", "sliding", "chunked", "hybrid") or ("attention" in kind and "linear" not in kind)
 
 
 def _span(mask: torch.Tensor) -> slice:

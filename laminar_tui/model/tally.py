@@ -16,11 +16,6 @@ from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile
 from laminar_tui.profile.statistics import REST_AT_LEAST, gini_queries
 
-ROW_SUM_TOLERANCE = 1e-4
-"""How far a row may sum above 1 (and below, without sink logits). float32 rounding over 32,768 keys stays near 1e-6;
-rows that come in float16 or bfloat16 (read by hooks) are held to `ROW_SUM_TOLERANCE_HALF`."""
-ROW_SUM_TOLERANCE_HALF = 3e-2
-
 
 class _Sums:
     """How many weights of a part there are, and their moments, on the device, [n_heads] each."""
@@ -112,7 +107,7 @@ class LayerTally:
         device: torch.device,
         *,
         off_sequence: bool = False,
-        tolerance: float = ROW_SUM_TOLERANCE,
+        tolerance: float = 1e-4,
     ) -> None:
         self.n_heads = n_heads
         self.n_tokens = n_tokens

@@ -5,11 +5,13 @@ It is registered under a name of its own for one forward pass, with the attentio
 function, run in float32 on chunks of query rows: what it returns is what the model goes on with.
 """
 
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +39,8 @@ class Chunk:
         first_query: the position of the first row.
         n_queries: how many rows the layer has in all.
         off_sequence: whether some of a query's mass goes to no key (sink logits).
+        tolerance: how far a row may sum from 1: float32 rounding over 32,768 keys stays near 1e-6; rows that were
+            computed in half precision are held to their rounding.
     """
 
     weights: torch.Tensor
@@ -44,19 +48,33 @@ class Chunk:
     first_query: int
     n_queries: int
     off_sequence: bool = False
+    tolerance: float = 1e-4
 
 
 class Receiver(Protocol):
     """What takes the weights in, layer by layer, in the order of the model's calls."""
 
-    def begin_layer(self, layer_idx: int | None) -> None:
-        """A layer's attention begins; `layer_idx` is what the model calls it, None if it has no name."""
+    def begin_layer(self, module: nn.Module) -> None:
+        """A module's attention begins."""
 
     def receive(self, chunk: Chunk) -> None:
         """Take some query rows in; all rows of a layer come in order. Raising stops the forward."""
 
     def end_layer(self) -> None:
         """The layer's last row was received."""
+
+
+class Ignore:
+    """Takes the weights in and forgets them."""
+
+    def begin_layer(self, module: nn.Module) -> None:
+        """Nothing to begin."""
+
+    def receive(self, chunk: Chunk) -> None:
+        """Nothing to take."""
+
+    def end_layer(self) -> None:
+        """Nothing to end."""
 
 
 @contextmanager
@@ -67,22 +85,36 @@ def tapped(model: PreTrainedModel, receiver: Receiver) -> Iterator[None]:
         ModelError: if the model's attention does not go through the attention interface.
     """
     name = next(_names)
-    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
     AttentionInterface.register(name, _attend_with(receiver))
     AttentionMaskInterface.register(name, eager_mask)
     try:
-        model.set_attn_implementation(name)
+        with attention_implementation(model, name):
+            yield
+    finally:
+        AttentionInterface._global_mapping.pop(name, None)
+        AttentionMaskInterface._global_mapping.pop(name, None)
+
+
+@contextmanager
+def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Let a model attend in another way for a while.
+
+    Raises:
+        ModelError: if the model does not let its attention be set.
+    """
+    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
+    try:
+        if model.config._attn_implementation != name:
+            model.set_attn_implementation(name)
         if model.config._attn_implementation != name:
             raise ModelError(
-                f"{model.config.model_type} does not let its attention function be set",
-                "its attention does not go through transformers' attention interface",
+                f"{model.config.model_type} does not let its attention be set to '{name}'",
+                "load it with attn_implementation='eager'",
             )
         yield
     finally:
         for config, implementation in before:
             config._attn_implementation_internal = implementation
-        AttentionInterface._global_mapping.pop(name, None)
-        AttentionMaskInterface._global_mapping.pop(name, None)
 
 
 def _configs(model: PreTrainedModel) -> list[Any]:
@@ -95,6 +127,51 @@ def _configs(model: PreTrainedModel) -> list[Any]:
             found[id(config)] = config
             queue += [sub for name in config.sub_configs if (sub := getattr(config, name, None)) is not None]
     return list(found.values())
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Whether a module is an attention module, by its class's name."""
+    return "Attention" in type(module).__name__
+
+
+@cache
+def _class_uses_interface(kind: object) -> bool:
+    try:
+        return "ALL_ATTENTION_FUNCTIONS" in inspect.getsource(kind)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return False
+
+
+def uses_interface(module: nn.Module) -> bool:
+    """Whether an attention module calls what is registered with the attention interface."""
+    kind: object = type(module)
+    return is_attention(module) and _class_uses_interface(kind)
+
+
+class Visits:
+    """How often each attention module of a model has been entered: one may be shared by layers, or loop."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._counts: dict[nn.Module, int] = {}
+        self._handles = [
+            module.register_forward_pre_hook(self._enter) for module in model.modules() if is_attention(module)
+        ]
+
+    def of(self, module: nn.Module) -> int:
+        """How often a module has been entered."""
+        return self._counts.get(module, 0)
+
+    def entered(self) -> list[nn.Module]:
+        """The modules that were entered."""
+        return list(self._counts)
+
+    def stop(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        self._counts[module] = self.of(module) + 1
 
 
 def own_attention_function(module: nn.Module) -> AttentionFunction:
@@ -122,7 +199,7 @@ def _attend_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        receiver.begin_layer(getattr(module, "layer_idx", None))
+        receiver.begin_layer(module)
         function = own_attention_function(module)
         n_queries, n_keys = query.shape[2], key.shape[2]
         # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
@@ -130,7 +207,7 @@ def _attend_with(receiver: Receiver) -> AttentionFunction:
         outputs = []
         for rows in _row_chunks(query, n_keys, kwargs):
             allowed, mask = _float32_mask(attention_mask, rows, query, n_keys)
-            extra = {name: _rows_of(value, rows, n_queries) for name, value in kwargs.items()}
+            extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
             output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
             if weights is None:
                 raise ModelError(
@@ -151,22 +228,22 @@ def _row_chunks(query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> lis
     """Cut the query rows into pieces of about CHUNK_WEIGHTS weights, or none where a keyword cannot be cut along."""
     batch, n_heads, n_queries, _ = query.shape
     uncut = [
-        value
+        name
         for name, value in kwargs.items()
-        if isinstance(value, torch.Tensor) and name not in _CUT_ALONG and value.ndim > 1
+        if isinstance(value, torch.Tensor) and value.ndim > 1 and name not in _CUT_WITH_ROWS | _WITHOUT_EFFECT
     ]
     size = n_queries if uncut else max(1, CHUNK_WEIGHTS // (batch * n_heads * n_keys))
     return [slice(start, min(start + size, n_queries)) for start in range(0, n_queries, size)]
 
 
-_CUT_ALONG = {"position_bias": -2}
-"""Tensor keywords with one row a query, and the axis of it."""
+_CUT_WITH_ROWS = {"position_bias"}
+"""Tensor keywords with one row a query, on the axis before the last."""
+_WITHOUT_EFFECT = {"position_ids", "cache_position"}
+"""Tensor keywords that no family's attention function reads."""
 
 
-def _rows_of(value: Any, rows: slice, n_queries: int) -> Any:
-    if isinstance(value, torch.Tensor) and value.ndim > 2 and value.shape[-2] == n_queries:
-        return value[..., rows, :]
-    return value
+def _rows_of(name: str, value: Any, rows: slice) -> Any:
+    return value[..., rows, :] if name in _CUT_WITH_ROWS and isinstance(value, torch.Tensor) else value
 
 
 def _float32_mask(

@@ -41,7 +41,7 @@ def looks_like_profile(path: Path) -> bool:
     if path.suffix == SUFFIX:
         return True
     with path.open("rb") as file:
-        return f'"format":"{FORMAT}"'.encode() in file.read(4096)
+        return f'"{FORMAT}"'.encode() in file.read(64)  # after the length and `{"__metadata__":{`
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -60,8 +60,9 @@ def profile_bytes(profile: Profile) -> bytes:
     """Give the bytes of a profile's file."""
     tensors = _pack_tensors(profile)
     header = _pack_header(profile)
-    metadata = {"format": FORMAT, "header": header, "sha256": _digest(header, tensors)}
-    return save_tensors(tensors, metadata)
+    # One entry, since safetensors writes several in any order: the same profile gives the same bytes.
+    entry = json.dumps({"sha256": _digest(header, tensors), "header": header})
+    return save_tensors(tensors, {FORMAT: entry})
 
 
 def _pack_header(profile: Profile) -> str:
@@ -161,10 +162,8 @@ def _read_metadata(payload: bytes) -> tuple[str, str]:
         raise no_profile
     try:
         fields = json.loads(payload[8 : 8 + size])
-        metadata = fields["__metadata__"]
-        if metadata["format"] != FORMAT:
-            raise no_profile
-        header, digest = metadata["header"], metadata["sha256"]
+        entry = json.loads(fields["__metadata__"][FORMAT])
+        header, digest = str(entry["header"]), str(entry["sha256"])
         version = json.loads(header)["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise no_profile from None

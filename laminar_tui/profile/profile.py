@@ -43,6 +43,7 @@ class Origin:
         architecture: transformers' model type, like `gpt_neox`.
         dtype, device: of the model's parameters during the capture.
         mechanism: how the weights were read: `tap` (the family's own attention function) or `hooks`.
+        recipe: `true`, or the name of a control whose weights are not the model's (`model.recipes`).
         n_parameters: of the model.
         layer_kinds: one word per layer: `attention`, `sliding`, or what stands where attention does not.
         tokens: each token's text; continuation bytes of a split character are empty.
@@ -62,11 +63,17 @@ class Origin:
     tokens: tuple[str, ...]
     token_ids: tuple[int, ...]
     revision: str = ""
+    recipe: str = "true"
     n_parameters: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     seconds: float = 0.0
     checks: tuple[Check, ...] = ()
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        """The checks that do not hold: with any of them, nothing here is to be believed."""
+        return tuple(check for check in self.checks if not check.passed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,10 +172,12 @@ class Profile:
         return sum(layer is not None for layer in self.layers)
 
     def with_layer(self, index: int, layer: LayerProfile) -> "Profile":
-        """Make the profile that holds one more layer."""
-        layers = list(self.layers)
+        """Make the profile that holds one more layer; a model that loops over its layers may have more than it says."""
+        new = max(0, index + 1 - self.n_layers)
+        layers = [*self.layers, *(None,) * new]
         layers[index] = layer
-        return replace(self, layers=tuple(layers))
+        kinds = self.origin.layer_kinds + ("attention",) * new
+        return Profile(replace(self.origin, layer_kinds=kinds), tuple(layers))
 
     def layer(self, index: int) -> LayerProfile:
         """Give one layer.

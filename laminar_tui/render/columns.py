@@ -319,7 +319,14 @@ def model_facts(profile: Profile) -> list[str]:
     origin = profile.origin
     name = visible(origin.model) + (f"@{visible(origin.revision)}" if origin.revision else "")
     heads = f" × {profile.n_heads}H" if profile.n_heads else ""
-    return [name, f"{profile.n_layers}L{heads}", f"{profile.n_tokens} tokens", f"{origin.dtype} {origin.device}"]
+    control = [] if origin.recipe == "true" else [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
+    return [
+        name,
+        *control,
+        f"{profile.n_layers}L{heads}",
+        f"{profile.n_tokens} tokens",
+        f"{origin.dtype} {origin.device}",
+    ]
 
 
 def picture_facts(columns: Columns) -> list[str]:

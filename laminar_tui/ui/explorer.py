@@ -119,6 +119,7 @@ class Explorer(Screen[None]):
         """Draw what there is, and begin the run once that is on the screen."""
         self._timer = self.set_interval(STATUS_EVERY, self._show_status, pause=True)
         self._show()
+        self._distrust()
         if self._request is not None and self.state.profile is None:
             self.call_after_refresh(self._start)
 
@@ -159,6 +160,7 @@ class Explorer(Screen[None]):
             self._timer.pause()
         if message.profile is not None:
             self.state = states.settle(replace(self.state, profile=message.profile))
+            self._distrust()
         elif message.error is not None and message.error.exit_code == 130:
             self._note = "stopped; the layers read so far are kept"
         elif message.error is not None:
@@ -170,6 +172,12 @@ class Explorer(Screen[None]):
                 f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
             )
         self._show_status()
+
+    def _distrust(self) -> None:
+        """Put a failed check over the picture: what it shows is not to be believed."""
+        failed = self.state.profile.origin.failed_checks if self.state.profile else ()
+        if failed:
+            self._fail(f"NOT TO BE TRUSTED: {failed[0].name}: {failed[0].found}", "i lists all checks")
 
     def _fail(self, message: str, hint: str) -> None:
         lines = [visible(message), visible(hint)] if hint else [visible(message)]

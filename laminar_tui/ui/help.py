@@ -68,6 +68,7 @@ def about_text(profile: Profile, look: Look) -> Text:
         ("architecture", visible(origin.architecture)),
         ("parameters", f"{origin.n_parameters:,}" if origin.n_parameters else "–"),
         ("read by", mechanisms.get(origin.mechanism, visible(origin.mechanism))),
+        ("recipe", visible(origin.recipe)),
         ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {visible(origin.created)}"),
         ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
         ("shown", " · ".join(look.facts()) + f" ({look.method.title})"),

@@ -1,0 +1,183 @@
+"""Proof, on this model, that what was read is what was used: every weight against an independent eager run.
+
+The oracle is the model's own `output_attentions` under eager attention, which shares nothing with the tap but the
+model. It holds every pattern, so it is run on a short prompt only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from laminar_tui.errors import ModelError, UntrustedWeightsError
+from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism, forward
+from laminar_tui.model.recipes import RECIPES, Recipe, recipe_tapped
+from laminar_tui.model.tap import Chunk, attention_implementation
+from laminar_tui.profile.profile import Check
+
+MAX_CHECK_TOKENS = 128
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 5e-3}
+"""How far a weight may be from the eager run's, by the model's dtype: float32 in chunks rounds differently in the last
+digits; eager half-precision scores are themselves rounded, and the tap's are not."""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer's weights against the eager run's.
+
+    Attributes:
+        layer: its number among those that attend.
+        max_difference: the largest of all weights' differences.
+        total_variation: half the sum of a query's differences, the mean over heads and queries: 0 to 1.
+        controls: recipe -> total variation against the truth, of readings known to be wrong.
+    """
+
+    layer: int
+    max_difference: float
+    total_variation: float
+    controls: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a full check found."""
+
+    checks: tuple[Check, ...]
+    layers: tuple[LayerCheck, ...]
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+
+def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int]) -> Verdict:
+    """Compare every weight that is read with the model's own eager run, layer by layer.
+
+    Args:
+        model: a transformers causal LM in memory; it is left as it was found.
+        input_ids: token ids, [n_tokens] or [1, n_tokens]; the first `MAX_CHECK_TOKENS` are used.
+
+    Raises:
+        PromptError, ModelError: as `capture` does.
+    """
+    ids = torch.as_tensor(input_ids)
+    ids = (ids[None] if ids.ndim == 1 else ids)[:, :MAX_CHECK_TOKENS].to(model.device)
+    tolerance = TOLERANCE.get(model.dtype, max(TOLERANCE.values()))
+    before = _implementations(model)
+    outputs_before = _last_hidden(model, ids)
+    structural = _structural(model, ids)
+    read = _Keeper()
+    with evaluating(model):
+        MECHANISMS[find_mechanism(model)](model, read, ids, None)
+    truth = eager_patterns(model, ids)
+    layers = _compare(model, ids, read.patterns, truth)
+    worst = max((layer.max_difference for layer in layers), default=float("nan"))
+    moved = (_last_hidden(model, ids) - outputs_before).abs().max().item()
+    checks = [
+        *structural,
+        Check("as many patterns as the eager run", len(read.patterns) == len(truth), f"{len(read.patterns)}"),
+        Check(f"every weight equals the eager run's within {tolerance:g}", worst <= tolerance, f"{worst:.1e} at most"),
+        Check("the model's outputs are unchanged", moved == 0, f"moved by {moved:.1e}"),
+        Check("the model's settings are as they were", _implementations(model) == before, "put back"),
+    ]
+    for name in layers[0].controls if layers else ():
+        farthest = max(layer.controls[name] for layer in layers)
+        checks.append(
+            Check(f"the control '{name}' is rejected", farthest > tolerance, f"total variation up to {farthest:.2f}")
+        )
+    return Verdict(tuple(checks), layers, tolerance)
+
+
+def eager_patterns(model: PreTrainedModel, ids: torch.Tensor) -> list[torch.Tensor]:
+    """Every layer's pattern as the model's own eager attention gives it, float32 [n_heads, query, key] each.
+
+    Raises:
+        ModelError: if the model gives none.
+    """
+    with evaluating(model), attention_implementation(model, "eager"):
+        given = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
+    patterns = [each[0].float() for each in given or () if each is not None and _is_pattern(each)]
+    if not patterns:
+        raise ModelError(
+            "the model gives no attentions back under eager attention", "there is nothing to check against"
+        )
+    return patterns
+
+
+def _is_pattern(weights: torch.Tensor) -> bool:
+    """Some families list blocks among their attentions that are no softmax."""
+    return weights.ndim == 4 and weights.shape[2] <= weights.shape[3] and bool((weights >= 0).all())
+
+
+def _structural(model: PreTrainedModel, ids: torch.Tensor) -> tuple[Check, ...]:
+    try:
+        return capture(model, ids).origin.checks
+    except UntrustedWeightsError as error:
+        return (Check("what every capture checks", False, error.message),)
+
+
+def _last_hidden(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    with evaluating(model):
+        hidden: torch.Tensor = forward(model, ids, None)[0].float()
+    return hidden
+
+
+def _implementations(model: PreTrainedModel) -> list[str | None]:
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    return [getattr(config, "_attn_implementation", None) for config in configs]
+
+
+def _compare(
+    model: PreTrainedModel, ids: torch.Tensor, read: list[torch.Tensor], truth: list[torch.Tensor]
+) -> tuple[LayerCheck, ...]:
+    controls = {name: _read_recipe(model, ids, recipe) for name, recipe in RECIPES.items() if recipe.fits(model)}
+    checks = []
+    for layer, (ours, theirs) in enumerate(zip(read, truth, strict=False)):
+        if ours.shape != theirs[..., : ours.shape[-1]].shape:
+            checks.append(LayerCheck(layer, float("inf"), float("inf"), {}))
+            continue
+        theirs = theirs[..., : ours.shape[-1]]
+        varied = {name: total_variation(patterns[layer], theirs) for name, patterns in controls.items()}
+        checks.append(LayerCheck(layer, (ours - theirs).abs().max().item(), total_variation(ours, theirs), varied))
+    return tuple(checks)
+
+
+def _read_recipe(model: PreTrainedModel, ids: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
+    keeper = _Keeper()
+    with evaluating(model), recipe_tapped(model, keeper, recipe):
+        forward(model, ids, None)
+    return keeper.patterns
+
+
+def total_variation(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Half the sum of a query's differences, the mean over heads and queries q >= 1 (query 0 sees only itself)."""
+    if one.shape[1] < 2:
+        return 0.0
+    return float((one - other).abs().sum(dim=-1)[:, 1:].mean() / 2)
+
+
+class _Keeper:
+    """Keeps every layer's pattern; a module's second call in one visit brings the same ones and is left out."""
+
+    def __init__(self) -> None:
+        self.patterns: list[torch.Tensor] = []
+        self._rows: list[torch.Tensor] = []
+
+    def begin_layer(self, module: torch.nn.Module) -> None:
+        """Begin a pattern."""
+        del module
+        self._rows = []
+
+    def receive(self, chunk: Chunk) -> None:
+        """Keep some rows."""
+        self._rows.append(chunk.weights[0])
+
+    def end_layer(self) -> None:
+        """Put the rows together."""
+        pattern = torch.cat(self._rows, dim=1)
+        if not self.patterns or not torch.equal(pattern, self.patterns[-1]):
+            self.patterns.append(pattern)

@@ -1,0 +1,287 @@
+"""Make the pictures in screenshots/ from the running program, as SVG and PNG, and two plain texts.
+
+    sudo apt install fonts-firacode librsvg2-bin      # the font of the letters, and rsvg-convert
+    pip install -e '.[png]'
+    python tools/make_screenshots.py [NAME ...]
+
+Textual's own SVG is taken apart and put together anew, since its pictures are only straight where every character comes
+from one font: cells get whole pixels; braille, blocks and frames, which hardly one monospaced font has all of, become
+shapes; each word stands at its own place; nothing is fetched from the net.
+"""
+
+import asyncio
+import html
+import io
+import re
+import string
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image
+from rich.cells import cell_len
+
+from laminar_tui.cli import main as laminar
+from laminar_tui.errors import CancelledError
+from laminar_tui.profile.profile import Profile
+from laminar_tui.run import SAMPLE_PROFILE, IsCancelled, LayerRead, OnEvent, Request, Started, Step
+from laminar_tui.ui.app import LaminarApp
+from laminar_tui.ui.explorer import STATUS_EVERY
+from laminar_tui.ui.state import State
+
+FOLDER = Path(__file__).parent.parent / "screenshots"
+SVG = "{http://www.w3.org/2000/svg}"
+FONTS = "'Fira Code', 'JetBrains Mono', 'DejaVu Sans Mono', monospace"
+
+TEXTUAL_WIDTH, TEXTUAL_HEIGHT = 12.2, 24.4
+"""The cell of Rich's SVG export."""
+WIDTH, HEIGHT = 12, 24
+"""The cell here, in whole pixels."""
+FONT_SIZE, BASELINE = 19.5, 18
+"""Fira Code's letters are 8/13 em wide, so that at this size they fill the cell; textLength is for other fonts."""
+JOINED = frozenset(string.punctuation)
+"""Two of these beside one another are two words: rsvg-convert would join them to one of Fira Code's ligatures."""
+MARGIN = 12
+HELD_WITHIN = 60.0
+"""Seconds, so that a run that fails is a wrong picture and no endless wait."""
+N_COLORS = 256
+"""Of a PNG's palette: the pictures have some 60 colours, and shades of them at the edges of letters."""
+
+
+# -- what is taken ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: a screen of a size, where one begins, and the keys that are pressed then."""
+
+    name: str
+    size: tuple[int, int]
+    keys: tuple[str, ...] = ()
+    start: State = field(default_factory=State)
+
+
+SATELLITES = State(layer_index=20, height=0.78)
+"""On a layer where the final token's weights go to the sink."""
+
+SHOTS = (
+    Shot("overview", (160, 48), start=SATELLITES),
+    Shot("overview_80x24", (80, 24), start=SATELLITES),
+    Shot("layer", (160, 48), ("enter",), replace(SATELLITES, head_index=4)),
+    Shot("head", (120, 40), ("enter", "enter"), replace(SATELLITES, head_index=4)),
+    Shot("log_axis", (120, 36), ("a",), replace(SATELLITES, height=0.6)),
+    Shot("sink_with", (80, 24), start=SATELLITES),
+    Shot("sink_without", (80, 24), ("s",), SATELLITES),
+    Shot("lines", (120, 36), ("4",)),
+    Shot("help", (120, 40), ("question_mark",), SATELLITES),
+)
+HALF_DONE = Shot("run_half_done", (120, 36), start=State(layer_index=10, height=0.3))
+TEXTS = {
+    "overview_ascii": ("--width", "100", "--height", "30"),
+    "head_ascii": ("--layer", "20", "--head", "4", "--width", "100", "--height", "30"),
+}
+
+
+async def take(shot: Shot, profile: Profile) -> str:
+    """Open the explorer on a profile, press the keys, and give Textual's SVG."""
+    app = LaminarApp(replace(shot.start, profile=profile), None)
+    async with app.run_test(size=shot.size) as pilot:
+        await pilot.press(*shot.keys)
+        await pilot.pause()
+        return app.export_screenshot()
+
+
+class HeldSession:
+    """In the place of `run.Session`: reads the first half of a profile's layers, then waits.
+
+    Args:
+        profile: whose layers are given out as if they were being read.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self.n_read = profile.n_layers // 2
+        self.is_held = threading.Event()
+        self.let_go = threading.Event()
+
+    def run(self, request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+        """Read up to the middle; never ends otherwise than by being let go."""
+        del request, is_cancelled
+        origin = replace(self._profile.origin, checks=(), seconds=0.0)
+        on_event(Started(Profile(origin, (None,) * self._profile.n_layers)))
+        for index in range(self.n_read):
+            on_event(LayerRead(index, self._profile.layer(index)))
+            on_event(Step("forward", index + 1, self._profile.n_layers))
+        self.is_held.set()
+        self.let_go.wait()
+        raise CancelledError("the picture is taken")
+
+
+async def take_half_done(shot: Shot, profile: Profile) -> str:
+    """Begin a run that is held half way, and give Textual's SVG of it."""
+    session = HeldSession(profile)
+    app = LaminarApp(State(), Request("SmolLM2-135M-Instruct"))
+    app.explorer.runner._session = session  # type: ignore[assignment]
+    async with app.run_test(size=shot.size) as pilot:
+        await pilot.pause()
+        await asyncio.to_thread(session.is_held.wait, HELD_WITHIN)
+        await pilot.pause()
+        app.explorer.state = replace(shot.start, profile=app.explorer.state.profile)
+        # The clock shows what the real run took up to here, and is drawn a few times a second.
+        app.explorer.runner.started_at -= profile.origin.seconds * session.n_read / profile.n_layers
+        await pilot.pause(2 * STATUS_EVERY)
+        svg = app.export_screenshot()
+        session.let_go.set()
+        return svg
+
+
+def print_text(words: tuple[str, ...]) -> str:
+    """Give what `laminar-tui show` prints without colours, in ASCII."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        code = laminar(["show", str(SAMPLE_PROFILE), "--ascii", "--color", "none", *words])
+    assert code == 0
+    return printed.getvalue()
+
+
+# -- Textual's SVG, taken apart and put together anew ----------------------------------------------------------------
+
+
+def redraw(source: str) -> str:
+    """Make an SVG of whole pixels, shapes and words from the one that Textual exports."""
+    root = ElementTree.fromstring(source)
+    style = root.findtext(f"{SVG}style") or ""
+    prefix = (re.search(r"\.(terminal-\d+)-matrix", style) or [""])[1] + "-"
+    rules = re.findall(rf"\.{prefix}(r\d+) {{ (.*?) }}", style)
+    terminal = next(group for group in root.iter(f"{SVG}g") if "clip-path" in group.attrib)
+    rects = [each for each in terminal if each.tag == f"{SVG}rect"]
+    texts = list(terminal.iter(f"{SVG}text"))
+    n_columns = round(max(float(each.get("x", 0)) + float(each.get("width", 0)) for each in rects) / TEXTUAL_WIDTH)
+    n_rows = round(max(float(each.get("y", 0)) for each in rects) / TEXTUAL_HEIGHT) + 1
+    grounds = list(_grounds(rects))
+    ground = Counter(fill for column, _, _, fill in grounds if column == 0).most_common(1)[0][0]
+    width, height = n_columns * WIDTH + 2 * MARGIN, n_rows * HEIGHT + 2 * MARGIN
+    body = [f'<rect x="{-MARGIN}" y="{-MARGIN}" width="{width}" height="{height}" fill="{ground}"/>']
+    for column, row, cells, fill in grounds:
+        if fill != ground:
+            place = f'x="{column * WIDTH}" y="{row * HEIGHT}" width="{cells * WIDTH}" height="{HEIGHT}"'
+            body.append(f'<rect {place} fill="{fill}"/>')
+    for text in texts:
+        body += _draw_text(text, prefix)
+    css = "\n".join(f".{name} {{ {rule} }}" for name, rule in rules)
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"
+     viewBox="{-MARGIN} {-MARGIN} {width} {height}">
+<style>
+text {{ font-family: {FONTS}; font-size: {FONT_SIZE}px; font-variant-ligatures: none }}
+rect, .s {{ shape-rendering: crispEdges }}
+{css}
+</style>
+{chr(10).join(body)}
+</svg>
+"""
+
+
+def _grounds(rects: list[ElementTree.Element]) -> Iterator[tuple[int, int, int, str]]:
+    """Column, row, cells and fill of each background."""
+    for each in rects:
+        column = round(float(each.get("x", 0)) / TEXTUAL_WIDTH)
+        cells = round(float(each.get("width", 0)) / TEXTUAL_WIDTH)
+        yield column, int(float(each.get("y", 0)) / TEXTUAL_HEIGHT), cells, each.get("fill", "")
+
+
+def _draw_text(text: ElementTree.Element, prefix: str) -> Iterator[str]:
+    """Give a run's shapes as one path, and its words each at its place."""
+    name = text.get("class", "").removeprefix(prefix)
+    column = round(float(text.get("x", 0)) / TEXTUAL_WIDTH)
+    row = int(float(text.get("y", 0)) / TEXTUAL_HEIGHT)
+    x, y = column * WIDTH, row * HEIGHT
+    shapes: list[str] = []
+    words: list[tuple[int, str]] = []
+    before = " "
+    for character in text.text or "":
+        shape = draw_shape(character)
+        if shape is not None:
+            shapes += [f"M{x + left:g} {y + top:g}h{w:g}v{h:g}h{-w:g}z" for left, top, w, h in shape]
+        elif not character.isspace():
+            if before.isspace() or {before, character} <= JOINED:
+                words.append((x, ""))
+            words[-1] = (words[-1][0], words[-1][1] + character)
+        x += cell_len(character) * WIDTH
+        before = character if shape is None else " "
+    if shapes:
+        yield f'<path class="s {name}" d="{"".join(shapes)}"/>'
+    for left, word in words:
+        place = f'x="{left}" y="{y + BASELINE}" textLength="{cell_len(word) * WIDTH}"'
+        yield f'<text class="{name}" {place}>{html.escape(word, quote=False)}</text>'
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height within a cell."""
+
+LINE, HEAVY = 2, 4
+DOT = 4
+MIDDLE_X, MIDDLE_Y = (WIDTH - LINE) // 2, (HEIGHT - LINE) // 2
+BLOCKS: dict[str, list[Box]] = {
+    "█": [(0, 0, WIDTH, HEIGHT)],
+    "▀": [(0, 0, WIDTH, HEIGHT / 2)],
+    "▄": [(0, HEIGHT / 2, WIDTH, HEIGHT / 2)],
+    "▌": [(0, 0, WIDTH / 2, HEIGHT)],
+    "▐": [(WIDTH / 2, 0, WIDTH / 2, HEIGHT)],
+    "━": [(0, (HEIGHT - HEAVY) / 2, WIDTH, HEAVY)],
+    "╌": [(1, MIDDLE_Y, 4, LINE), (7, MIDDLE_Y, 4, LINE)],
+}
+ARMS: dict[str, Box] = {
+    "─┐┘┤┬┴┼╮╯": (0, MIDDLE_Y, MIDDLE_X + LINE, LINE),
+    "─┌└├┬┴┼╭╰": (MIDDLE_X, MIDDLE_Y, WIDTH - MIDDLE_X, LINE),
+    "│└┘├┤┴┼╰╯": (MIDDLE_X, 0, LINE, MIDDLE_Y + LINE),
+    "│┌┐├┤┬┼╭╮": (MIDDLE_X, MIDDLE_Y, LINE, HEIGHT - MIDDLE_Y),
+}
+"""The frames' characters with an arm to the left, right, up and down, and that arm."""
+BRAILLE_DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
+"""Column and row of the dots, in the order of the bits."""
+
+
+def draw_shape(character: str) -> list[Box] | None:
+    """Give the boxes of a character that is a shape; None for a letter."""
+    if 0x2800 <= ord(character) < 0x2900:
+        lit = [dot for bit, dot in enumerate(BRAILLE_DOTS) if (ord(character) - 0x2800) >> bit & 1]
+        return [(column * WIDTH / 2 + 1, row * HEIGHT / 4 + 1, DOT, DOT) for column, row in lit]
+    return BLOCKS.get(character) or [arm for characters, arm in ARMS.items() if character in characters] or None
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def write_picture(name: str, source: str) -> None:
+    """Write NAME.svg and NAME.png."""
+    path = FOLDER / f"{name}.svg"
+    path.write_text(redraw(source), encoding="utf-8")
+    drawn = subprocess.run(["rsvg-convert", str(path)], check=True, capture_output=True).stdout
+    image = Image.open(io.BytesIO(drawn)).convert("RGB")
+    reduced = image.quantize(N_COLORS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    reduced.save(path.with_suffix(".png"), optimize=True)
+
+
+def main() -> None:
+    """Make all pictures, or those that are named."""
+    wanted = set(sys.argv[1:])
+    FOLDER.mkdir(exist_ok=True)
+    profile = Profile.load(SAMPLE_PROFILE)
+    for shot in (*SHOTS, HALF_DONE):
+        if not wanted or shot.name in wanted:
+            taken = take_half_done(shot, profile) if shot is HALF_DONE else take(shot, profile)
+            write_picture(shot.name, asyncio.run(taken))
+    for name, words in TEXTS.items():
+        if not wanted or name in wanted:
+            (FOLDER / f"{name}.txt").write_text(print_text(words), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
