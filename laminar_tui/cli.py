@@ -9,17 +9,17 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laminar_tui import __version__
 from laminar_tui.errors import CancelledError, ExitCode, LaminarError, UsageError
+from laminar_tui.options import make_request, make_terminal_ramp
+from laminar_tui.source import as_path
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
     from laminar_tui.profile.profile import Profile
-    from laminar_tui.render.palette import Ramp
-    from laminar_tui.run import Event, Request
+    from laminar_tui.run import Event
 
 SUMMARY = "How the attention weights of a causal language model are distributed: a terminal explorer."
 EPILOG = """\
@@ -216,7 +216,7 @@ def _trust(profile: "Profile") -> int:
 def _check_target(output: str | None) -> None:
     """Find out before minutes of work whether there is a place for their result."""
     if output and output != "-":
-        folder = Path(output).expanduser().resolve().parent
+        folder = as_path(output).absolute().parent
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", "make it first, or write somewhere else")
 
@@ -321,54 +321,12 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
 # -- what the commands share -----------------------------------------------------------------------------------------
 
 
-def make_request(options: argparse.Namespace) -> "Request":
-    """Gather what was asked for; reads the prompt's file or standard input.
-
-    Raises:
-        UsageError: if the file cannot be read.
-    """
-    from laminar_tui.run import Request, read_prompt_file
-
-    prompt = options.prompt
-    if options.prompt_file is not None:
-        prompt = read_prompt_file(options.prompt_file)
-    elif prompt == "-":
-        prompt = sys.stdin.read()
-    return Request(
-        options.source,
-        prompt,
-        options.revision,
-        options.dtype,
-        options.device,
-        options.device_map,
-        options.max_tokens,
-        options.recipe,
-    )
-
-
-def make_terminal_ramp(options: argparse.Namespace) -> "Ramp":
-    """Choose colours for what the terminal can show.
-
-    Raises:
-        UsageError: for a colour map or a depth that does not exist.
-    """
-    from laminar_tui.render.palette import COLOR_MAPS, detect_depth, make_ramp
-
-    depths = ("truecolor", "256", "16", "none")
-    if options.color_map not in COLOR_MAPS:
-        raise UsageError(f"there is no colour map '{options.color_map}'", f"choose one of: {', '.join(COLOR_MAPS)}")
-    if options.color not in ("auto", *depths):
-        raise UsageError(f"there is no colour depth '{options.color}'", f"choose one of: auto, {', '.join(depths)}")
-    depth = detect_depth(os.environ, sys.stdout.isatty()) if options.color == "auto" else options.color
-    return make_ramp(options.color_map, depth, ascii_only=options.ascii)
-
-
 def _open(options: argparse.Namespace) -> "Profile":
     """Load a profile, or run the model that was named."""
     from laminar_tui.profile.file import SUFFIX, looks_like_profile
     from laminar_tui.profile.profile import Profile
 
-    path = Path(options.source).expanduser()
+    path = as_path(options.source)
     if options.source and (path.suffix == SUFFIX or looks_like_profile(path)):
         return Profile.load(path)
     return _run(options, quiet=False)

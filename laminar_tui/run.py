@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.profile import LayerProfile, Profile
-from laminar_tui.source import find_source
+from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
@@ -193,7 +193,7 @@ def read_prompt_file(path: str) -> str:
         UsageError: if it cannot be read, or is no UTF-8 text.
     """
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return as_path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "give the path of a text file") from error
     except UnicodeDecodeError as error:

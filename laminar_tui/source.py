@@ -8,6 +8,22 @@ from laminar_tui.errors import UsageError
 GGUF_SUFFIX = ".gguf"
 
 
+def as_path(name: str) -> Path:
+    """Make a path of what was typed, `~` included.
+
+    Raises:
+        UsageError: for a name that the system does not take: an unknown user, too long, a NUL.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        shown = name if len(name) <= 60 else name[:59] + "…"
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot look at {shown}: {reason}", "check the spelling") from error
+    return path
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a model is: `path` is a folder, or a hub id; `gguf_file` is the name of a GGUF file in it."""
@@ -31,7 +47,7 @@ def find_source(name: str, revision: str | None = None) -> Source:
     Raises:
         UsageError: for a path that does not exist, or a file that is no GGUF file.
     """
-    path = Path(name).expanduser()
+    path = as_path(name)
     if path.is_dir():
         return Source(str(path), True)
     if path.is_file():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,7 +72,9 @@ def capture(
     ids = (ids[None] if ids.ndim == 1 else ids).to(model.device)
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(model.device)
     check_prompt(model, ids)
-    profile = empty_profile(model, ids, tokens)
+    first = _span(mask[0])
+    own_tokens = None if tokens is None else list(tokens)[first]
+    profile = empty_profile(model, ids[:, first], own_tokens)
     reader = _Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
     mechanism = find_mechanism(model)
     read = MECHANISMS[mechanism] if recipe == TRUE_RECIPE else _reading_by(find_recipe(recipe, model))
@@ -81,7 +84,7 @@ def capture(
     seconds = time.perf_counter() - started
     checks = reader.verify()
     if mechanism == "tap":
-        checks += (_check_outputs(model, ids),)
+        checks += (_check_outputs(model, ids[:, first]),)
     origin = replace(
         profile.origin,
         mechanism=mechanism,
@@ -151,19 +154,35 @@ def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
     if mask is not None and "position_ids" in inspect.signature(model.base_model.forward).parameters:
         # Padding on the left must not move the tokens that follow it.
         positions["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0)
-    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions, **options)
+    try:
+        return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions, **options)
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError) as error:
+        if _is_own(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        kind = model.config.model_type
+        raise ModelError(f"{kind} does not run on the prompt: {reason}", "it may need more than text") from error
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether an error was raised by this package's own code, in which case it is a bug and no model's fault."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(Path(__file__).parent.parent) in frame.tb_frame.f_code.co_filename
 
 
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Leave dropout and gradients out; the model's own mode comes back."""
-    was_training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
@@ -177,14 +196,15 @@ def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
     if n_tokens == 0:
         raise PromptError("the prompt has no tokens", "give some text with --prompt")
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if limit and n_tokens > limit:
+    if limit and 0 < limit < n_tokens:  # a model without a limit says None, 0 or -1
         raise PromptError(
             f"the prompt has {n_tokens:,} tokens, the model takes {limit:,}", f"cut it with --max-tokens {limit}"
         )
     n_known = model.get_input_embeddings().weight.shape[0]
-    if int(ids.max()) >= n_known or int(ids.min()) < 0:
+    unknown = ids[(ids < 0) | (ids >= n_known)]
+    if len(unknown):
         raise PromptError(
-            f"the prompt holds token id {int(ids.max())}, the model knows {n_known:,}",
+            f"the prompt holds token id {int(unknown[0])}, the model knows 0 to {n_known - 1:,}",
             "the tokenizer does not belong to this model",
         )
 
@@ -192,7 +212,7 @@ def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
 def empty_profile(model: PreTrainedModel, ids: torch.Tensor, tokens: Sequence[str] | None = None) -> Profile:
     """Make the profile of a capture that has not read a layer yet."""
     config = model.config.get_text_config()
-    n_layers = int(config.num_hidden_layers)
+    n_layers = int(getattr(config, "num_hidden_layers", None) or 0)  # unknown: layers are added as they come
     first = [int(each) for each in ids[0]]
     origin = Origin(
         model=str(model.config.name_or_path or model.config.model_type),

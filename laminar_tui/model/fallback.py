@@ -32,7 +32,8 @@ def hooked(model: PreTrainedModel, receiver: Receiver) -> Iterator[None]:
         tolerance = Chunk.tolerance if weights.dtype == torch.float32 else HALF_TOLERANCE
         receiver.receive(Chunk(weights.float(), allowed, 0, weights.shape[2], tolerance=tolerance))
         receiver.end_layer()
-        return type(output)(None if index == place else each for index, each in enumerate(output))
+        kept = [None if index == place else each for index, each in enumerate(output)]
+        return type(output)(*kept) if hasattr(output, "_fields") else type(output)(kept)
 
     handles = [
         module.register_forward_hook(take, with_kwargs=True) for module in model.modules() if is_attention(module)

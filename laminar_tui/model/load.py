@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
@@ -114,6 +115,7 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=None if source.gguf_file else True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
     _refuse_incomplete(source, found)
     if device_map is None:
@@ -170,7 +172,7 @@ def _explained(source: Source) -> Iterator[None]:
         yield
     except LaminarError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, SafetensorError) as error:
         raise _explain(source, error) from error
 
 

@@ -1,11 +1,12 @@
 """Other ways to make weights from a model's numbers, kept as controls: shown beside the truth, never instead of it.
 
 `literal` is what the course exercise writes down: the fused query-key-value output of GPT-NeoX cut into thirds, no
-rotary embedding, 1/sqrt(d), a triangle, softmax. GPT-NeoX lays the output out head by head, so the thirds pair no head's
-own query with its own key. `content` cuts it in the right places and leaves the rotary embedding out: what the tokens'
-content alone would attend to.
+rotary embedding, 1/sqrt(d), a triangle, softmax. GPT-NeoX lays the output out head by head, so the thirds pair no
+head's own query with its own key. `content` cuts it in the right places and leaves the rotary embedding out: what the
+tokens' content alone would attend to.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Recipe:
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     scores: torch.Tensor = query @ key.transpose(-1, -2)
-    return scores / query.shape[-1] ** 0.5
+    return scores / math.sqrt(query.shape[-1])
 
 
 def _heads(fused: torch.Tensor, n_heads: int) -> torch.Tensor:

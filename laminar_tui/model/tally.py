@@ -14,7 +14,7 @@ from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import REST_AT_LEAST, gini_queries
+from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, gini_queries
 
 
 class _Sums:
@@ -116,8 +116,8 @@ class LayerTally:
         self._parts = {part: _FewWeights(n_heads, device) for part in PARTS if part != "content"}
         self._content = _Sums(n_heads, device)
         self._hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64, device=device)
-        self._numbers: dict[str, torch.Tensor] = {}
-        self._defined: dict[str, torch.Tensor] = {}
+        self._numbers = {name: torch.zeros(n_heads, dtype=torch.float64, device=device) for name in STATISTICS}
+        self._defined = {name: torch.zeros(n_heads, dtype=torch.int64, device=device) for name in STATISTICS}
         self._received = torch.zeros(n_heads, n_tokens, dtype=torch.float64, device=device)
         self._may_see = torch.zeros(n_tokens, dtype=torch.float64, device=device)
         self._final: torch.Tensor | None = None
@@ -299,7 +299,5 @@ class LayerTally:
 
     def _average(self, name: str, values: torch.Tensor, defined: torch.Tensor) -> None:
         """Add up the values [n_heads, rows] where they are defined."""
-        total = torch.where(defined, values, 0.0).sum(dim=1)
-        self._numbers[name] = self._numbers.get(name, torch.zeros_like(total)) + total
-        count = defined.sum(dim=1)
-        self._defined[name] = self._defined.get(name, torch.zeros_like(count)) + count
+        self._numbers[name] += torch.where(defined, values, 0.0).sum(dim=1)
+        self._defined[name] += defined.sum(dim=1)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
+from transformers.utils import logging as transformers_logging
 
 from laminar_tui.errors import ModelError
 
@@ -105,10 +106,15 @@ def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None
     before = [(config, config._attn_implementation_internal) for config in _configs(model)]
     try:
         if model.config._attn_implementation != name:
-            model.set_attn_implementation(name)
+            level = transformers_logging.get_verbosity()
+            transformers_logging.set_verbosity_error()  # it warns of sub-configs without a model of their own
+            try:
+                model.set_attn_implementation(name)
+            finally:
+                transformers_logging.set_verbosity(level)
         if model.config._attn_implementation != name:
             raise ModelError(
-                f"{model.config.model_type} does not let its attention be set to '{name}'",
+                f"{model.config.model_type} does not let its attention function be exchanged",
                 "load it with attn_implementation='eager'",
             )
         yield
@@ -129,11 +135,6 @@ def _configs(model: PreTrainedModel) -> list[Any]:
     return list(found.values())
 
 
-def is_attention(module: nn.Module) -> bool:
-    """Whether a module is an attention module, by its class's name."""
-    return "Attention" in type(module).__name__
-
-
 @cache
 def _class_uses_interface(kind: object) -> bool:
     try:
@@ -143,9 +144,14 @@ def _class_uses_interface(kind: object) -> bool:
 
 
 def uses_interface(module: nn.Module) -> bool:
-    """Whether an attention module calls what is registered with the attention interface."""
+    """Whether a module calls what is registered with the attention interface."""
     kind: object = type(module)
-    return is_attention(module) and _class_uses_interface(kind)
+    return type(module).__module__.partition(".")[0] != "torch" and _class_uses_interface(kind)
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Whether a module is an attention module: by its class's name, or because it calls the interface."""
+    return "Attention" in type(module).__name__ or uses_interface(module)
 
 
 class Visits:
@@ -204,9 +210,10 @@ def _attend_with(receiver: Receiver) -> AttentionFunction:
         n_queries, n_keys = query.shape[2], key.shape[2]
         # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
         query32, key32, value32 = query.float(), key.float(), value.float()
+        seen_mask = _sparse(attention_mask, kwargs.get("indices"), query, n_keys)
         outputs = []
         for rows in _row_chunks(query, n_keys, kwargs):
-            allowed, mask = _float32_mask(attention_mask, rows, query, n_keys)
+            allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
             extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
             output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
             if weights is None:
@@ -238,12 +245,28 @@ def _row_chunks(query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> lis
 
 _CUT_WITH_ROWS = {"position_bias"}
 """Tensor keywords with one row a query, on the axis before the last."""
-_WITHOUT_EFFECT = {"position_ids", "cache_position"}
-"""Tensor keywords that no family's attention function reads."""
+_WITHOUT_EFFECT = {"position_ids", "cache_position", "indices"}
+"""Tensor keywords that no family's eager attention function reads."""
 
 
 def _rows_of(name: str, value: Any, rows: slice) -> Any:
     return value[..., rows, :] if name in _CUT_WITH_ROWS and isinstance(value, torch.Tensor) else value
+
+
+def _sparse(
+    mask: torch.Tensor | None, indices: torch.Tensor | None, query: torch.Tensor, n_keys: int
+) -> torch.Tensor | None:
+    """Hide the keys that an indexer did not select for a query (`indices` [batch, query, n_selected]).
+
+    Under the names `eager` and `sdpa` such families put this into the mask themselves.
+    """
+    if indices is None or mask is None:
+        return mask
+    unselected = torch.ones(query.shape[0], query.shape[2], n_keys, dtype=torch.bool, device=query.device)
+    unselected = unselected.scatter(-1, indices.long(), False)[:, None]
+    if mask.dtype == torch.bool:
+        return mask & ~unselected
+    return mask.masked_fill(unselected, torch.finfo(mask.dtype).min)
 
 
 def _float32_mask(

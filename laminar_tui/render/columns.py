@@ -61,6 +61,8 @@ class Look:
         words = [POPULATIONS[self.population].title]
         if self.population != "self":
             words.append(SINK_WORDS[self.sink])
+        elif self.sink == "only":
+            words.append("sink alone: has none")
         return [*words, self.method.label]
 
 
@@ -171,15 +173,16 @@ class Columns:
         if n == 1 or float(counts.std) == 0:
             pairs.append(("all equal", number(float(counts.mean))))
         pairs += [
-            (">.5", percent(float(counts.share_above(0.5)))),
-            ("<.01", percent(1 - float(counts.share_above(0.01)))),
+            ("above 0.5", percent(float(counts.share_above(0.5)))),
+            ("below 0.01", percent(1 - float(counts.share_above(0.01)))),
             ("max", number(float(counts.quantile(1.0)))),
         ]
         bandwidth = float(self.nodes.bandwidth[column])
         if math.isfinite(bandwidth):
-            pairs.append(("bw", number(bandwidth)))
+            unit = " decades" if self.look.method.is_log else ""
+            pairs.append(("bandwidth", number(bandwidth) + unit))
         if self.look.method.is_log:
-            pairs.append((f"<{SMALLEST_COUNTED:.0e}".replace("e-0", "e-"), percent(float(counts.hits[0]) / n)))
+            pairs.append((f"below {number(SMALLEST_COUNTED)}", percent(float(counts.hits[0]) / n)))
         elif self.look.estimator == "gaussian":
             lost = 1 - float(self.nodes.mass()[column])
             pairs.append(("outside [0, 1]", percent(lost)))
@@ -430,19 +433,12 @@ def _token_style(level: int, ramp: Ramp) -> Style | None:
     return Style(bgcolor=color) + Style(color="#ffffff" if dark else "#000000")
 
 
-def top_keys(profile: Profile, layer: int, head: int, count: int = 5) -> list[tuple[int, str, float]]:
-    """The keys that the final token of a head looks at most: position, token, weight, the heaviest first."""
+def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_only: bool = False) -> list[str]:
+    """The keys that the final token of a head looks at most, the heaviest first: `·Paris (5) 0.42`."""
     weights = profile.layer(layer).final_weights
     if weights is None:
         return []
     row = weights[head]
+    labels = [token_label(token, ascii_only=ascii_only) for token in profile.origin.tokens]
     order = np.argsort(-row, kind="stable")[:count]
-    return [(int(key), profile.origin.tokens[key], float(row[key])) for key in order]
-
-
-def top_keys_line(profile: Profile, layer: int, head: int, count: int = 5) -> str:
-    """The same in one line: `·Paris (5) 0.42`."""
-    return "  ".join(
-        f"{token_label(token) or '‥'} ({key}) {number(weight)}"
-        for key, token, weight in top_keys(profile, layer, head, count)
-    )
+    return [f"{labels[key] or '‥'} ({key}) {number(float(row[key]))}" for key in order]

@@ -329,7 +329,8 @@ def ruler_row(heatmap: Heatmap, layout: Layout, view: View, signs: Signs) -> Row
     if view.cursor is not None and view.first_column <= view.cursor < last:
         start = (view.cursor - view.first_column) * layout.cell_width
         stop = start + layout.cell_width
-        before, mark, after = before[:start], signs.cursor * layout.cell_width, before[stop:]
+        sides = (layout.cell_width - 1) // 2, layout.cell_width // 2
+        before, mark, after = before[: start + sides[0]], signs.cursor, before[stop - sides[1] :]
     left = " " * (layout.gutter - 1) + corner if layout.gutter else ""
     rest = " " * (layout.width - layout.gutter - layout.picture_width)
     return merge_runs([(left + before, None), (mark, _MARK), (after + rest, None)])

@@ -45,6 +45,10 @@ def _visible_character(character: str, ascii_only: bool) -> str:
     return character
 
 
+_ASCII_FOR = str.maketrans({"×": "x", "→": "->", "←": "<-", "·": "|", "–": "-", "›": ">", "‥": ".", "…": "~"})
+"""What the program's own words become where nothing but ASCII is to be shown."""
+
+
 def visible(text: str, *, ascii_only: bool = False) -> str:
     """Make any text one line that shows what is in it and moves nothing on the terminal.
 
@@ -86,6 +90,8 @@ def fit(text: str, width: int, *, align: Align = "left", ascii_only: bool = Fals
     """
     if width <= 0:
         return ""
+    if ascii_only:
+        text = text.translate(_ASCII_FOR).encode("ascii", "backslashreplace").decode()
     taken = cell_len(text)
     if taken > width:
         text = _cut(text, width - 1) + ("~" if ascii_only else "…")

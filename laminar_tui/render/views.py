@@ -23,7 +23,7 @@ from laminar_tui.render.columns import (
     picture_facts,
     statistics_lines,
     token_rows,
-    top_keys_line,
+    top_keys,
 )
 from laminar_tui.render.curve import Curve, Mode, draw_curves
 from laminar_tui.render.heatmap import Drawing, View, plan
@@ -105,7 +105,9 @@ def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Ro
         box = [fit(f"  {name:<22}{value}", NUMBERS_WIDTH + 2, ascii_only=page.ascii_only) for name, value in numbers]
         box += [" " * (NUMBERS_WIDTH + 2)] * (rest - len(box))
         curve = [[*row, Segment(text)] for row, text in zip(curve, box, strict=False)]
-    heading = page.line(f"final token -> keys: {top_keys_line(profile, layer, head)}")
+    heading = page.facts(
+        ["final token looks at:", *top_keys(profile, layer, head, 8, ascii_only=page.ascii_only)], "  "
+    )
     closing = page.line(numbers_line(numbers, page.width))
     return [head_line, title, *curve, heading, *tokens[:n_token_rows], closing]
 

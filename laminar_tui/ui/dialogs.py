@@ -11,6 +11,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
+from laminar_tui.render.text import visible
+
 Result = TypeVar("Result")
 
 
@@ -54,7 +56,12 @@ class TextDialog(Dialog[None]):
 
 
 class PromptArea(TextArea):
-    """A text area in which Enter is for the dialog, and ctrl+j a new line."""
+    """A text area in which Enter is for the dialog, and ctrl+j a new line; what it draws is harmless."""
+
+    def get_line(self, line_index: int) -> Text:
+        """Draw a line with one character for each, so that the cursor stands where it types."""
+        line = self.document.get_line(line_index)
+        return Text("".join(map(_one_character, line)), end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
@@ -67,6 +74,11 @@ class PromptArea(TextArea):
             self.insert("\n")
         else:
             await super()._on_key(event)
+
+
+def _one_character(character: str) -> str:
+    shown = character if character == "\t" else visible(character)  # the area expands tabs itself
+    return shown if len(shown) == 1 else "�"
 
 
 class PromptDialog(Dialog[str]):

@@ -23,7 +23,9 @@ from laminar_tui.errors import LaminarError
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.file import SUFFIX
 from laminar_tui.render.columns import (
+    CURVE_COLOR,
     Columns,
+    Look,
     head_columns,
     join_fitting,
     layer_columns,
@@ -33,7 +35,7 @@ from laminar_tui.render.columns import (
     picture_facts,
     statistics_lines,
     token_rows,
-    top_keys_line,
+    top_keys,
 )
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.palette import Ramp, make_ramp
@@ -238,7 +240,8 @@ class Explorer(Screen[None]):
         return self._columns
 
     def _make_ramp(self) -> Ramp:
-        key = (self.state.color_map, self.state.reverse)
+        # On a light ground the faint end has to be the light one.
+        key = (self.state.color_map, self.state.reverse == self.app.current_theme.dark)
         if self._ramp is None or key != self._ramp_for:
             self._ramp = make_ramp(*key[:1], self._terminal.depth, reverse=key[1], ascii_only=self._terminal.ascii_only)
             self._ramp_for = key
@@ -266,7 +269,10 @@ class Explorer(Screen[None]):
         if columns is None:
             facts = ["attention weights, layer by layer: nothing read yet"]
         elif self.state.view == "lines":
-            facts = ["one curve a layer: self (violet) and final (orange), late layers dark"]
+            colors = "" if self._terminal.depth == "none" else ": self (violet) and final (orange), late layers dark"
+            facts = [f"one curve a layer{colors}", *self.state.look.facts()[1:]]
+        elif self.state.view == "head":
+            facts = picture_facts(columns)[:-1]
         else:
             facts = picture_facts(columns)
         return [merge_runs([(self._fit(" " + join_fitting(facts, " · ", width - 1), width), None)])]
@@ -280,7 +286,7 @@ class Explorer(Screen[None]):
         if state.view == "lines" and state.profile is not None:
             curves = line_curves(state.profile, state.look)
         elif columns.measured[self._column]:
-            curves = [columns.curve(self._column)]
+            curves = [columns.curve(self._column, "" if self._terminal.depth == "none" else CURVE_COLOR)]
             kind = "layer" if state.view == "overview" else "head"
             heading = f"density, {kind} {columns.labels[self._column]}"
         rows: list[Row] = []
@@ -295,7 +301,8 @@ class Explorer(Screen[None]):
         if columns is None or state.profile is None or not state.has_layer:
             return []
         head = state.head_index if state.view in ("layer", "head") else None
-        pairs = columns.summary(self._column) + statistics_lines(state.profile, state.layer_index, head)
+        of_all = [("over all queries and keys", "")] if state.look != Look() else []
+        pairs = columns.summary(self._column) + of_all + statistics_lines(state.profile, state.layer_index, head)
         names = max(len(name) for name, _ in pairs) + 2
         return [
             merge_runs([(self._fit(name, names), None), (self._fit(value, max(0, width - names)), BOLD)])
@@ -323,7 +330,12 @@ class Explorer(Screen[None]):
             return
         rows = self._draw_tokens(max(10, self.size.width - 2))
         tokens.styles.height = min(len(rows), 8)
-        tokens.display_rows(lambda width, height: self._draw_tokens(width)[:height])
+        tokens.display_rows(self._draw_token_rows)
+
+    def _draw_token_rows(self, width: int, height: int) -> list[Row]:
+        """The heading and the last rows: the final token is in sight also where the prompt is long."""
+        heading, *rows = self._draw_tokens(width) or [[]]
+        return [heading, *rows[-(height - 1) :]] if height > 1 else [heading]
 
     def _draw_tokens(self, width: int) -> list[Row]:
         state = self.state
@@ -331,7 +343,8 @@ class Explorer(Screen[None]):
             return []
         weights = state.profile.layer(state.layer_index).final_weights
         row = None if weights is None else weights[state.head_index]
-        line = "final token looks at: " + top_keys_line(state.profile, state.layer_index, state.head_index, 6)
+        keys = top_keys(state.profile, state.layer_index, state.head_index, 8)
+        line = join_fitting(["final token looks at:", *keys], "  ", width)
         heading = merge_runs([(self._fit(line, width), BOLD)])
         ascii_only = self._terminal.ascii_only
         return [heading, *token_rows(state.profile.origin.tokens, row, self._make_ramp(), width, ascii_only=ascii_only)]
@@ -339,7 +352,8 @@ class Explorer(Screen[None]):
     def _draw_keys(self, width: int, height: int) -> list[Row]:
         del height
         pieces: list[tuple[str, Style | None]] = [(" ", None)]
-        for shown, label in key_line(self.state.view, width - 1):
+        without = frozenset({"prompt", "again"}) if self._request is None else frozenset()
+        for shown, label in key_line(self.state.view, width - 1, without):
             pieces += [(shown, BOLD), (f" {label}  ", None)]
         used = sum(len(text) for text, _ in pieces)
         return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
@@ -364,7 +378,7 @@ class Explorer(Screen[None]):
         if profile is None:
             return "nothing to show"
         n_checks = len(profile.origin.checks)
-        checked = f"  {n_checks} checks passed (i)" if n_checks else ""
+        checked = f"  {n_checks} {'check' if n_checks == 1 else 'checks'} passed (i)" if n_checks else ""
         saved = f"  saved as {visible(self.saved_path)}" if self.saved_path and profile is self._saved else ""
         if profile is not self._saved:
             saved = "  not saved (w writes)"
@@ -460,10 +474,15 @@ class Explorer(Screen[None]):
     def action_theme(self) -> None:
         """Switch between dark and light."""
         self.app.theme = "textual-light" if self.app.current_theme.dark else "textual-dark"
+        self._show()
 
     def action_redraw(self) -> None:
         """Paint everything again."""
         self.refresh(layout=True)
+
+    def action_suspend(self) -> None:
+        """Stop the process, as a shell's job, until it is continued."""
+        self.app.action_suspend_process()
 
     def action_help(self) -> None:
         """Explain this view."""

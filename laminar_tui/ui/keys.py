@@ -32,7 +32,6 @@ class Key:
 
 _PICTURES = ("overview", "layer")
 _COLUMNS = ("overview", "layer", "head")
-_INNER = ("layer", "head")
 
 KEYS: tuple[Key, ...] = (
     Key("previous", "h,left", "h ←", "column(-1)", "previous column: layer or head", "", _COLUMNS),
@@ -43,16 +42,16 @@ KEYS: tuple[Key, ...] = (
     Key("up", "k,up", "k ↑", "weight(1)", "crosshair up the weight axis", "", _PICTURES),
     Key("first", "g,home", "g Home", "to_column(0)", "first column", "", _COLUMNS),
     Key("last", "G,end", "G End", "to_column(-1)", "last column", "", _COLUMNS),
-    Key("in", "enter", "Enter", "go_in", "open what is under the cursor", "Open", ("overview", "layer", "lines"), 1),
+    Key("in", "enter", "Enter", "go_in", "open what is under the cursor", "Open", _PICTURES, 1),
     Key("out", "escape,backspace", "Esc", "go_out", "stop the run; else go back", "Back", (), 2),
     Key("previous_layer", "left_square_bracket", "[", "layer_step(-1)", "previous layer", "", _COLUMNS),
-    Key("next_layer", "right_square_bracket", "]", "layer_step(1)", "next layer", "Layer", _INNER, 5),
+    Key("next_layer", "right_square_bracket", "]", "layer_step(1)", "next layer", "Next layer", _COLUMNS, 8),
     Key("overview", "1", "1", "view('overview')", "the overview: all layers"),
     Key("layer", "2", "2", "view('layer')", "the heads of the layer under the cursor"),
     Key("head", "3", "3", "view('head')", "the head under the cursor"),
     Key("lines", "4", "4", "view('lines')", "all layers' curves over one another", "Lines", ("overview",), 8),
-    Key("population", "p", "p", "population(1)", "next population of weights", "Population", (), 3),
-    Key("population_back", "P", "P", "population(-1)", "previous population"),
+    Key("population", "p", "p", "population(1)", "next population of weights", "Population", _COLUMNS, 3),
+    Key("population_back", "P", "P", "population(-1)", "previous population", "", _COLUMNS),
     Key("sink", "s", "s", "sink", "the sink (first token): with, without, alone", "Sink", (), 3),
     Key("estimator", "d", "d", "estimator", "density estimator", "Density", (), 5),
     Key("axis", "a", "a", "axis", "weight axis linear or log10", "Axis", (), 4),
@@ -67,6 +66,7 @@ KEYS: tuple[Key, ...] = (
     Key("about", "i", "i", "about", "about this profile: where it comes from, what was checked", "", (), 8),
     Key("theme", "t", "t", "theme", "dark or light theme"),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "paint the screen again"),
+    Key("suspend", "ctrl+z", "ctrl+z", "suspend", "back to the shell for a while; its fg comes back here"),
     Key("cancel", "ctrl+c", "ctrl+c", "interrupt", "stop the run; a second time quits"),
     Key("help", "question_mark,f1", "?", "help", "explain this screen", "Help", (), 0),
     Key("quit", "q,ctrl+q", "q", "quit", "quit", "Quit", (), 0),
@@ -85,9 +85,15 @@ def works_in(key: Key, view: str) -> bool:
     return not key.views or view in key.views
 
 
-def key_line(view: str, width: int) -> list[tuple[str, str]]:
-    """Choose the keys and labels for one line: as many as fit, the most important ones, in the order of `KEYS`."""
-    shown = [key for key in KEYS if key.label and works_in(key, view)]
+def key_line(view: str, width: int, without: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+    """Choose the keys and labels for one line: as many as fit, the most important ones, in the order of `KEYS`.
+
+    Args:
+        view: where one is.
+        width: in cells.
+        without: ids of keys that can do nothing now.
+    """
+    shown = [key for key in KEYS if key.label and works_in(key, view) and key.id not in without]
     kept: list[Key] = []
     for key in sorted(shown, key=lambda each: each.rank):
         if sum(len(each.shown) + len(each.label) + 3 for each in [*kept, key]) <= width:

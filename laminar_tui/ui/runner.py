@@ -26,13 +26,19 @@ class Runner:
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
         self._session = Session()
+        self._last_ended = 0
         self.number = 0
         self.step = Step("")
         self.started_at = 0.0
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is under way: until its end is posted, though its thread may outlive that by a moment."""
+        return self._last_ended < self.number
+
+    @property
+    def has_thread(self) -> bool:
+        """Whether a thread is left that may be in a forward pass."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
@@ -64,7 +70,8 @@ class Runner:
         def listen(event: Event) -> None:
             nonlocal grown
             if isinstance(event, Step):
-                self.step = event
+                if number == self.number:
+                    self.step = event
             elif isinstance(event, Started):
                 grown = event.profile
                 self._post(ProfileGrew(number, grown))
@@ -73,8 +80,10 @@ class Runner:
                 self._post(ProfileGrew(number, grown))
 
         try:
-            self._post(RunEnded(number, self._session.run(request, listen, cancel.is_set)))
+            ended = RunEnded(number, self._session.run(request, listen, cancel.is_set))
         except LaminarError as error:
-            self._post(RunEnded(number, error=error))
+            ended = RunEnded(number, error=error)
         except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
-            self._post(RunEnded(number, crash=traceback.format_exc()))
+            ended = RunEnded(number, crash=traceback.format_exc())
+        self._last_ended = number
+        self._post(ended)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import platformdirs
 
-from laminar_tui.cli import make_request
 from laminar_tui.errors import ExitCode, UsageError
+from laminar_tui.options import make_request, make_terminal_ramp
+from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
@@ -59,9 +60,8 @@ def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile
     from laminar_tui.profile.file import SUFFIX, looks_like_profile
     from laminar_tui.profile.profile import Profile
     from laminar_tui.run import SAMPLE_PROFILE
-    from laminar_tui.source import find_source
 
-    path = Path(options.source).expanduser()
+    path = as_path(options.source)
     if options.sample:
         return None, Profile.load(SAMPLE_PROFILE)
     if options.source and (path.suffix == SUFFIX or looks_like_profile(path)):
@@ -93,8 +93,6 @@ def _need_terminal() -> None:
 
 def _prepare_environment(options: argparse.Namespace) -> "Depth":
     """Settle the colours before Textual is imported: it takes an empty NO_COLOR for a set one."""
-    from laminar_tui.cli import make_terminal_ramp
-
     if os.environ.get("NO_COLOR") == "":
         del os.environ["NO_COLOR"]
     depth = make_terminal_ramp(options).depth
@@ -134,6 +132,6 @@ def _leave(app: "LaminarApp", terminal: TextIO) -> int:
     if explorer.saved_path:
         terminal.write(f"wrote {visible(explorer.saved_path)}\n")
     terminal.flush()
-    if explorer.runner.is_running:
+    if explorer.runner.has_thread:
         os._exit(code)
     return code

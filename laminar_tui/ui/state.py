@@ -15,7 +15,7 @@ from laminar_tui.render.palette import COLOR_MAPS, SCALES
 
 ViewName = Literal["overview", "layer", "head", "lines"]
 OUTWARD: dict[ViewName, ViewName] = {"layer": "overview", "head": "layer", "lines": "overview", "overview": "overview"}
-INWARD: dict[ViewName, ViewName] = {"overview": "layer", "layer": "head", "head": "head", "lines": "overview"}
+INWARD: dict[ViewName, ViewName] = {"overview": "layer", "layer": "head", "head": "head", "lines": "lines"}
 LINEAR_ESTIMATORS = tuple(name for name, estimator in ESTIMATORS.items() if not estimator.is_log)
 
 
@@ -106,7 +106,7 @@ def move_height(state: State, step: float) -> State:
 
 def go_in(state: State) -> State:
     """Open what is under the cursor."""
-    return settle(replace(state, view=INWARD[state.view])) if state.has_layer or state.view == "lines" else state
+    return settle(replace(state, view=INWARD[state.view])) if state.has_layer else state
 
 
 def go_out(state: State) -> State:

@@ -58,7 +58,7 @@ density by layer
    |      ..::::--======++++  -
    |..::--==++++++**********  :
 0.0+##########%%%%%%%%%%%%%%  . 0.01
-   ++-^^+---+---+---+---+---
+   ++-^-+---+---+---+---+---
      [1]    4   6   8   10
 """
 
@@ -85,7 +85,7 @@ density by layer
     │::::░░╱╱╱╱░░░░░░▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓  ·
     │▒▒▒▒▒▒╱╱╱╱▒▒▒▒▒▒▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓  ·
 1e-8┤▓▓▓▓▓▓╱╱╱╱▓▓▓▓▓▓▓▓▓▓████████████████████████████████████████████  · 0.01
-    └┴───┴───┴───┴───┴───┴───┴───┴───┴───┴───▲▲──┴───┴───┴───┴───┴───
+    └┴───┴───┴───┴───┴───┴───┴───┴───┴───┴───▲───┴───┴───┴───┴───┴───
      0   2   4   6   8   10  12  14  16  18 [20] 22  24  26  28  30
 """
 
@@ -206,8 +206,8 @@ def test_column_labels_are_whole_and_stand_at_their_ticks(width: int) -> None:
             if cursor is not None:
                 assert f"[{cursor}]" in [label for *_, label in spans]
                 at = layout.gutter + (cursor - first) * layout.cell_width
-                assert ruler[at : at + layout.cell_width] == "▲" * layout.cell_width
-                assert ruler.count("▲") == layout.cell_width
+                assert ruler[at : at + layout.cell_width][(layout.cell_width - 1) // 2] == "▲"
+                assert ruler.count("▲") == 1
 
 
 @given(

@@ -1,0 +1,54 @@
+"""What the commands and the explorer make of the words on the command line."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from laminar_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from laminar_tui.render.palette import Ramp
+    from laminar_tui.run import Request
+
+
+def make_request(options: argparse.Namespace) -> "Request":
+    """Gather what was asked for; reads the prompt's file or standard input.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    from laminar_tui.run import Request, read_prompt_file
+
+    prompt = options.prompt
+    if options.prompt_file is not None:
+        prompt = read_prompt_file(options.prompt_file)
+    elif prompt == "-":
+        prompt = sys.stdin.read()
+    return Request(
+        options.source,
+        prompt,
+        options.revision,
+        options.dtype,
+        options.device,
+        options.device_map,
+        options.max_tokens,
+        options.recipe,
+    )
+
+
+def make_terminal_ramp(options: argparse.Namespace) -> "Ramp":
+    """Choose colours for what the terminal can show.
+
+    Raises:
+        UsageError: for a colour map or a depth that does not exist.
+    """
+    from laminar_tui.render.palette import COLOR_MAPS, detect_depth, make_ramp
+
+    depths = ("truecolor", "256", "16", "none")
+    if options.color_map not in COLOR_MAPS:
+        raise UsageError(f"there is no colour map '{options.color_map}'", f"choose one of: {', '.join(COLOR_MAPS)}")
+    if options.color not in ("auto", *depths):
+        raise UsageError(f"there is no colour depth '{options.color}'", f"choose one of: auto, {', '.join(depths)}")
+    depth = detect_depth(os.environ, sys.stdout.isatty()) if options.color == "auto" else options.color
+    return make_ramp(options.color_map, depth, ascii_only=options.ascii)
