@@ -18,9 +18,14 @@ from laminar_tui.profile.profile import Check
 
 MAX_CHECK_TOKENS = 128
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 5e-3}
-"""How far a weight may be from the eager run's, by the model's dtype: float32 in chunks rounds differently in the last
-digits; eager half-precision scores are themselves rounded, and the tap's are not."""
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 2e-1}
+"""How far a weight may be from the eager run's, by the model's dtype.
+
+float32 in chunks rounds differently in the last digits. Eager half-precision scores are themselves rounded and the
+tap's are not, and what they are made of drifts apart from layer to layer: on SmolLM2-135M (30 layers, 118 tokens) a
+weight is off by 0.008 at most in float16 and 0.07 in bfloat16."""
+VARIATION = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""How large a layer's total variation may be: wrong readings are off by 0.1 to 0.9 of it, rounding by 0.001 to 0.01."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
     ids = torch.as_tensor(input_ids)
     ids = (ids[None] if ids.ndim == 1 else ids)[:, :MAX_CHECK_TOKENS].to(model.device)
     tolerance = TOLERANCE.get(model.dtype, max(TOLERANCE.values()))
+    variation = VARIATION.get(model.dtype, max(VARIATION.values()))
     before = _implementations(model)
     outputs_before = _last_hidden(model, ids)
     structural = _structural(model, ids)
@@ -76,18 +82,20 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
     truth = eager_patterns(model, ids)
     layers = _compare(model, ids, read.patterns, truth)
     worst = max((layer.max_difference for layer in layers), default=float("nan"))
+    varied = max((layer.total_variation for layer in layers), default=float("nan"))
     moved = (_last_hidden(model, ids) - outputs_before).abs().max().item()
     checks = [
         *structural,
         Check("as many patterns as the eager run", len(read.patterns) == len(truth), f"{len(read.patterns)}"),
         Check(f"every weight equals the eager run's within {tolerance:g}", worst <= tolerance, f"{worst:.1e} at most"),
+        Check(f"no layer's total variation is above {variation:g}", varied <= variation, f"{varied:.1e} at most"),
         Check("the model's outputs are unchanged", moved == 0, f"moved by {moved:.1e}"),
         Check("the model's settings are as they were", _implementations(model) == before, "put back"),
     ]
     for name in layers[0].controls if layers else ():
         farthest = max(layer.controls[name] for layer in layers)
         checks.append(
-            Check(f"the control '{name}' is rejected", farthest > tolerance, f"total variation up to {farthest:.2f}")
+            Check(f"the control '{name}' is rejected", farthest > variation, f"total variation up to {farthest:.2f}")
         )
     return Verdict(tuple(checks), layers, tolerance)
 

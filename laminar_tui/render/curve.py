@@ -328,11 +328,13 @@ def _plotext_canvas(
 
 
 def _read_canvas_row(line: str, columns: int, styles: Sequence[Style | None]) -> list[_Piece]:
+    """A row of the canvas in pieces; blanks take their left neighbour's style, since each change of it costs bytes."""
     pieces: list[_Piece] = []
     for code, text in _RUN.findall(line):
         parts = code.split(";")
         is_curve = len(parts) == 5 and parts[0] == "38"
-        pieces.append((text, styles[int(parts[3]) * 256 + int(parts[4])] if is_curve else None))
+        style = styles[int(parts[3]) * 256 + int(parts[4])] if is_curve else None
+        pieces.append((text, pieces[-1][1] if pieces and text.isspace() else style))
     taken = sum(len(text) for text, _ in pieces)
     return [*pieces, (" " * (columns - taken), None)]
 

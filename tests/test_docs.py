@@ -1,0 +1,36 @@
+"""What the README says is what the program does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from laminar_tui.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_table_of_keys_is_the_programs() -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools" / "make_key_table.py", "--check"], check=False)
+    assert done.returncode == 0, "run: python tools/make_key_table.py"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for name in filter(None, COMMANDS):
+        assert f"laminar-tui {name} " in README
+
+
+def test_every_picture_and_page_that_the_readme_names_is_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_readmes_figures_of_families_are_those_of_the_table() -> None:
+    table = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+    found = re.search(r"(\d+) of (\d+) are read, (\d+) by the tap and (\d+) by hooks", table)
+    assert found
+    read, all_of_them, tap, hooks = found.groups()
+    assert f"Of the {all_of_them} causal-LM types" in README
+    assert f"tiny random models of {read} are read" in README
+    assert f"{tap} of them by the tap and {hooks} that" in README
