@@ -76,7 +76,7 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
     before = _implementations(model)
     outputs_before = _last_hidden(model, ids)
     structural = _structural(model, ids)
-    read = _Keeper()
+    read = Keeper()
     with evaluating(model):
         MECHANISMS[find_mechanism(model)](model, read, ids, None)
     truth = eager_patterns(model, ids)
@@ -142,7 +142,7 @@ def _implementations(model: PreTrainedModel) -> list[str | None]:
 def _compare(
     model: PreTrainedModel, ids: torch.Tensor, read: list[torch.Tensor], truth: list[torch.Tensor]
 ) -> tuple[LayerCheck, ...]:
-    controls = {name: _read_recipe(model, ids, recipe) for name, recipe in RECIPES.items() if recipe.fits(model)}
+    controls = {name: read_recipe(model, ids, recipe) for name, recipe in RECIPES.items() if recipe.fits(model)}
     checks = []
     for layer, (ours, theirs) in enumerate(zip(read, truth, strict=False)):
         if ours.shape != theirs[..., : ours.shape[-1]].shape:
@@ -154,8 +154,8 @@ def _compare(
     return tuple(checks)
 
 
-def _read_recipe(model: PreTrainedModel, ids: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
-    keeper = _Keeper()
+def read_recipe(model: PreTrainedModel, ids: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
+    keeper = Keeper()
     with evaluating(model), recipe_tapped(model, keeper, recipe):
         forward(model, ids, None)
     return keeper.patterns
@@ -168,7 +168,7 @@ def total_variation(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().sum(dim=-1)[:, 1:].mean() / 2)
 
 
-class _Keeper:
+class Keeper:
     """Keeps every layer's pattern; a module's second call in one visit brings the same ones and is left out."""
 
     def __init__(self) -> None:

@@ -98,7 +98,7 @@ def test_the_bundled_models_induction_heads_are_seen_by_the_true_weights_only() 
     from transformers import AutoModelForCausalLM
 
     from laminar_tui.model.capture import evaluating, forward
-    from laminar_tui.model.check import _Keeper, _read_recipe
+    from laminar_tui.model.check import Keeper, read_recipe
     from laminar_tui.model.tap import tapped
 
     model = AutoModelForCausalLM.from_pretrained(BUNDLED_MODEL, dtype=torch.float32)
@@ -110,10 +110,10 @@ def test_the_bundled_models_induction_heads_are_seen_by_the_true_weights_only() 
         queries = torch.arange(1 + period, 1 + 2 * period)
         return torch.stack([pattern[:, queries, queries - period + 1].mean(dim=-1) for pattern in patterns])
 
-    keeper = _Keeper()
+    keeper = Keeper()
     with evaluating(model), tapped(model, keeper):
         forward(model, ids, None)
-    true, literal = scores(keeper.patterns), scores(_read_recipe(model, ids, RECIPES["literal"]))
+    true, literal = scores(keeper.patterns), scores(read_recipe(model, ids, RECIPES["literal"]))
     best = divmod(int(true.argmax()), true.shape[1])
     assert true[best] > 0.4
     assert best[0] == 1, "the card says that the induction heads are in layer 1"
