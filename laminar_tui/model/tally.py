@@ -46,14 +46,14 @@ class _FewWeights:
     def add(self, weights: torch.Tensor, chosen: torch.Tensor) -> None:
         """Add the chosen of some weights [n_heads, n]."""
         self.sums.add(torch.where(chosen, weights, 0.0), (~chosen).sum(dim=1))
-        self._patterns.append(torch.where(chosen, _patterns(weights), -1))
+        self._patterns.append(torch.where(chosen, bit_patterns(weights), -1))
 
     def patterns(self) -> NDArray[np.int16]:
         """All of them, int16 [n_heads, n]."""
         return _numpy(torch.cat(self._patterns, dim=1))
 
 
-def _patterns(weights: torch.Tensor) -> torch.Tensor:
+def bit_patterns(weights: torch.Tensor) -> torch.Tensor:
     """The bit patterns of the weights as float16: the bins, int16."""
     return weights.to(torch.float16).view(torch.int16)
 
@@ -81,13 +81,51 @@ def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
 
 
 @dataclass
-class _Moments:
-    """Sums over some keys of each query's weights, float64 [n_heads, rows]."""
+class Rows:
+    """What is needed of some query rows once their weights are gone, [n_heads, rows] each.
 
+    Sums are over the keys k >= 1 and the sink's term is added after, so that what is left without the sink is no
+    difference of two numbers near 1.
+
+    Attributes:
+        queries: int64 [rows], their positions.
+        n_seen: int64 [1 or n_heads, rows], how many keys each sees.
+        sees_first, sees_itself: bool [1 or n_heads, rows].
+        first, itself, previous: float32, the weights on key 0, on key q and on key q - 1.
+        total, squares, entropy, position: float64, the sums of p, p^2, -p ln p and p k.
+    """
+
+    queries: torch.Tensor
+    n_seen: torch.Tensor
+    sees_first: torch.Tensor
+    sees_itself: torch.Tensor
+    first: torch.Tensor
+    itself: torch.Tensor
+    previous: torch.Tensor
     total: torch.Tensor
     squares: torch.Tensor
     entropy: torch.Tensor
-    distance: torch.Tensor
+    position: torch.Tensor
+
+
+def measure_rows(weights: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> Rows:
+    """Measure query rows: float32 [n_heads, rows, n_tokens] under bool [1 or n_heads, rows, n_tokens]."""
+    rows = queries - queries[0]
+    keys = torch.arange(weights.shape[2], device=weights.device, dtype=torch.float32)
+    others = weights[:, :, 1:]
+    return Rows(
+        queries,
+        n_seen=allowed.sum(dim=-1),
+        sees_first=allowed[:, :, 0],
+        sees_itself=allowed[:, rows, queries],
+        first=weights[:, :, 0],
+        itself=weights[:, rows, queries],
+        previous=weights[:, rows, (queries - 1).clamp(min=0)],
+        total=others.sum(dim=-1, dtype=torch.float64),
+        squares=others.square().sum(dim=-1, dtype=torch.float64),
+        entropy=torch.special.entr(others).sum(dim=-1, dtype=torch.float64),
+        position=(others @ keys[1:]).double(),
+    )
 
 
 class LayerTally:
@@ -98,6 +136,12 @@ class LayerTally:
         device: where the weights come from and the counts are made.
         off_sequence: whether rows may sum to less than 1 (sink logits).
         tolerance: how far row sums may be from 1 otherwise.
+
+    Attributes:
+        hits, zeros: int64 [n_heads, N_BINS] and [n_heads], all weights that were counted, whatever their part.
+        received: float64 [n_heads, n_tokens], the sum of the weights that each key got.
+        sorted_queries: int64, whose rows are to be sorted for the Gini coefficient.
+        row_sum_error: how far a row's sum was from 1 at most.
     """
 
     def __init__(
@@ -115,13 +159,14 @@ class LayerTally:
         self._tolerance = tolerance
         self._parts = {part: _FewWeights(n_heads, device) for part in PARTS if part != "content"}
         self._content = _Sums(n_heads, device)
-        self._hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64, device=device)
+        self.hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64, device=device)
+        self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
+        self.received = torch.zeros(n_heads, n_tokens, dtype=torch.float64, device=device)
         self._numbers = {name: torch.zeros(n_heads, dtype=torch.float64, device=device) for name in STATISTICS}
         self._defined = {name: torch.zeros(n_heads, dtype=torch.int64, device=device) for name in STATISTICS}
-        self._received = torch.zeros(n_heads, n_tokens, dtype=torch.float64, device=device)
         self._may_see = torch.zeros(n_tokens, dtype=torch.float64, device=device)
         self._final: torch.Tensor | None = None
-        self._gini_queries = torch.tensor(gini_queries(n_tokens), dtype=torch.int64, device=device)
+        self.sorted_queries = torch.tensor(gini_queries(n_tokens), dtype=torch.int64, device=device)
         self.row_sum_error = 0.0
 
     def add(self, weights: torch.Tensor, allowed: torch.Tensor, first_query: int) -> None:
@@ -137,8 +182,32 @@ class LayerTally:
         """
         self._check(weights, allowed, first_query)
         queries = torch.arange(first_query, first_query + weights.shape[1], device=weights.device)
-        self._count(weights, allowed, queries)
-        self._measure(weights, allowed, queries)
+        n_hidden = (~allowed).sum(dim=(1, 2)).expand(self.n_heads)
+        # bincount over int16 patterns is the fastest way on a CPU; heads one after another keep the tile in the cache.
+        patterns = bit_patterns(weights).flatten(1)
+        for head in range(self.n_heads):
+            self.hits[head] += torch.bincount(patterns[head], minlength=N_BINS)
+        self.hits[:, 0] -= n_hidden
+        self.zeros += (weights == 0).sum(dim=(1, 2)) - n_hidden
+        self.received += weights.sum(dim=1, dtype=torch.float64)
+        chosen = torch.isin(queries, self.sorted_queries)
+        if chosen.any():
+            self.take_sorted(weights[:, chosen].sort(dim=-1).values, allowed[:, chosen], queries[chosen])
+        if queries[-1] == self.n_tokens - 1:
+            self.take_final(weights[:, -1], allowed[:, -1])
+        self.take(measure_rows(weights, allowed, queries))
+
+    def take(self, rows: Rows) -> None:
+        """Take in what was measured of some rows whose weights are counted in `hits`, `zeros` and `received`."""
+        later = rows.queries > 0
+        keys = torch.arange(self.n_tokens, device=rows.queries.device)
+        self._may_see += (keys[None, :] <= rows.queries[:, None]).sum(dim=0)
+        self._content.total += rows.total.sum(dim=1) + rows.first.sum(dim=1, dtype=torch.float64)
+        self._content.total_sq += (rows.squares + rows.first.double().square()).sum(dim=1)
+        self._move_from_content("origin", rows.itself, rows.sees_itself & ~later)
+        self._move_from_content("self", rows.itself, rows.sees_itself & later)
+        self._move_from_content("sink", rows.first, rows.sees_first & later)
+        self._measure(rows)
 
     def finish(self) -> LayerProfile:
         """Give the layer's profile; every row must have been added."""
@@ -146,7 +215,7 @@ class LayerTally:
             name: torch.where(self._defined[name] > 0, total / self._defined[name], torch.nan)
             for name, total in self._numbers.items()
         }
-        shares = self._received / self._may_see.clamp(min=1)
+        shares = self.received / self._may_see.clamp(min=1)
         return LayerProfile(
             parts={part: self._pack_content() if part == "content" else _pack_few(self._parts[part]) for part in PARTS},
             statistics={name: _numpy(mean).astype(np.float64) for name, mean in means.items()},
@@ -183,32 +252,15 @@ class LayerTally:
             )
         self.row_sum_error = max(self.row_sum_error, error)
 
-    def _count(self, weights: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
-        """Count all as content, and the special entries in their own parts: they are taken away at the end."""
-        rows = queries - queries[0]
-        later = queries > 0
-        # bincount over int16 patterns is the fastest way on a CPU; heads one after another keep the tile in the cache.
-        patterns = _patterns(weights).flatten(1)
-        for head in range(self.n_heads):
-            self._hits[head] += torch.bincount(patterns[head], minlength=N_BINS)
-        n_hidden = (~allowed).sum(dim=(1, 2)).expand(self.n_heads)
-        self._hits[:, 0] -= n_hidden
-        self._content.add(weights.flatten(1), n_hidden)
-        diagonal, sees_itself = weights[:, rows, queries], allowed[:, rows, queries]
-        self._move_from_content("origin", diagonal, sees_itself & ~later)
-        self._move_from_content("self", diagonal, sees_itself & later)
-        self._move_from_content("sink", weights[:, :, 0], allowed[:, :, 0] & later)
-        if queries[-1] == self.n_tokens - 1:
-            self._final = weights[:, -1]
-            self._count_final(weights[:, -1], allowed[:, -1])
-
     def _move_from_content(self, part: str, entries: torch.Tensor, chosen: torch.Tensor) -> None:
         """Count the chosen of some entries [n_heads, rows] in a part of their own."""
         chosen = chosen.expand(self.n_heads, -1)
         self._parts[part].add(entries, chosen)
         self._content.add(torch.where(chosen, entries, 0.0), (~chosen).sum(dim=1), sign=-1)
 
-    def _count_final(self, row: torch.Tensor, allowed: torch.Tensor) -> None:
+    def take_final(self, row: torch.Tensor, allowed: torch.Tensor) -> None:
+        """Take in the last query's weights [n_heads, n_tokens]."""
+        self._final = row
         if self.n_tokens < 2:
             return
         allowed = allowed.expand(self.n_heads, -1)
@@ -217,85 +269,62 @@ class LayerTally:
             self._parts[part].add(row[:, some], allowed[:, some])
 
     def _pack_content(self) -> PackedCounts:
-        hits = _numpy(self._hits).copy()
+        hits = _numpy(self.hits).copy()
         for part in ("origin", "self", "sink"):
             heads, bins, moved = _count_few(self._parts[part].patterns()).T
             hits[heads, bins] -= moved
+        self._content.zeros += self.zeros
         return PackedCounts.pack(Counts(hits, *self._content.moments()))
 
-    def _measure(self, weights: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
-        """Add up each query's numbers; the formulas stand in `profile.statistics`.
-
-        Sums are made over the keys k >= 1 and the sink's term added after, so that what is left without the sink is no
-        difference of two numbers near 1.
-        """
-        position = queries.double()
-        keys = torch.arange(self.n_tokens, device=weights.device, dtype=torch.float32)
-        self._received += weights.sum(dim=1, dtype=torch.float64)
-        self._may_see += (keys[None, :] <= position[:, None]).sum(dim=0)
-        n_seen = allowed.sum(dim=-1).expand(self.n_heads, -1)
-        several = (n_seen >= 2) & (queries > 0)
-        sink, others = weights[:, :, 0].double(), weights[:, :, 1:]
-        rest = _Moments(
-            total=others.sum(dim=-1, dtype=torch.float64),
-            squares=others.square().sum(dim=-1, dtype=torch.float64),
-            entropy=torch.special.entr(others).sum(dim=-1, dtype=torch.float64),
-            distance=torch.zeros_like(sink),
-        )
-        rest.distance = position * rest.total - (others @ keys[1:]).double()
-        total, entropy = rest.total + sink, rest.entropy + torch.special.entr(sink)
-        squares = rest.squares + sink.square()
+    def _measure(self, rows: Rows) -> None:
+        """Add up each query's numbers; the formulas stand in `profile.statistics`."""
+        query = rows.queries.double()
+        sink = rows.first.double()
+        n_seen = rows.n_seen.expand(self.n_heads, -1)
+        several = (n_seen >= 2) & (rows.queries > 0)
+        later = (rows.queries > 0).expand(self.n_heads, -1)
+        rest_distance = query * rows.total - rows.position
+        total, squares = rows.total + sink, rows.squares + sink.square()
+        entropy = rows.entropy + torch.special.entr(sink)
         n_safe = n_seen.clamp(min=2).double()
-        numbers = {
-            "entropy": entropy,
-            "entropy_share": entropy / n_safe.log(),
-            "effective_tokens": entropy.exp(),
-            "participation_ratio": 1 / squares,
-            "hoyer": (n_safe.sqrt() - total / squares.sqrt()) / (n_safe.sqrt() - 1),
-            "distance": rest.distance + sink * position,
-        }
-        for name, values in numbers.items():
-            self._average(name, values, several)
-        self._measure_rest(rest, several)
-        self._measure_entries(weights, queries, total)
-        self._measure_gini(weights, allowed, queries, several)
-        if queries[-1] == self.n_tokens - 1:
+        self._average("entropy", entropy, several)
+        self._average("entropy_share", entropy / n_safe.log(), several)
+        self._average("effective_tokens", entropy.exp(), several)
+        self._average("participation_ratio", 1 / squares, several)
+        self._average("hoyer", (n_safe.sqrt() - total / squares.sqrt()) / (n_safe.sqrt() - 1), several)
+        self._average("distance", rest_distance + sink * query, several)
+        self._average("sink_share", sink, later)
+        self._average("previous_token", rows.previous.double(), later)
+        self._average("self", rows.itself.double(), later)
+        self._average("off_sequence", 1 - total, later)
+        self._measure_rest(rows, rest_distance, several)
+        if rows.queries[-1] == self.n_tokens - 1:
             last = several[:, -1:]
             self._average("final.entropy", entropy[:, -1:], last)
             self._average("final.effective_tokens", entropy[:, -1:].exp(), last)
             self._average("final.sink_share", sink[:, -1:], last)
 
-    def _measure_rest(self, rest: "_Moments", several: torch.Tensor) -> None:
+    def _measure_rest(self, rows: Rows, distance: torch.Tensor, several: torch.Tensor) -> None:
         """The numbers of the weights on the keys k >= 1, divided by their sum."""
-        defined = several & (rest.total > REST_AT_LEAST)
-        total = rest.total.clamp(min=REST_AT_LEAST)
-        entropy = rest.entropy / total + total.log()
+        defined = several & (rows.total > REST_AT_LEAST)
+        total = rows.total.clamp(min=REST_AT_LEAST)
+        entropy = rows.entropy / total + total.log()
         self._average("rest.entropy", entropy, defined)
         self._average("rest.effective_tokens", entropy.exp(), defined)
-        self._average("rest.participation_ratio", total.square() / rest.squares, defined)
-        self._average("rest.distance", rest.distance / total, defined)
+        self._average("rest.participation_ratio", total.square() / rows.squares, defined)
+        self._average("rest.distance", distance / total, defined)
 
-    def _measure_entries(self, weights: torch.Tensor, queries: torch.Tensor, total: torch.Tensor) -> None:
-        later = (queries > 0).expand(self.n_heads, -1)
-        rows = queries - queries[0]
-        self._average("sink_share", weights[:, :, 0].double(), later)
-        self._average("previous_token", weights[:, rows, (queries - 1).clamp(min=0)].double(), later)
-        self._average("self", weights[:, rows, queries].double(), later)
-        self._average("off_sequence", 1 - total, later)
+    def take_sorted(self, ascending: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
+        """Take in the sorted weights [n_heads, n, n_tokens] of the queries the Gini coefficient is made of.
 
-    def _measure_gini(
-        self, weights: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor, several: torch.Tensor
-    ) -> None:
-        chosen = torch.isin(queries, self._gini_queries)
-        if not chosen.any():
-            return
-        # Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank
-        # counted from the end is the same with and without them.
-        ascending = weights[:, chosen].sort(dim=-1).values.double()
-        from_end = torch.arange(self.n_tokens, 0, -1, device=weights.device).double() - 0.5
-        n_seen = allowed[:, chosen].sum(dim=-1).clamp(min=1).double()
-        gini = 1 - 2 * (ascending @ from_end) / (ascending.sum(dim=-1) * n_seen)
-        self._average("gini", gini, several[:, chosen])
+        Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
+        from the end is the same with and without them.
+        """
+        from_end = torch.arange(ascending.shape[-1], 0, -1, device=ascending.device).double() - 0.5
+        n_seen = allowed.sum(dim=-1).expand(self.n_heads, -1)
+        exact = ascending.double()
+        gini = 1 - 2 * (exact @ from_end) / (exact.sum(dim=-1) * n_seen.clamp(min=1))
+        self._average("gini", gini, (n_seen >= 2) & (queries > 0))
 
     def _average(self, name: str, values: torch.Tensor, defined: torch.Tensor) -> None:
         """Add up the values [n_heads, rows] where they are defined."""
