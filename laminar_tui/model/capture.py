@@ -5,27 +5,32 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
+from laminar_tui.model import fast
 from laminar_tui.model.fallback import hooked
 from laminar_tui.model.recipes import Recipe, find_recipe, recipe_tapped
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.model.tap import (
     Chunk,
     Ignore,
+    NotPlainError,
     Receiver,
     Visits,
     attention_implementation,
     is_attention,
+    is_fast_path_equal,
     tapped,
+    tapped_fast,
     uses_interface,
 )
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile, merge_layers
@@ -75,16 +80,25 @@ def capture(
     first = _span(mask[0])
     own_tokens = None if tokens is None else list(tokens)[first]
     profile = empty_profile(model, ids[:, first], own_tokens)
-    reader = _Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
     mechanism = find_mechanism(model)
     read = MECHANISMS[mechanism] if recipe == TRUE_RECIPE else _reading_by(find_recipe(recipe, model))
+    given = mask if attention_mask is not None else None
+    probe = _probe(model, mechanism, ids[:1, first])
+    plain = recipe == TRUE_RECIPE and given is None and len(ids) == 1
+    if plain and probe.is_fast and ids.shape[1] >= fast.AT_LEAST_TOKENS:
+        mechanism, read = "fast", _read_fast
     started = time.perf_counter()
-    with evaluating(model), reader.watching(model):
-        read(model, reader, ids, mask if attention_mask is not None else None)
+    try:
+        reader = _Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
+        _read_with(read, model, reader, ids, given)
+    except NotPlainError:
+        mechanism = "tap"
+        reader = _Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
+        _read_with(_read_by_tap, model, reader, ids, given)
     seconds = time.perf_counter() - started
     checks = reader.verify()
-    if mechanism == "tap":
-        checks += (_check_outputs(model, ids[:, first]),)
+    if probe.check is not None:
+        checks += (probe.check,)
     origin = replace(
         profile.origin,
         mechanism=mechanism,
@@ -107,6 +121,44 @@ def find_mechanism(model: PreTrainedModel) -> str:
     if any(is_attention(module) for module in model.modules()):
         return "hooks"
     raise ModelError(f"{model.config.model_type} has no softmax attention", "there are no attention weights to look at")
+
+
+def _read_with(
+    read: Callable[..., None], model: PreTrainedModel, reader: "_Reader", ids: torch.Tensor, mask: torch.Tensor | None
+) -> None:
+    with evaluating(model), reader.watching(model):
+        read(model, reader, ids, mask)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """What was found out about a model on a few tokens: the check of its output, and whether the fast path is equal."""
+
+    check: Check | None
+    is_fast: bool
+
+
+_probes: WeakKeyDictionary[PreTrainedModel, tuple[torch.dtype, torch.device, _Probe]] = WeakKeyDictionary()
+
+
+def _probe(model: PreTrainedModel, mechanism: str, ids: torch.Tensor) -> _Probe:
+    """Find it out once for each model, dtype and device: it depends on the code that runs, not on the prompt."""
+    if mechanism == "hooks":
+        return _Probe(None, False)
+    known = _probes.get(model)
+    if known is None or known[:2] != (model.dtype, model.device):
+        few = ids[:, :PROBE_TOKENS]
+        is_fast = False
+        if model.device.type == "cpu":
+            with evaluating(model):
+                is_fast = is_fast_path_equal(model, lambda: forward(model, few, None))
+        _probes[model] = known = (model.dtype, model.device, _Probe(_check_outputs(model, few), is_fast))
+    return known[2]
+
+
+def _read_fast(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+    with tapped_fast(model, reader):
+        forward(model, ids, mask)
 
 
 def _read_by_tap(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
@@ -133,12 +185,11 @@ def _check_outputs(model: PreTrainedModel, ids: torch.Tensor) -> Check:
     In half precision the two round differently (the tap's softmax is float32), and a mixture of experts may then choose
     another expert: the check is for what is wrong, not for the last digit.
     """
-    few = ids[:1, :PROBE_TOKENS]
     with evaluating(model):
         with attention_implementation(model, "eager"):
-            plain = forward(model, few, None)[0].float()
+            plain = forward(model, ids, None)[0].float()
         with tapped(model, Ignore()):
-            read = forward(model, few, None)[0].float()
+            read = forward(model, ids, None)[0].float()
     moved = float((read - plain).square().mean().sqrt() / plain.square().mean().sqrt().clamp(min=1e-12))
     allowed = 1e-3 if model.dtype == torch.float32 else 0.1
     return Check("the model's output is what it is without the reading", moved <= allowed, f"off by {moved:.1e} of it")
@@ -286,7 +337,7 @@ class _Reader:
 
     def begin_layer(self, module: nn.Module) -> None:
         """Find a layer's place; a second call in one visit of its module is the same attention on other values."""
-        self._stop_if_cancelled()
+        self.stop_if_cancelled()
         visit = self._visits.of(module) if self._visits else 0
         self._is_repeat = self._seen.get(module) == visit
         if self._is_repeat:
@@ -297,7 +348,7 @@ class _Reader:
 
     def receive(self, chunk: Chunk) -> None:
         """Count some query rows."""
-        self._stop_if_cancelled()
+        self.stop_if_cancelled()
         _, n_heads, _, n_keys = chunk.weights.shape
         if (chunk.n_queries, n_keys) != (self._n_tokens, self._n_tokens):
             raise ModelError(
@@ -318,6 +369,14 @@ class _Reader:
             rows = slice(first - chunk.first_query, last - chunk.first_query)
             allowed = chunk.allowed[min(sequence, len(chunk.allowed) - 1)]
             tally.add(chunk.weights[sequence, :, rows, span], allowed[:, rows, span], first - span.start)
+
+    def tally_for_tiles(self, n_heads: int) -> LayerTally | None:
+        """Let the fast path count a layer, unless it repeats another or there is padding."""
+        whole = [slice(0, self._n_tokens)]
+        if self._is_repeat or self._spans != whole:
+            return None
+        self._tallies = [LayerTally(n_heads, self._n_tokens, torch.device("cpu"))]
+        return self._tallies[0]
 
     def end_layer(self) -> None:
         """Hand the layer on."""
@@ -387,7 +446,8 @@ class _Reader:
                 "a layer attends twice with different weights", "which of them to show is not decided for such a model"
             )
 
-    def _stop_if_cancelled(self) -> None:
+    def stop_if_cancelled(self) -> None:
+        """Raise if the user said so."""
         if self._is_cancelled():
             raise CancelledError("the capture was cancelled")
 

@@ -180,6 +180,12 @@ class Keeper:
         del module
         self._rows = []
 
+    def stop_if_cancelled(self) -> None:
+        """Nothing stops it."""
+
+    def tally_for_tiles(self, n_heads: int) -> None:
+        """It wants the rows."""
+
     def receive(self, chunk: Chunk) -> None:
         """Keep some rows."""
         self._rows.append(chunk.weights[0])

@@ -126,6 +126,13 @@ class _Exchange:
         self._module = module
         self._receiver.begin_layer(module)
 
+    def stop_if_cancelled(self) -> None:
+        """Stop where the receiver stops."""
+        self._receiver.stop_if_cancelled()
+
+    def tally_for_tiles(self, n_heads: int) -> None:
+        """The rows are to be made by the recipe."""
+
     def receive(self, chunk: Chunk) -> None:
         """Make the same rows by the recipe."""
         assert self._module is not None

@@ -9,7 +9,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -17,10 +17,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
-from laminar_tui.errors import ModelError
+from laminar_tui.errors import ModelError, UntrustedWeightsError
+from laminar_tui.model import fast
+from laminar_tui.model.tally import LayerTally
 
 CHUNK_WEIGHTS = 2**22
 """How many weights are looked at in one piece (16 MiB in float32); at least one query row of all heads."""
@@ -58,8 +60,14 @@ class Receiver(Protocol):
     def begin_layer(self, module: nn.Module) -> None:
         """A module's attention begins."""
 
+    def stop_if_cancelled(self) -> None:
+        """Raise if the capture is to stop."""
+
     def receive(self, chunk: Chunk) -> None:
         """Take some query rows in; all rows of a layer come in order. Raising stops the forward."""
+
+    def tally_for_tiles(self, n_heads: int) -> LayerTally | None:
+        """What the fast path is to count the layer into; None if this receiver wants the rows themselves."""
 
     def end_layer(self) -> None:
         """The layer's last row was received."""
@@ -71,23 +79,64 @@ class Ignore:
     def begin_layer(self, module: nn.Module) -> None:
         """Nothing to begin."""
 
+    def stop_if_cancelled(self) -> None:
+        """Nothing stops it."""
+
     def receive(self, chunk: Chunk) -> None:
         """Nothing to take."""
+
+    def tally_for_tiles(self, n_heads: int) -> None:
+        """Nothing to count into."""
 
     def end_layer(self) -> None:
         """Nothing to end."""
 
 
-@contextmanager
-def tapped(model: PreTrainedModel, receiver: Receiver) -> Iterator[None]:
+class NotPlainError(Exception):
+    """A call of an attention function that the fast path does not do, or not equally."""
+
+
+def tapped(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
     """Send every attention of a model to a receiver; registry and config are put back, whatever happens.
 
     Raises:
         ModelError: if the model's attention does not go through the attention interface.
     """
+    return _registered(model, _attend_with(receiver), eager_mask)
+
+
+def tapped_fast(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
+    """The same by the fast path, for a model on which it `is_fast_path_equal`.
+
+    Raises:
+        NotPlainError: if the model calls attention in a way that the fast path does not do.
+    """
+    return _registered(model, _attend_fast_with(receiver), sdpa_mask)
+
+
+def is_fast_path_equal(model: PreTrainedModel, run: Callable[[], object]) -> bool:
+    """Run a model on a few tokens, every layer both ways, and say whether the fast path gives the same weights.
+
+    Args:
+        model: as for `tapped`.
+        run: runs its forward pass on the tokens.
+    """
+    if not any(uses_interface(module) for module in model.modules()):
+        return False
+    try:
+        with _registered(model, _attend_both_ways, sdpa_mask):
+            run()
+    except (NotPlainError, ModelError, UntrustedWeightsError):
+        return False
+    return True
+
+
+@contextmanager
+def _registered(model: PreTrainedModel, attend: AttentionFunction, mask: Callable[..., Any]) -> Iterator[None]:
     name = next(_names)
-    AttentionInterface.register(name, _attend_with(receiver))
-    AttentionMaskInterface.register(name, eager_mask)
+    AttentionInterface.register(name, attend)
+    # `sdpa_mask` gives None for plain causal, so that no T x T mask is made where none is needed.
+    AttentionMaskInterface.register(name, mask)
     try:
         with attention_implementation(model, name):
             yield
@@ -229,6 +278,62 @@ def _attend_with(receiver: Receiver) -> AttentionFunction:
         return torch.cat(outputs, dim=1).to(query.dtype), None
 
     return attend
+
+
+def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
+    def attend(
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        if not fast.fits(query, key, attention_mask, kwargs):
+            raise NotPlainError
+        receiver.begin_layer(module)
+        tally = receiver.tally_for_tiles(query.shape[1])
+        if tally is None:
+            raise NotPlainError
+        seen = None if attention_mask is None else attention_mask[0, 0]
+        q, k, v = query[0].float(), key[0].float(), value[0].float()
+        output = fast.attend(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
+        receiver.end_layer()
+        return output[None].to(query.dtype), None
+
+    return attend
+
+
+def _attend_both_ways(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    if not fast.fits(query, key, attention_mask, kwargs):
+        raise NotPlainError
+    n_heads, n_tokens = query.shape[1:3]
+    q, k, v = query.float(), key.float(), value.float()
+    seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool).tril() if attention_mask is None else attention_mask
+    _, mask = _float32_mask(seen, slice(0, n_tokens), query, n_tokens)
+    output, weights = own_attention_function(module)(module, q, k, v, mask, **kwargs)
+    kept = torch.zeros(n_heads, n_tokens, n_tokens)
+    tally = LayerTally(n_heads, n_tokens, query.device)
+    tiled = fast.attend(q[0], k[0], v[0], kwargs["scaling"], seen[0, 0], tally, keep=kept)
+    if weights is None or weights.shape[1:] != kept.shape:
+        raise NotPlainError
+    off = max(
+        (weights[0] - kept).abs().max().item(), (output[0] - tiled).abs().max().item() / output.abs().max().item()
+    )
+    if not off <= FAST_TOLERANCE:
+        raise NotPlainError
+    return output.to(query.dtype), None
+
+
+FAST_TOLERANCE = 1e-5
+"""How far weights, and outputs relative to the largest, may be apart: tiles are multiplied in another order."""
 
 
 def _row_chunks(query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> list[slice]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GINI_QUERIES = 64
+GINI_QUERIES = 16
 """The Gini coefficient needs a sort of each row, so it is the mean over at most this many evenly spaced queries."""
 
 REST_AT_LEAST = 1e-6

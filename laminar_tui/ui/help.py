@@ -61,6 +61,7 @@ def about_text(profile: Profile, look: Look) -> Text:
     origin = profile.origin
     mechanisms = {
         "tap": "the model family's own attention function, in float32, on chunks of query rows",
+        "fast": "plain causal attention in float32 tiles, seen to equal the family's own function on this model",
         "hooks": "the weights that the model's attention modules give back, taken from each layer in turn",
     }
     facts = [

@@ -1,0 +1,122 @@
+"""The fast path gives what the family's own function gives, and is used only where it was seen to."""
+
+import numpy as np
+import pytest
+import torch
+from families import build_family
+
+import laminar_tui
+from laminar_tui.errors import CancelledError, UntrustedWeightsError
+from laminar_tui.model import fast
+from laminar_tui.model.tally import LayerTally
+from laminar_tui.profile.profile import LayerProfile, Profile
+
+PLAIN = ("gpt_neox", "llama", "mistral", "deepseek_v3", "phimoe", "qwen2")
+SPECIAL = ("gemma2", "gpt_oss", "doge", "granite_swa", "diffllama", "deepseek_v32")
+N_TOKENS = 40  # beyond the window of 8; a tile of 100 weights makes many tiles of it
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tiny prompts take the fast path, in tiles of 8 rows."""
+    monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
+    monkeypatch.setattr(fast, "TILE_WEIGHTS", 100)
+
+
+def ids(n_tokens: int = N_TOKENS) -> torch.Tensor:
+    return torch.randint(3, 60, (n_tokens,), generator=torch.Generator().manual_seed(0))
+
+
+def slowly(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, n_tokens: int = N_TOKENS) -> Profile:
+    with monkeypatch.context() as patch:
+        patch.setattr(fast, "AT_LEAST_TOKENS", 10**9)
+        return laminar_tui.capture(model, ids(n_tokens))  # type: ignore[arg-type]
+
+
+def assert_same(one: LayerProfile | None, other: LayerProfile | None) -> None:
+    """Tiles are multiplied in another order: float32 moves a weight across a bin's edge now and then."""
+    if one is None or other is None:
+        assert one is other
+        return
+    for part in one.parts:
+        a, b = one.parts[part].unpack(), other.parts[part].unpack()
+        assert (a.n == b.n).all(), part
+        np.testing.assert_allclose(a.total, b.total, atol=1e-4, err_msg=part)
+        np.testing.assert_allclose(a.total_sq, b.total_sq, atol=1e-4, err_msg=part)
+        assert np.abs(a.hits.cumsum(-1) - b.hits.cumsum(-1)).max() <= 3, part
+    for name, values in one.statistics.items():
+        np.testing.assert_allclose(values, other.statistics[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert one.final_weights is not None
+    assert other.final_weights is not None
+    np.testing.assert_allclose(one.final_weights, other.final_weights, atol=1e-5)
+    assert one.key_shares is not None
+    assert other.key_shares is not None
+    np.testing.assert_allclose(one.key_shares, other.key_shares, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_plain_attention_is_read_fast_and_equal(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_family(family)
+    read, own = laminar_tui.capture(model, ids()), slowly(model, monkeypatch)
+    assert (read.origin.mechanism, own.origin.mechanism) == ("fast", "tap")
+    assert not read.origin.failed_checks
+    for one, other in zip(read.layers, own.layers, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("family", SPECIAL)
+def test_what_is_special_is_left_to_the_familys_own_function(family: str) -> None:
+    assert laminar_tui.capture(build_family(family), ids()).origin.mechanism == "tap"
+
+
+def test_tiles_attend_as_the_formula_does() -> None:
+    generator = torch.Generator().manual_seed(1)
+    query, key, value = (torch.randn(heads, 70, 16, generator=generator) for heads in (4, 2, 2))
+    window = torch.ones(70, 70, dtype=torch.bool).tril().triu(-9)
+    for mask in (None, window):
+        seen = torch.ones(70, 70, dtype=torch.bool).tril() if mask is None else mask
+        scores = query @ key.repeat_interleave(2, dim=0).transpose(1, 2) * 0.3
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+        kept = torch.zeros_like(weights)
+        tally = LayerTally(4, 70, torch.device("cpu"))
+        output = fast.attend(query, key, value, 0.3, mask, tally, keep=kept)
+        torch.testing.assert_close(kept, weights, atol=1e-6, rtol=0)
+        expected = (weights @ value.repeat_interleave(2, dim=0)).transpose(0, 1)
+        torch.testing.assert_close(output, expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_on_which_it_is_not_equal_is_read_by_the_tap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key heads paired with the wrong queries: the comparison on the first tokens must see it."""
+    attend = fast.attend
+    monkeypatch.setattr(fast, "attend", lambda q, k, v, *rest, **more: attend(q, k.flip(0), v.flip(0), *rest, **more))
+    assert laminar_tui.capture(build_family("llama"), ids()).origin.mechanism == "tap"
+
+
+def test_it_gives_way_in_the_middle_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that becomes special only at the full length: everything is read again, once, by the tap."""
+    fits = fast.fits
+    calls = iter(range(10**6))
+    monkeypatch.setattr(fast, "fits", lambda *args: fits(*args) and next(calls) != 3)
+    profile = laminar_tui.capture(build_family("gpt_neox"), ids())
+    assert profile.origin.mechanism == "tap"
+    assert profile.n_read == profile.n_layers
+
+
+def test_weights_that_are_not_finite_are_not_believed() -> None:
+    query = torch.full((2, 20, 8), float("nan"))
+    tally = LayerTally(2, 20, torch.device("cpu"))
+    with pytest.raises(UntrustedWeightsError, match="not finite"):
+        fast.attend(query, query, query, 1.0, None, tally)
+
+
+def test_it_stops_between_heads_and_leaves_the_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    asked = iter(range(10**6))
+    with pytest.raises(CancelledError):
+        laminar_tui.capture(build_family("gpt_neox"), ids(), is_cancelled=lambda: next(asked) > 4)
+    assert torch.get_num_threads() == before
+
+
+def test_padding_and_batches_are_left_to_the_tap() -> None:
+    mask = torch.ones(1, N_TOKENS, dtype=torch.long)
+    assert laminar_tui.capture(build_family("llama"), ids(), mask).origin.mechanism == "tap"
