@@ -51,9 +51,10 @@ class LaminarApp(App[None]):
         self.exit(return_code=128 + number)
 
     def on_mount(self) -> None:
-        """Leave on the signals of a closed or killed session as on `quit`."""
+        """Paint again when continued; leave on the signals of a closed or killed session as on `quit`."""
         import asyncio
 
+        self.app_resume_signal.subscribe(self, lambda _app: self.screen.refresh(layout=True))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             try:

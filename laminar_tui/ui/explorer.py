@@ -81,7 +81,8 @@ class Explorer(Screen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
-    state: reactive[State] = reactive(State(), init=False)
+    # Without repaint=False every new state would send the whole screen: each widget repaints what has changed.
+    state: reactive[State] = reactive(State(), init=False, repaint=False)
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
         super().__init__()
@@ -136,6 +137,9 @@ class Explorer(Screen[None]):
             self.query_one("#tiny", Static).update(
                 f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
             )
+        else:
+            # What a row says may depend on the size of another widget: the crosshair's band, the tokens' height.
+            self.call_after_refresh(self._show)
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -303,9 +307,11 @@ class Explorer(Screen[None]):
         head = state.head_index if state.view in ("layer", "head") else None
         of_all = [("over all queries and keys", "")] if state.look != Look() else []
         pairs = columns.summary(self._column) + of_all + statistics_lines(state.profile, state.layer_index, head)
-        names = max(len(name) for name, _ in pairs) + 2
+        names = max((len(name) for name, value in pairs if value), default=0) + 2
         return [
             merge_runs([(self._fit(name, names), None), (self._fit(value, max(0, width - names)), BOLD)])
+            if value
+            else merge_runs([(self._fit(name, width), None)])
             for name, value in pairs[:height]
         ]
 
@@ -343,10 +349,10 @@ class Explorer(Screen[None]):
             return []
         weights = state.profile.layer(state.layer_index).final_weights
         row = None if weights is None else weights[state.head_index]
-        keys = top_keys(state.profile, state.layer_index, state.head_index, 8)
+        ascii_only = self._terminal.ascii_only
+        keys = top_keys(state.profile, state.layer_index, state.head_index, 8, ascii_only=ascii_only)
         line = join_fitting(["final token looks at:", *keys], "  ", width)
         heading = merge_runs([(self._fit(line, width), BOLD)])
-        ascii_only = self._terminal.ascii_only
         return [heading, *token_rows(state.profile.origin.tokens, row, self._make_ramp(), width, ascii_only=ascii_only)]
 
     def _draw_keys(self, width: int, height: int) -> list[Row]:

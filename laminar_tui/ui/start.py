@@ -7,6 +7,7 @@ to a log from then on, and Textual gets a copy of the terminal.
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -129,9 +130,10 @@ def _leave(app: "LaminarApp", terminal: TextIO) -> int:
 
     explorer = app.explorer
     code = int(app.return_code or ExitCode.DONE)
-    if explorer.saved_path:
-        terminal.write(f"wrote {visible(explorer.saved_path)}\n")
-    terminal.flush()
+    with suppress(OSError):  # a terminal that was closed takes nothing more
+        if explorer.saved_path:
+            terminal.write(f"wrote {visible(explorer.saved_path)}\n")
+        terminal.flush()
     if explorer.runner.has_thread:
         os._exit(code)
     return code

@@ -5,7 +5,9 @@ Textual sends whatever a widget repaints, changed or not; over SSH every line co
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import zip_longest
 
+from rich.cells import cell_len, split_graphemes
 from rich.segment import Segment
 from textual import events
 from textual.geometry import Region, Size
@@ -25,8 +27,29 @@ def _draw_nothing(_width: int, _height: int) -> list[Row]:
     return []
 
 
+def changed_cells(before: Row, after: Row) -> tuple[int, int]:
+    """Give the first cell in which two rows differ, and the one after the last."""
+    pairs = zip_longest(_cells(before), _cells(after))
+    differs = [at for at, (old, new) in enumerate(pairs) if old != new]
+    return (differs[0], differs[-1] + 1) if differs else (0, 0)
+
+
+def _cells(row: Row) -> list[tuple[str, object]]:
+    """One entry a cell; those of a wide or joined character all hold all of it, so that it is never cut."""
+    return [
+        (piece, segment.style)
+        for segment in row
+        for piece in (segment.text if segment.text.isascii() else _graphemes(segment.text))
+        for _ in range(cell_len(piece))
+    ]
+
+
+def _graphemes(text: str) -> list[str]:
+    return [text[start:end] for start, end, _ in split_graphemes(text)[0]]
+
+
 class Lines(Widget):
-    """Rows made by a function of width and height; only those that differ from what is shown are repainted."""
+    """Rows made by a function of width and height; only the cells that differ from what is shown are repainted."""
 
     DEFAULT_CSS = "Lines { height: 1; }"
 
@@ -45,8 +68,12 @@ class Lines(Widget):
         before = self._rows if self._drawn_for == self.size else []
         self._make_rows()
         for y in range(self.size.height):
-            if y >= len(before) or y >= len(self._rows) or before[y] != self._rows[y]:
+            if y >= len(before) or y >= len(self._rows):
                 self.refresh(Region(0, y, self.size.width, 1))
+            elif before[y] != self._rows[y]:
+                # Textual sends a row from the widget's left edge to the last cell that has changed.
+                start, end = changed_cells(before[y], self._rows[y])
+                self.refresh(Region(start, y, end - start, 1))
 
     def render_line(self, y: int) -> Strip:
         """Give one row; the size may have changed before any resize event."""
@@ -95,8 +122,10 @@ class HeatmapView(Widget):
 
     @property
     def rows(self) -> int:
-        """How many rows the picture has: steps of the crosshair."""
-        return self._drawing.layout.rows if self._drawing else max(1, self.size.height - 2)
+        """How many rows the picture has: steps of the crosshair. The drawing may still be of an earlier size."""
+        if self._columns is None or not self.size.area:
+            return 1
+        return self._plan(self.size.width, self.size.height).rows
 
     @property
     def band(self) -> tuple[float, float]:
@@ -116,8 +145,12 @@ class HeatmapView(Widget):
             self.refresh(layout=resized)
             return
         self._view = self._placed(cursor)
+        scrolled = before.first_column != self._view.first_column
+        ruler = drawing.layout.picture_top + drawing.layout.rows
         for y in drawing.changed_rows(before, self._view):
-            self.refresh(Region(0, y, self.size.width, 1))
+            # The crosshair stands on the weight axis: the picture beside it is not sent again.
+            width = self.size.width if scrolled or y >= ruler else drawing.layout.gutter
+            self.refresh(Region(0, y, width, 1))
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """As wide as the columns need, and as leaves room for the curve."""

@@ -1,0 +1,63 @@
+"""How many bytes go over the wire: a cursor key costs little, and nothing happens when nothing is done."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.terminal
+
+Emulate = Callable[..., Any]
+BUDGETS = [
+    ((80, 24), "truecolor", 2_000),
+    ((80, 24), None, 2_000),
+    # A colour of 24 bits takes 36 bytes, and each of the curve's rows is sent with two of them.
+    ((200, 60), "truecolor", 6_500),
+    ((200, 60), None, 5_000),
+]
+
+
+def settled(emulate: Emulate, path: Path, size: tuple[int, int], colorterm: str | None) -> Any:
+    emulator = emulate(str(path), size=size, COLORTERM=colorterm)
+    emulator.until("layer 0 ")
+    emulator.quiet()
+    return emulator
+
+
+@pytest.mark.parametrize(("size", "colorterm", "budget"), BUDGETS)
+def test_a_cursor_key_stays_within_its_budget(
+    emulate: Emulate, big_profile: Path, size: tuple[int, int], colorterm: str | None, budget: int
+) -> None:
+    emulator = settled(emulate, big_profile, size, colorterm)
+    spent = {}
+    for key, shows in (("l", "layer 1 "), ("l", "layer 2 "), ("h", "layer 1 ")):
+        spent[shows] = emulator.bytes_of(key, shows)
+    before = emulator.text
+    spent["crosshair"] = emulator.bytes_of("k", lambda: emulator.text != before)
+    assert max(spent.values()) <= budget, spent
+    assert min(spent.values()) > 50, f"the cursor must be seen to move: {spent}"
+
+
+def test_idle_it_writes_nothing(emulate: Emulate, big_profile: Path) -> None:
+    emulator = settled(emulate, big_profile, (80, 24), "truecolor")
+    before = len(emulator.received)
+    emulator.quiet(1.0)
+    assert len(emulator.received) == before
+
+
+@pytest.mark.parametrize("colorterm", ["truecolor", None])
+def test_a_full_repaint_is_affordable(emulate: Emulate, big_profile: Path, colorterm: str | None) -> None:
+    emulator = settled(emulate, big_profile, (200, 60), colorterm)
+    before = emulator.text
+    spent = emulator.bytes_of("p", lambda: emulator.text != before)
+    assert 2_000 < spent < 120_000  # every pixel of this picture has a colour of its own; 85 KB with 16 M of them
+
+
+def test_colours_are_those_of_the_terminal(emulate: Emulate, big_profile: Path) -> None:
+    true = settled(emulate, big_profile, (80, 24), "truecolor").received
+    some = settled(emulate, big_profile, (80, 24), None).received
+    assert re.search(rb"[34]8;2;", true)
+    assert not re.search(rb"[34]8;2;", some)
+    assert re.search(rb"[34]8;5;", some)

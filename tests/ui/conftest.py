@@ -1,0 +1,132 @@
+"""Profiles to walk over, the app in Textual's pilot, and a session that is no model."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from laminar_tui.profile.profile import Profile
+from laminar_tui.run import Request
+from laminar_tui.ui.app import LaminarApp
+from laminar_tui.ui.state import State
+
+HOSTILE = "\x1b]52;c;aGk=\x07[bold]x[/]\u202eevil\u200b\x9b2J"
+"""Writes the clipboard, closes a style that was not opened, turns the line around, clears the screen."""
+
+
+@dataclass
+class Driven:
+    """An app in the pilot's hands."""
+
+    app: LaminarApp
+    pilot: Pilot[None]
+
+    @property
+    def state(self) -> State:
+        """What the explorer shows."""
+        return self.app.explorer.state
+
+    def text(self) -> str:
+        """The screen as text, row by row."""
+        return "\n".join(strip.text for strip in self.app.screen._compositor.render_strips())
+
+    def row(self, name: str) -> str:
+        """The text of one of the explorer's one-row widgets."""
+        return self.app.explorer.query_one(f"#{name}").render_line(0).text
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, and wait until what they do is done."""
+        await self.pilot.press(*keys)
+
+    async def until(self, holds: Callable[[], bool], what: str = "") -> None:
+        """Wait for a condition, ten seconds at most."""
+        for _ in range(1000):
+            if holds():
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(f"never: {what}\n{self.text()}")
+
+
+Drive = Callable[..., AbstractAsyncContextManager[Driven]]
+
+
+@pytest.fixture(scope="session")
+def walk(patterns: Callable[..., Any], make_profile: Callable[..., Profile]) -> Profile:
+    """Five layers of 4, no, 4, 5 and 4 heads on 12 tokens."""
+    return make_profile(
+        [patterns(1, 4, 12), None, patterns(2, 4, 12, spread=5.0), patterns(3, 5, 12), patterns(4, 4, 12)]
+    )
+
+
+@pytest.fixture(scope="session")
+def hostile(walk: Profile) -> Profile:
+    """The same, with a name and tokens that mean harm."""
+    tokens = (HOSTILE, "[/]", "[red]", "\x1b", "\x9b31m", "\u202e", "漢字", "e\u0301", "\r", "\n", "\t", "\ud800")
+    return replace(walk, origin=replace(walk.origin, model=HOSTILE, revision=HOSTILE, tokens=tokens))
+
+
+@pytest.fixture
+def drive() -> Drive:
+    """Open the app on a profile or a request: `async with drive(profile, size=(80, 24)) as driven`."""
+
+    @asynccontextmanager
+    async def open_app(
+        profile: Profile | None = None,
+        request: Request | None = None,
+        size: tuple[int, int] = (80, 24),
+        **options: Any,
+    ) -> AsyncIterator[Driven]:
+        app = LaminarApp(State(profile), request, **options)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            yield Driven(app, pilot)
+            app.explorer.runner.cancel()
+            thread = app.explorer.runner._thread
+            if thread is not None:
+                thread.join(5)
+
+    return open_app
+
+
+@dataclass
+class Script:
+    """What a fake session does at each run; a test replaces the parts it needs.
+
+    Attributes:
+        profile: what it reads, layer by layer.
+        pace: called before each layer with its index and `is_cancelled`.
+        seen: the requests so far.
+    """
+
+    profile: Profile
+    pace: Callable[[int, Callable[[], bool]], None] = lambda _index, _is_cancelled: None
+    seen: list[Request] = field(default_factory=list)
+
+
+@pytest.fixture
+def script(walk: Profile, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Replace the session by one that follows a script."""
+    from laminar_tui.errors import CancelledError
+    from laminar_tui.run import LayerRead, Started, Step
+
+    script = Script(walk)
+
+    class FakeSession:
+        def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
+            script.seen.append(request)
+            profile = script.profile
+            on_event(Started(replace(profile, layers=(None,) * profile.n_layers)))
+            for index, layer in enumerate(profile.layers):
+                on_event(Step("forward", index, profile.n_layers))
+                script.pace(index, is_cancelled)
+                if is_cancelled():
+                    raise CancelledError("stopped")
+                if layer is not None:
+                    on_event(LayerRead(index, layer))
+            return profile
+
+    monkeypatch.setattr("laminar_tui.ui.runner.Session", FakeSession)
+    return script

@@ -1,0 +1,204 @@
+"""A run in the app, with a session that is no model: it fills, is told about, is stopped, fails, and is replaced."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laminar_tui.errors import PromptError
+from laminar_tui.run import Request
+
+Drive = Callable[..., Any]
+
+
+class Gate:
+    """Lets a scripted run go on layer by layer, when the test says so."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Semaphore(0)
+
+    def __call__(self, _index: int, is_cancelled: Callable[[], bool]) -> None:
+        while not is_cancelled():
+            if self._opened.acquire(timeout=0.01):
+                return
+
+    def open(self, layers: int = 1) -> None:
+        """Let so many layers be read."""
+        for _ in range(layers):
+            self._opened.release()
+
+
+def n_read(driven: Any) -> int:
+    profile = driven.state.profile
+    return profile.n_read if profile else -1
+
+
+async def test_the_picture_fills_layer_by_layer_and_the_status_says_how_far(drive: Drive, script: Any) -> None:
+    gate = script.pace = Gate()
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: n_read(driven) == 0, "the picture is there, empty")
+        assert driven.text().count("╱") > 100
+        hatched = driven.text().count("╱")
+        gate.open()
+        await driven.until(lambda: n_read(driven) == 1, "one layer")
+        await driven.until(lambda: driven.text().count("╱") < hatched, "less of it is hatched")
+        await driven.until(lambda: "layer 1 of 5" in driven.row("status"), "the status tells the step")
+        assert driven.row("status").startswith(" forward  ━━━╌╌╌╌╌╌╌╌╌╌╌╌╌  layer 1 of 5  ")
+        first = driven.row("status")
+        await driven.until(lambda: driven.row("status") != first, "the seconds go on")
+        gate.open(2)
+        await driven.until(lambda: n_read(driven) == 2, "a layer without attention adds nothing")
+        gate.open(2)
+        await driven.until(lambda: "4 of 5 layers" in driven.row("status"), "the run has ended")
+        assert "not saved (w writes)" in driven.row("status")
+        assert not driven.app.explorer.runner.is_running
+
+
+async def test_one_can_walk_while_the_run_goes_on(drive: Drive, script: Any) -> None:
+    gate = script.pace = Gate()
+    async with drive(request=Request()) as driven:
+        gate.open(3)
+        await driven.until(lambda: n_read(driven) == 2, "three layers are through")
+        await driven.press("l", "l", "enter", "l")
+        assert (driven.state.view, driven.state.layer_index, driven.state.head_index) == ("layer", 2, 1)
+        gate.open(2)
+        await driven.until(lambda: n_read(driven) == 4, "the rest")
+        assert (driven.state.view, driven.state.layer_index, driven.state.head_index) == ("layer", 2, 1)
+
+
+async def test_esc_stops_the_run_keeps_what_was_read_and_goes_nowhere(drive: Drive, script: Any) -> None:
+    gate = script.pace = Gate()
+    async with drive(request=Request()) as driven:
+        gate.open(3)
+        await driven.until(lambda: n_read(driven) == 2, "three layers are through")
+        await driven.press("2", "escape")
+        await driven.until(lambda: "stopped" in driven.row("status"), "the status says so")
+        assert driven.state.view == "layer"
+        assert n_read(driven) == 2
+        assert not driven.app.explorer.has_class("-failed")
+        await driven.press("escape")
+        assert driven.state.view == "overview"
+
+
+async def test_ctrl_c_stops_the_run_and_does_not_quit_at_once(drive: Drive, script: Any) -> None:
+    script.pace = Gate()
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: n_read(driven) == 0, "the run has begun")
+        await driven.press("ctrl+c")
+        await driven.until(lambda: "stopped" in driven.row("status"), "the run has stopped")
+        assert driven.app.is_running
+        await driven.press("ctrl+c")
+        await driven.until(lambda: not driven.app.is_running, "it quits")
+
+
+async def test_an_error_shows_what_happened_and_what_to_do(drive: Drive, script: Any) -> None:
+    def fail(_index: int, _is_cancelled: Callable[[], bool]) -> None:
+        raise PromptError("the prompt has 9 tokens, \x1b[31mmore than 8", "shorten it with --max-tokens 8")
+
+    script.pace = fail
+    async with drive(request=Request(prompt="x")) as driven:
+        await driven.until(lambda: driven.app.explorer.has_class("-failed"), "the banner is there")
+        assert "the prompt has 9 tokens, ␛[31mmore than 8" in driven.text()
+        assert "shorten it with --max-tokens 8" in driven.text()
+        script.pace = lambda _index, _is_cancelled: None
+        await driven.press("r")
+        await driven.until(lambda: n_read(driven) == 4, "run again, it goes through")
+        assert not driven.app.explorer.has_class("-failed")
+
+
+async def test_a_bug_shows_itself_and_is_logged(drive: Drive, script: Any, tmp_path: Path) -> None:
+    def fail(_index: int, _is_cancelled: Callable[[], bool]) -> None:
+        raise ZeroDivisionError("[bold]no[/] \x1b]0;x\x07")
+
+    script.pace = fail
+    log = tmp_path / "laminar.log"
+    async with drive(request=Request(), log_path=log, size=(160, 48)) as driven:
+        await driven.until(lambda: driven.app.explorer.has_class("-failed"), "the banner is there")
+        assert "a bug in laminar_tui: ZeroDivisionError: [bold]no[/] ␛]0;x␇" in driven.text()
+        assert "the whole story is in" in driven.text()
+        assert "nothing to show" not in driven.row("status")
+        await driven.press("escape", "l")
+        assert driven.state.layer_index == 1
+    assert "Traceback" in log.read_text()
+    assert "ZeroDivisionError" in log.read_text()
+
+
+async def test_a_second_prompt_cancels_the_first_and_its_late_messages_are_ignored(drive: Drive, script: Any) -> None:
+    late = threading.Event()
+    first = replace(script.profile, origin=replace(script.profile.origin, model="first"))
+    second = replace(script.profile, origin=replace(script.profile.origin, model="second"))
+
+    def linger(_index: int, is_cancelled: Callable[[], bool]) -> None:
+        while not is_cancelled():
+            time.sleep(0.005)
+        late.wait(5)  # as a forward pass goes on until its next layer
+
+    script.pace, script.profile = linger, first
+    async with drive(request=Request(prompt="one")) as driven:
+        await driven.until(lambda: n_read(driven) == 0, "the first run has begun")
+        await driven.press("e", "2")
+        script.profile = second
+        await driven.press("enter")
+        runner = driven.app.explorer.runner
+        await driven.until(lambda: runner.number == 2, "the second run has been asked for")
+        assert len(script.seen) == 1, "two runs at once may not fit into memory"
+        assert runner.step.name == "starting"
+        script.pace = lambda _index, _is_cancelled: None
+        late.set()
+        await driven.until(lambda: n_read(driven) == 4, "the second run went through")
+        assert [request.prompt for request in script.seen] == ["one", "one2"]
+        assert driven.state.profile.origin.model == "second"
+        assert "stopped" not in driven.row("status")
+        assert "4 of 5 layers" in driven.row("status")
+
+
+async def test_messages_of_an_earlier_run_change_nothing(drive: Drive, script: Any) -> None:
+    from laminar_tui.ui.messages import ProfileGrew, RunEnded
+
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: n_read(driven) == 4, "the run went through")
+        before, text = driven.state, driven.text()
+        old = replace(script.profile, origin=replace(script.profile.origin, model="old"))
+        for message in (ProfileGrew(0, old), RunEnded(0, old), RunEnded(0, crash="boom")):
+            driven.app.explorer.post_message(message)
+        await driven.pilot.pause()
+        assert driven.state == before
+        assert driven.text() == text
+
+
+@pytest.mark.usefixtures("script")
+async def test_the_status_does_not_stay_at_running_when_the_thread_outlives_its_last_message(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laminar_tui.ui.runner import Runner
+
+    stay = threading.Event()
+    run = Runner._run
+
+    def slow_to_end(*arguments: Any) -> None:
+        run(*arguments)
+        stay.wait(5)
+
+    monkeypatch.setattr(Runner, "_run", slow_to_end)
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: n_read(driven) == 4, "the run went through")
+        await driven.until(lambda: "4 of 5 layers" in driven.row("status"), "the status says that it ended")
+        assert driven.app.explorer.runner.has_thread
+        stay.set()
+
+
+async def test_quitting_during_a_run_returns_at_once(drive: Drive, script: Any) -> None:
+    busy = threading.Event()
+    script.pace = lambda _index, _is_cancelled: busy.wait(5)  # as deaf as a forward pass
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: n_read(driven) == 0, "the run has begun")
+        began = time.monotonic()
+        await driven.press("q")
+        await driven.until(lambda: not driven.app.is_running, "the app has gone")
+        assert time.monotonic() - began < 1
+        assert driven.app.explorer.runner.has_thread
+        busy.set()
