@@ -1,6 +1,6 @@
 """Pythia-2.8B's exact geometry with random parameters through the whole chain: what it takes in time and memory.
 
-    python benchmarks/pythia_geometry.py [--tokens 128] [--output FILE.laminar]
+    python benchmarks/pythia_geometry.py [--tokens 128] [--output FILE.laminar] [--check]
 
 32 layers x 32 heads of 80, D = 2560, bfloat16: about 5.6 GB of parameters, so a machine with 24 GB runs it. Prints one
 JSON object. `tests/test_scale.py` runs the same.
@@ -17,6 +17,7 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import laminar_tui
+from laminar_tui.model.check import check_model
 from laminar_tui.render.columns import Look
 from laminar_tui.render.palette import make_ramp
 from laminar_tui.render.rows import to_ansi
@@ -93,7 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--check", action="store_true", help="compare every weight with an eager run instead")
     options = parser.parse_args()
+    if options.check:
+        verdict = check_model(make_model(), torch.randint(0, 50000, (options.tokens,)))
+        print("\n".join(f"{check.passed}  {check.name}: {check.found}" for check in verdict.checks))
+        return
     figures = run(options.tokens, options.output)
     picture = figures.pop("picture")
     print(picture)

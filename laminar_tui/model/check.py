@@ -27,6 +27,9 @@ weight is off by 0.008 at most in float16 and 0.07 in bfloat16."""
 VARIATION = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How large a layer's total variation may be: wrong readings are off by 0.1 to 0.9 of it, rounding by 0.001 to 0.01."""
 
+TOLD_APART = 3.0
+"""How many times as far from the truth as the reading a control has to be, to count as rejected."""
+
 
 @dataclass(frozen=True)
 class LayerCheck:
@@ -95,7 +98,11 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
     for name in layers[0].controls if layers else ():
         farthest = max(layer.controls[name] for layer in layers)
         checks.append(
-            Check(f"the control '{name}' is rejected", farthest > variation, f"total variation up to {farthest:.2f}")
+            Check(
+                f"the control '{name}' is rejected",
+                farthest > TOLD_APART * varied,
+                f"total variation up to {farthest:.2f}",
+            )
         )
     return Verdict(tuple(checks), layers, tolerance)
 

@@ -184,17 +184,29 @@ class _Work:
         else:
             self._previous[head, 1:end] = weights.diagonal(-1)  # query 0 has none
         others = weights[:, 1:]
-        self._squares[head, here] = torch.linalg.vecdot(others, others)
         # -ln p = z - s with z the row's log-sum-exp, which the heaviest key tells: no logarithm of every weight. Two
         # numbers near 20 are subtracted, so an entropy is right to about 1e-5 nats.
         log_sum = scores.amax(dim=1).double() - weights.amax(dim=1).double().log()
         mixed_scores = torch.linalg.vecdot(others, scores[:, 1:]).double()
         self._entropy[head, here] = log_sum * self._total[head, here] - mixed_scores
+        self._sum_without_the_diagonal(head, weights, start)
         for place, query in enumerate(self._wanted):
             if start <= query < end:
                 self._sorted[head, place, :end] = weights[query - start]
         if end == self._final.shape[1]:
             self._final[head] = weights[-1]
+
+    def _sum_without_the_diagonal(self, head: int, weights: torch.Tensor, start: int) -> None:
+        """Sum p and p^2 over 1 <= k < q and add the query's own weight after: it is taken away again in float64, and
+        what is left of a head that looks at itself or at the sink is small."""
+        here = slice(start, start + len(weights))
+        own = self._itself[head, here]
+        diagonal, others = weights.diagonal(start), weights[:, 1:]
+        diagonal.zero_()
+        sees_itself = torch.where(torch.arange(start, here.stop) > 0, own, 0.0)
+        self._total[head, here] = others.sum(dim=1).double() + sees_itself.double()
+        self._squares[head, here] = torch.linalg.vecdot(others, others).double() + sees_itself.square().double()
+        diagonal.copy_(own)
 
     def hand_over(self, mask: torch.Tensor | None) -> None:
         """Give the tally what was measured.

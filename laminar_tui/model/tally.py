@@ -203,7 +203,8 @@ class LayerTally:
         keys = torch.arange(self.n_tokens, device=rows.queries.device)
         self._may_see += (keys[None, :] <= rows.queries[:, None]).sum(dim=0)
         self._content.total += rows.total.sum(dim=1) + rows.first.sum(dim=1, dtype=torch.float64)
-        self._content.total_sq += (rows.squares + rows.first.double().square()).sum(dim=1)
+        # Squares are those of float32 throughout: what is moved to another part is then taken away without a rest.
+        self._content.total_sq += (rows.squares + rows.first.square().double()).sum(dim=1)
         self._move_from_content("origin", rows.itself, rows.sees_itself & ~later)
         self._move_from_content("self", rows.itself, rows.sees_itself & later)
         self._move_from_content("sink", rows.first, rows.sees_first & later)

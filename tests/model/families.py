@@ -187,10 +187,13 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def build_family(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> PreTrainedModel:
+def build_family(
+    name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, spread: bool = True
+) -> PreTrainedModel:
     """Build a tiny model of the type `name`, in eval mode and with eager attention; the same seed gives the same model.
 
-    Token ids 3 to 60 are valid, and so are 40 positions. Raises CannotBuildError.
+    Token ids 3 to 60 are valid, and so are 40 positions. Without `spread` the parameters are as transformers
+    initialises them, and attention is nearly uniform. Raises CannotBuildError.
     """
     if name in CANNOT:
         raise CannotBuildError(f"{name}: {CANNOT[name]}")
@@ -208,7 +211,8 @@ def build_family(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0
         except Exception as error:
             line = " ".join(str(error).split())[:160]
             raise CannotBuildError(f"{name}: {type(error).__name__}: {line}") from error
-        spread_parameters(model)
+        if spread:
+            spread_parameters(model)
         cast_parameters(model, dtype)
         return model.eval()
 

@@ -14,8 +14,8 @@ from families import CannotBuildError, build_family, family_names
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import LaminarError
-from laminar_tui.model.capture import capture, find_mechanism
-from laminar_tui.model.check import check_model, eager_patterns
+from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism
+from laminar_tui.model.check import Keeper, check_model, eager_patterns
 
 N_TOKENS = 18
 """Beyond the window of 8 that the tiny configs have where a family has one."""
@@ -82,6 +82,15 @@ def try_family(name: str) -> Result:
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are slower with two threads, and much slower beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def results() -> list[Result]:
     return [try_family(name) for name in family_names()]
@@ -131,25 +140,41 @@ def test_one_token_has_no_weight_but_its_own() -> None:
 
 
 def test_in_chunks_the_weights_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows of a chunk are multiplied in another order: 1e-5 instead of 1e-6."""
+    """The rows of a chunk are multiplied in another order: 1e-5 instead of 1e-6, for every family."""
     monkeypatch.setattr("laminar_tui.model.tap.CHUNK_WEIGHTS", 200)
-    for name, model in built_models(*SOME, "llama4_text", "granite_swa", "phimoe"):
-        verdict = check_model(model, ids())
-        assert max(layer.max_difference for layer in verdict.layers) <= 1e-5, name
-        assert verdict.passed, (name, verdict.checks)
+    results = [try_family(name) for name in family_names()]
+    read = [result for result in results if result.is_read]
+    assert len(read) >= AT_LEAST_READ
+    assert not {result.name: result.max_difference for result in read if not result.max_difference <= 1e-5}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 1e-2)])
 def test_half_precision_is_near_its_own_eager_run(dtype: torch.dtype, tolerance: float) -> None:
-    """The eager scores are rounded to 2^-11 (2^-8) of their size, the tap's are not: softmax passes that on."""
-    for name, model in built_models("gpt_neox", "llama", "mistral", "gpt2", "opt", "bloom"):
-        halved = model.to(dtype)
-        truth = eager_patterns(halved, ids())
-        profile = capture(halved, ids())
-        for layer, pattern in zip(profile.layers, truth, strict=True):
-            assert layer is not None
-            assert layer.final_weights is not None
-            assert np.abs(layer.final_weights - pattern[:, -1].numpy()).max() <= tolerance, name
+    """Every family as transformers initialises it.
+
+    Eager scores are rounded to 2^-11 (2^-8) of their size and the tap's are not, so how far a weight moves depends on
+    how large the scores are: with the widened parameters of the other tests, 128 families stay within this in float16
+    and 28 in bfloat16. When tried, 169 and 164 did with their own.
+    """
+    near, far = [], {}
+    for name in family_names():
+        try:
+            model = build_family(name, dtype=dtype, spread=False)
+            truth = eager_patterns(model, ids())
+            keeper = Keeper()
+            with evaluating(model):
+                MECHANISMS[find_mechanism(model)](model, keeper, ids(), None)
+        except (CannotBuildError, LaminarError, RuntimeError, AttributeError):
+            continue  # refused, or without attentions or a kernel for this dtype: not the business of this test
+        differences = [
+            float((ours - theirs[..., : ours.shape[-1]]).abs().max())
+            for ours, theirs in zip(keeper.patterns, truth, strict=False)
+        ]
+        if differences and max(differences) <= tolerance:
+            near.append(name)
+        else:
+            far[name] = differences
+    assert len(near) >= 150, far
 
 
 LEFT_PADDED = ("gpt_neox", "gpt2", "llama", "mistral", "gemma2", "opt", "bloom", "qwen2", "phi")
