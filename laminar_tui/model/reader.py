@@ -1,0 +1,202 @@
+"""Takes in what is read from a model, call by call, and puts each layer where it belongs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
+from laminar_tui.model.tally import LayerTally
+from laminar_tui.model.tap import Chunk, Visits, uses_interface
+from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
+
+OnLayer = Callable[[int, LayerProfile], None]
+IsCancelled = Callable[[], bool]
+
+
+class Reader:
+    """Takes in what is read: one tally per layer and sequence, in the order of the model's calls."""
+
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        mask: torch.Tensor,
+        on_layer: OnLayer | None,
+        is_cancelled: IsCancelled | None,
+    ) -> None:
+        self.layers: list[LayerProfile | None] = [None] * len(kinds)
+        self._kinds = list(kinds)
+        self._spans = [span_of(row) for row in mask]
+        self._n_tokens = mask.shape[1]
+        self._on_layer = on_layer
+        self._is_cancelled = is_cancelled or (lambda: False)
+        self._visits: Visits | None = None
+        self._seen: dict[nn.Module, int] = {}
+        self._tallies: list[LayerTally] = []
+        self._final_row = torch.zeros(0)
+        self._index = 0
+        self._is_repeat = False
+        self._row_sum_error = 0.0
+        self._off_sequence = False
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Count the visits to the model's attention modules."""
+        self._visits = Visits(model)
+        try:
+            yield
+        finally:
+            self._visits.stop()
+
+    @property
+    def n_records(self) -> int:
+        """How many layers were read."""
+        return sum(layer is not None for layer in self.layers)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What stands in each layer; one that was to attend and was not seen to is named so."""
+        pairs = zip(self._kinds, self.layers, strict=True)
+        return tuple("no attention" if layer is None and _attends(kind) else kind for kind, layer in pairs)
+
+    def begin_layer(self, module: nn.Module) -> None:
+        """Find a layer's place; a second call in one visit of its module is the same attention on other values."""
+        self.stop_if_cancelled()
+        visit = self._visits.of(module) if self._visits else 0
+        self._is_repeat = self._seen.get(module) == visit
+        if self._is_repeat:
+            return
+        self._seen[module] = visit
+        self._index = self._place(getattr(module, "layer_idx", None))
+        self._tallies = []
+
+    def receive(self, chunk: Chunk) -> None:
+        """Count some query rows."""
+        self.stop_if_cancelled()
+        _, n_heads, _, n_keys = chunk.weights.shape
+        if (chunk.n_queries, n_keys) != (self._n_tokens, self._n_tokens):
+            raise ModelError(
+                f"a layer has {n_keys} keys and {chunk.n_queries} queries for {self._n_tokens} tokens",
+                "attention to anything but the prompt's own tokens is not supported",
+            )
+        if self._is_repeat:
+            self._compare(chunk)
+            return
+        if not self._tallies:
+            self._tallies = [self._make_tally(n_heads, span, chunk) for span in self._spans]
+        self._off_sequence |= chunk.off_sequence
+        self._final_row = chunk.weights[:, :, -1]
+        for sequence, (tally, span) in enumerate(zip(self._tallies, self._spans, strict=True)):
+            first, last = _overlap(span, chunk)
+            if first >= last:
+                continue
+            rows = slice(first - chunk.first_query, last - chunk.first_query)
+            allowed = chunk.allowed[min(sequence, len(chunk.allowed) - 1)]
+            tally.add(chunk.weights[sequence, :, rows, span], allowed[:, rows, span], first - span.start)
+
+    def tally_for_tiles(self, n_heads: int) -> LayerTally | None:
+        """Let the fast path count a layer, unless it repeats another or there is padding."""
+        whole = [slice(0, self._n_tokens)]
+        if self._is_repeat or self._spans != whole:
+            return None
+        self._tallies = [LayerTally(n_heads, self._n_tokens, torch.device("cpu"))]
+        return self._tallies[0]
+
+    def end_layer(self) -> None:
+        """Hand the layer on."""
+        if self._is_repeat:
+            return
+        layer = merge_layers([tally.finish() for tally in self._tallies])
+        self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in self._tallies))
+        self.layers[self._index] = layer
+        if self._on_layer is not None:
+            self._on_layer(self._index, layer)
+
+    def verify(self) -> tuple[Check, ...]:
+        """Say what was checked, after the forward.
+
+        Raises:
+            ModelError: if no attention was seen at all.
+            UntrustedWeightsError: if a layer's attention was not.
+        """
+        if self.n_records == 0:
+            raise ModelError("no softmax attention was seen in this model", "there are no attention weights to look at")
+        entered = self._visits.entered() if self._visits else []
+        missed = [module for module in entered if uses_interface(module) and module not in self._seen]
+        if missed:
+            raise UntrustedWeightsError(
+                f"{len(missed)} attention modules ran unseen, a {type(missed[0]).__name__} among them",
+                "what they attend to cannot be shown",
+            )
+        sums = "at most 1 (sink logits)" if self._off_sequence else "1"
+        return (
+            Check("every attention layer was seen", True, f"{self.n_records} layers"),
+            Check("weights are finite and not negative", True, "all"),
+            Check("nothing on keys that the mask hides", True, "0"),
+            Check("no token attends to a later one", True, "none"),
+            Check(f"each query's weights sum to {sums}", True, f"within {self._row_sum_error:.1e}"),
+        )
+
+    def _place(self, layer_idx: int | None) -> int:
+        """The layer that attends now: what the model calls it, if that is free; else the next one that is to attend.
+
+        A model that loops over its layers gets new ones at the end.
+        """
+        if isinstance(layer_idx, int) and 0 <= layer_idx < len(self.layers) and self.layers[layer_idx] is None:
+            return layer_idx
+        last = max((index for index, layer in enumerate(self.layers) if layer is not None), default=-1)
+        for index in range(last + 1, len(self.layers)):
+            if _attends(self._kinds[index]):
+                return index
+        self.layers.append(None)
+        self._kinds.append("attention")
+        return len(self.layers) - 1
+
+    def _make_tally(self, n_heads: int, span: slice, chunk: Chunk) -> LayerTally:
+        return LayerTally(
+            n_heads,
+            span.stop - span.start,
+            chunk.weights.device,
+            off_sequence=chunk.off_sequence,
+            tolerance=chunk.tolerance,
+        )
+
+    def _compare(self, chunk: Chunk) -> None:
+        """A repeated call must bring the weights of the first one."""
+        if chunk.first_query + chunk.weights.shape[2] != chunk.n_queries:
+            return
+        if not torch.equal(chunk.weights[:, :, -1], self._final_row):
+            raise ModelError(
+                "a layer attends twice with different weights", "which of them to show is not decided for such a model"
+            )
+
+    def stop_if_cancelled(self) -> None:
+        """Raise if the user said so."""
+        if self._is_cancelled():
+            raise CancelledError("the capture was cancelled")
+
+
+def _attends(kind: str) -> bool:
+    """Whether a layer of this kind has softmax attention, as far as its name tells."""
+    return kind in ("attention", "sliding", "chunked", "hybrid") or ("attention" in kind and "linear" not in kind)
+
+
+def span_of(mask: torch.Tensor) -> slice:
+    """Where the tokens of a padded sequence are.
+
+    Raises:
+        PromptError: if there are none, or padding stands between them.
+    """
+    positions = torch.nonzero(mask).flatten()
+    if len(positions) == 0:
+        raise PromptError("a prompt of the batch has no tokens", "leave it out")
+    first, last = int(positions[0]), int(positions[-1])
+    if last - first + 1 != len(positions):
+        raise PromptError("the attention mask hides tokens within a prompt", "only padding at its ends is supported")
+    return slice(first, last + 1)
+
+
+def _overlap(span: slice, chunk: Chunk) -> tuple[int, int]:
+    end = chunk.first_query + chunk.weights.shape[2]
+    return max(span.start, chunk.first_query), min(span.stop, end)
