@@ -22,6 +22,7 @@ from textual.widgets import Static
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.file import SUFFIX
+from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import (
     CURVE_COLOR,
     Columns,
@@ -95,6 +96,7 @@ class Explorer(Screen[None]):
         self._columns_for: tuple[object, ...] = ()
         self._ramp: Ramp | None = None
         self._ramp_for: tuple[str, bool] = ("", False)
+        self._grown: Profile | None = None
         self._note = ""
         self._interrupted_at = 0.0
         self._saved: object = state.profile
@@ -154,8 +156,12 @@ class Explorer(Screen[None]):
         self._show_status()
 
     def on_profile_grew(self, message: ProfileGrew) -> None:
-        """Draw a layer more."""
-        if message.run == self.runner.number:
+        """Draw a layer more; within a layer, the profile before stays until that layer is read anew."""
+        if message.run != self.runner.number:
+            return
+        self._grown = message.profile
+        stays = self.state.view in ("layer", "head") and self.state.layer_index < message.profile.n_layers
+        if not stays or message.profile.layers[self.state.layer_index] is not None:
             self.state = states.settle(replace(self.state, profile=message.profile))
 
     def on_run_ended(self, message: RunEnded) -> None:
@@ -164,8 +170,11 @@ class Explorer(Screen[None]):
             return
         if self._timer is not None:
             self._timer.pause()
+        read = message.profile or self._grown
+        self._grown = None
+        if read is not None:
+            self.state = states.settle(replace(self.state, profile=read))
         if message.profile is not None:
-            self.state = states.settle(replace(self.state, profile=message.profile))
             self._distrust()
         elif message.error is not None and message.error.exit_code == 130:
             self._note = "stopped; the layers read so far are kept"

@@ -202,3 +202,23 @@ async def test_quitting_during_a_run_returns_at_once(drive: Drive, script: Any) 
         assert time.monotonic() - began < 1
         assert driven.app.explorer.runner.has_thread
         busy.set()
+
+
+async def test_run_again_within_a_layer_stays_there(drive: Drive, script: Any) -> None:
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: "4 of 5 layers" in driven.row("status"), "the first run has ended")
+        before = driven.state.profile
+        await driven.press("l", "l", "enter")
+        assert (driven.state.view, driven.state.layer_index) == ("layer", 2)
+        gate = script.pace = Gate()
+        await driven.press("r")
+        gate.open()
+        await driven.until(lambda: "layer 1 of 5" in driven.row("status"), "the second run goes on")
+        assert driven.state.view == "layer"
+        assert driven.state.profile is before, "what was read before is shown until the layer is read again"
+        gate.open(2)
+        await driven.until(lambda: driven.state.profile is not before, "the layer was read again")
+        assert (driven.state.view, n_read(driven)) == ("layer", 2)
+        gate.open(2)
+        await driven.until(lambda: "4 of 5 layers" in driven.row("status"), "the run has ended")
+        assert driven.state.view == "layer"
