@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -126,7 +127,16 @@ def load_model(
 
 
 def _where(source: Source) -> dict[str, Any]:
-    return {"revision": source.revision or "main", "gguf_file": source.gguf_file}
+    revision = source.revision or "main"
+    return {"revision": revision, "gguf_file": source.gguf_file, "local_files_only": _is_cached(source, revision)}
+
+
+def _is_cached(source: Source, revision: str) -> bool:
+    """Whether the hub's cache holds the model: then the hub is not asked, which takes long where it is away."""
+    if source.is_local:
+        return False
+    names = ("config.json", "tokenizer.json", "model.safetensors")
+    return all(isinstance(try_to_load_from_cache(source.path, name, revision=revision), str) for name in names)
 
 
 def _find_device(name: str | None) -> torch.device:

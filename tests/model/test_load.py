@@ -326,3 +326,24 @@ def test_a_tokenizer_that_makes_nothing_of_a_prompt_is_refused(model_folder: Pat
     loaded = load(model_folder)
     with pytest.raises(PromptError, match="no tokens"):
         LoadedModel(loaded.model, Deaf(), loaded.source).tokenize("hello")
+
+
+def test_a_model_in_the_hubs_cache_is_loaded_without_asking_the_hub(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache as huggingface_hub lays it out; connecting to anything fails the test."""
+    snapshot = tmp_path / "models--someone--something" / "snapshots" / ("0" * 40)
+    shutil.copytree(model_folder, snapshot)
+    refs = snapshot.parent.parent / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    loaded = load_model(find_source("someone/something"))
+    assert loaded.source.name == "someone/something"
+    assert loaded.tokenize("a word").ids
