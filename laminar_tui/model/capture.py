@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
-from laminar_tui.errors import ModelError, PromptError
+from laminar_tui.errors import CancelledError, ModelError, PromptError
 from laminar_tui.model import fast
 from laminar_tui.model.fallback import hooked
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
@@ -77,7 +77,8 @@ def capture(
     mechanism = find_mechanism(model)
     read = MECHANISMS[mechanism] if recipe == TRUE_RECIPE else _reading_by(find_recipe(recipe, model))
     given = mask if attention_mask is not None else None
-    probe = _probe(model, mechanism, ids[:1, first])
+    with _cancellable(model, is_cancelled):
+        probe = _probe(model, mechanism, ids[:1, first])
     plain = recipe == TRUE_RECIPE and given is None and len(ids) == 1
     if plain and probe.is_fast and ids.shape[1] >= fast.AT_LEAST_TOKENS:
         mechanism, read = "fast", _read_fast
@@ -124,6 +125,22 @@ def _read_with(
         read(model, reader, ids, mask)
 
 
+@contextmanager
+def _cancellable(model: PreTrainedModel, is_cancelled: IsCancelled | None) -> Iterator[None]:
+    """Stop forwards that no reader watches before their next attention module."""
+
+    def stop(_module: object, _args: object) -> None:
+        if is_cancelled is not None and is_cancelled():
+            raise CancelledError("the capture was cancelled")
+
+    handles = [module.register_forward_pre_hook(stop) for module in model.modules() if is_attention(module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @dataclass(frozen=True)
 class _Probe:
     """What was found out about a model on a few tokens: the check of its output, and whether the fast path is equal."""
@@ -136,17 +153,23 @@ _probes: WeakKeyDictionary[PreTrainedModel, tuple[torch.dtype, torch.device, _Pr
 
 
 def _probe(model: PreTrainedModel, mechanism: str, ids: torch.Tensor) -> _Probe:
-    """Find it out once for each model, dtype and device: it depends on the code that runs, not on the prompt."""
+    """Find it out once for each model, dtype and device: it depends on the code that runs, not on the prompt.
+
+    A shorter prompt than `PROBE_TOKENS` shows too little (one token always attends to itself alone) to be remembered,
+    or to trust the fast path for.
+    """
     if mechanism == "hooks":
         return _Probe(None, False)
     known = _probes.get(model)
     if known is None or known[:2] != (model.dtype, model.device):
         few = ids[:, :PROBE_TOKENS]
-        is_fast = False
-        if model.device.type == "cpu":
+        is_fast, is_enough = False, few.shape[1] == PROBE_TOKENS
+        if is_enough and model.device.type == "cpu":
             with evaluating(model):
                 is_fast = is_fast_path_equal(model, lambda: forward(model, few, None))
-        _probes[model] = known = (model.dtype, model.device, _Probe(_check_outputs(model, few), is_fast))
+        known = (model.dtype, model.device, _Probe(_check_outputs(model, few), is_fast))
+        if is_enough:
+            _probes[model] = known
     return known[2]
 
 

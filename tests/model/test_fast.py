@@ -120,3 +120,22 @@ def test_it_stops_between_heads_and_leaves_the_threads_as_they_were() -> None:
 def test_padding_and_batches_are_left_to_the_tap() -> None:
     mask = torch.ones(1, N_TOKENS, dtype=torch.long)
     assert laminar_tui.capture(build_family("llama"), ids(), mask).origin.mechanism == "tap"
+
+
+def test_a_short_prompt_proves_nothing_for_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token attends to itself whatever the reading does: the model is looked at again on the next prompt."""
+    attend = fast.attend
+    monkeypatch.setattr(fast, "attend", lambda q, k, v, *rest, **more: attend(q, k.flip(0), v, *rest, **more))
+    model = build_family("llama")
+    laminar_tui.capture(model, ids(1))
+    assert laminar_tui.capture(model, ids()).origin.mechanism == "tap"
+
+
+def test_looking_at_a_model_first_can_be_cancelled_too() -> None:
+    """The forwards on few tokens come before the capture's own: a cancel must not wait for them."""
+    entered: list[int] = []
+    model = build_family("gpt_neox")
+    model.base_model.register_forward_hook(lambda *_: entered.append(1))
+    with pytest.raises(CancelledError):
+        laminar_tui.capture(model, ids(), is_cancelled=lambda: True)
+    assert not entered, "no forward may have ended"
