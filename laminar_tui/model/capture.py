@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -292,10 +293,15 @@ def empty_profile(model: PreTrainedModel, ids: torch.Tensor, tokens: Sequence[st
         tokens=tuple(tokens) if tokens is not None else tuple(str(each) for each in first),
         token_ids=tuple(first),
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        versions={name: _version(name) for name in ("torch", "transformers")},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return Profile(origin, (None,) * n_layers)
+
+
+@cache
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)  # reads and parses a file each time
 
 
 def _layer_kinds(config: Any, n_layers: int) -> tuple[str, ...]:

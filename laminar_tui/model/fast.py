@@ -2,10 +2,12 @@
 
 One pass does what attention has to do anyway (scores, softmax, weighted values) and counts each tile before it is
 overwritten, so no pattern is ever in memory. Heads are shared out to threads. It is used only on a model on which
-`tap.finds_fast_path_equal` has seen it give what the family's own function gives.
+`tap.is_fast_path_equal` has seen it give what the family's own function gives.
 """
 
+import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,16 +16,21 @@ from typing import Any
 import torch
 
 from laminar_tui.errors import UntrustedWeightsError
-from laminar_tui.model.tally import LayerTally, Rows, bit_patterns
+from laminar_tui.model.tally import LayerTally, Rows
 from laminar_tui.profile.counts import N_BINS
+from laminar_tui.profile.statistics import gini_queries
 
-AT_LEAST_TOKENS = 192
-"""Below it, all heads at once through the family's own function take less time than a tile a head."""
-TILE_WEIGHTS = 2**17
+AT_LEAST_TOKENS = 2
+TILE_WEIGHTS = 2**18
 """Weights of a tile: half a megabyte of scores and as much of weights, within the second-level cache of a core."""
-MAX_ROWS = 256
+TILE_ROWS = 128
+"""Query rows of a tile: more of them waste more scores beyond the diagonal, fewer make slower products."""
+COUNT_AT = 2**20
+"""How many bit patterns (2 MB) a thread collects before it counts them: each counting clears and adds all the bins."""
 HIDDEN = -1e30
 """The score of a key that is not seen: its weight is 0, and 0 times it is 0."""
+UNDERFLOW = 87.0
+"""exp(-87) is the smallest float32 that is no denormal number; those are taken for 0."""
 
 _WITHOUT_EFFECT = {"position_ids", "cache_position"}
 
@@ -70,34 +77,32 @@ def attend(
         scaling: what the scores are multiplied by.
         mask: bool [n_tokens, n_tokens], True where a query sees a key; None for plain causal.
         tally: takes the counts.
-        stop: called before each head; raises to stop.
+        stop: called before each tile; raises to stop.
         keep: float32 [n_heads, n_tokens, n_tokens], filled with the weights if given; for checks.
 
     Returns:
         float32 [n_tokens, n_heads, d].
+
+    Raises:
+        UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
     """
-    n_heads, n_tokens, _ = query.shape
-    group = n_heads // key.shape[0]
-    work = _Work(n_heads, n_tokens, value.shape[-1], tally)
-    places = torch.arange(n_tokens, dtype=torch.float32)
-    # Two more columns beside the values: with them the product that makes the output also sums p and p k (k >= 1).
-    extra = torch.stack([(places > 0).float(), places], dim=1)
+    layer = _Layer(query, key, value, scaling, mask, tally, keep)
 
-    def read(head: int) -> None:
-        stop()
+    def read(units: list[slice]) -> None:
         with torch.no_grad():
-            values = torch.cat([value[head // group], extra], dim=1)
-            work.read_head(head, query[head] * scaling, key[head // group].t().contiguous(), values, mask, keep)
+            for heads in units:
+                layer.read_heads(heads, stop)
 
-    with _one_thread_each() as pool:
-        for done in [pool.submit(read, head) for head in range(n_heads)]:
+    with _one_thread_each() as (pool, n_threads):
+        units = _share_out(query.shape[0], query.shape[0] // key.shape[0], query.shape[1], n_threads)
+        for done in [pool.submit(read, units[first::n_threads]) for first in range(n_threads)]:
             done.result()
-    work.hand_over(mask)
-    return work.output
+    layer.hand_over()
+    return layer.output.transpose(0, 1)
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
+def _one_thread_each() -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """A pool of threads, each of which computes alone and takes denormal numbers for zero.
 
     A weight below 1.2e-38 is 0 here; one product of denormal numbers takes as long as fifty others.
@@ -108,137 +113,251 @@ def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield _pool
+        yield _pool, before
     finally:
         torch.set_num_threads(before)
 
 
-class _Work:
-    """The results of one layer under way; each head writes to its own places."""
+def _share_out(n_heads: int, group: int, n_tokens: int, n_threads: int) -> list[slice]:
+    """Cut the heads into units that are read together: short prompts fill a tile only with several heads.
 
-    def __init__(self, n_heads: int, n_tokens: int, d_value: int, tally: LayerTally) -> None:
-        self.output = torch.empty(n_tokens, n_heads, d_value)
-        self._tally = tally
-        self._first, self._itself, self._previous = (torch.zeros(n_heads, n_tokens) for _ in range(3))
-        sums = (torch.zeros(n_heads, n_tokens, dtype=torch.float64) for _ in range(4))
-        self._total, self._squares, self._entropy, self._position = sums
-        self._final = torch.zeros(n_heads, n_tokens)
-        self._wanted: list[int] = tally.sorted_queries.tolist()
-        self._sorted = torch.zeros(n_heads, len(tally.sorted_queries), n_tokens)
+    A unit lies within the heads that share a key head, or takes all of several such groups.
+    """
+    size = min(TILE_WEIGHTS // (min(TILE_ROWS, n_tokens) * n_tokens), -(-n_heads // n_threads))
+    size = max(1, size // group * group if size >= group else math.gcd(size, group))
+    return [slice(first, min(first + size, n_heads)) for first in range(0, n_heads, size)]
 
-    def read_head(
+
+def _cut_rows(n_heads: int, n_tokens: int) -> Iterator[slice]:
+    """Cut the query rows of some heads into tiles."""
+    start = 0
+    while start < n_tokens:
+        n_rows = min(TILE_ROWS, max(8, TILE_WEIGHTS // (n_heads * (start + TILE_ROWS))), n_tokens - start)
+        yield slice(start, start + n_rows)
+        start += n_rows
+
+
+_MEASURED = ("first", "itself", "previous", "total", "norm", "mixed_scores", "position", "top_score", "top")
+"""What is measured of each row, in the order in which it is kept."""
+
+
+class _Tile:
+    """Some query rows of some heads: every view of the buffers that the work on them needs, made once.
+
+    Args:
+        rows: the queries; no key from `rows.stop` on is seen by any of them.
+        n_key_heads: how many key heads the heads share.
+        room: float32 [2, at least the tile's size], for scores and weights.
+        patterns: float16 [n_heads, the tile's size of one head], where the weights wait to be counted.
+        measured: float32 [len(_MEASURED), n_heads, n_tokens].
+        wanted: query -> where its whole row goes, [n_heads, n_tokens].
+    """
+
+    def __init__(
         self,
-        head: int,
+        rows: slice,
+        n_key_heads: int,
+        room: torch.Tensor,
+        patterns: torch.Tensor,
+        measured: torch.Tensor,
+        wanted: dict[int, torch.Tensor],
+    ) -> None:
+        start, end, n_heads = rows.start, rows.stop, len(patterns)
+        n_rows = end - start
+        self.rows = rows
+        self.scores, self.weights = (part[: n_heads * n_rows * end].view(n_heads, n_rows, end) for part in room)
+        # Heads that share a key head are rows of one product.
+        by_key = n_key_heads, n_heads // n_key_heads * n_rows, end
+        self.scores_by_key, self.weights_by_key = self.scores.view(by_key), self.weights.view(by_key)
+        self.flat = self.weights.view(-1, end)
+        self.corner = self.scores[:, :, rows]
+        self.sink, self.diagonal = self.weights[:, :, 0], self.weights.diagonal(start, dim1=1, dim2=2)
+        self.patterns = patterns.view(n_heads, n_rows, end)
+        self.measured = {name: values[:, rows] for name, values in zip(_MEASURED, measured, strict=True)}
+        before = self.weights.diagonal(start - 1, dim1=1, dim2=2)  # of query 0 there is none
+        self.copies = [
+            (self.measured["first"], self.sink),
+            (self.measured["itself"], self.diagonal),
+            (self.measured["previous"][:, max(0, 1 - start) :], before[:, :n_rows]),
+            *((wanted[q][:, :end], self.weights[:, q - start]) for q in range(start, end) if q in wanted),
+        ]
+
+
+class _Bench:
+    """One thread's buffers for some heads, cut into tiles; the same for all layers of a prompt."""
+
+    def __init__(self, n_heads: int, n_key_heads: int, n_tokens: int) -> None:
+        cuts = list(_cut_rows(n_heads, n_tokens))
+        sizes = [(rows.stop - rows.start) * rows.stop for rows in cuts]
+        room = torch.empty(2, n_heads * max(sizes))
+        self.patterns = torch.empty(n_heads, min(sum(sizes), max(COUNT_AT // n_heads, *sizes)), dtype=torch.float16)
+        self.measured = torch.zeros(len(_MEASURED), n_heads, n_tokens)
+        queries = gini_queries(n_tokens)
+        self.sorted = torch.zeros(n_heads, len(queries), n_tokens)
+        wanted = {query: self.sorted[:, place] for place, query in enumerate(queries)}
+        self.tiles: list[tuple[_Tile, int]] = []  # with how many patterns of a head have to be counted before
+        waiting = 0
+        for rows, size in zip(cuts, sizes, strict=True):
+            full = waiting if waiting + size > self.patterns.shape[1] else 0
+            waiting -= full
+            patterns = self.patterns[:, waiting : waiting + size]
+            self.tiles.append((_Tile(rows, n_key_heads, room, patterns, self.measured, wanted), full))
+            waiting += size
+        self.n_waiting = waiting
+        self.n_counted = sum(sizes)
+
+
+_benches = threading.local()
+
+
+def _bench(n_heads: int, n_key_heads: int, n_tokens: int) -> _Bench:
+    """Give this thread's buffers: fresh memory costs a page fault every 4 KB, and views a microsecond each."""
+    key = n_heads, n_key_heads, n_tokens, TILE_WEIGHTS, TILE_ROWS
+    known: dict[tuple[int, ...], _Bench] = _benches.__dict__.setdefault("known", {})
+    if key not in known:
+        if known and next(iter(known))[2] != n_tokens:
+            known.clear()  # another prompt
+        known[key] = _Bench(n_heads, n_key_heads, n_tokens)
+    return known[key]
+
+
+class _Layer:
+    """The results of one layer under way; each unit of heads writes to its own places.
+
+    Args:
+        query, key, value, scaling, mask, tally, keep: as for `attend`.
+    """
+
+    def __init__(
+        self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
+        scaling: float,
         mask: torch.Tensor | None,
+        tally: LayerTally,
         keep: torch.Tensor | None,
     ) -> None:
-        """Read one head tile by tile: query [n_tokens, d] scaled, key [d, n_tokens], value [n_tokens, d + 2]."""
-        n_tokens = query.shape[0]
-        room = torch.empty(2, TILE_WEIGHTS + MAX_ROWS * MAX_ROWS)
-        triangle = torch.ones(MAX_ROWS, MAX_ROWS, dtype=torch.bool).triu(1)
-        start = 0
-        while start < n_tokens:
-            n_rows = max(8, min(MAX_ROWS, TILE_WEIGHTS // (start + MAX_ROWS), n_tokens - start))
-            n_rows = min(n_rows, n_tokens - start)
-            end = start + n_rows  # no query of the tile sees a key from here on
-            scores, weights = (part[: n_rows * end].view(n_rows, end) for part in _rooms(room, n_rows * end))
-            torch.mm(query[start:end], key[:, :end], out=scores)
-            if mask is None:
-                scores[:, start:].masked_fill_(triangle[:n_rows, :n_rows], HIDDEN)
-                n_hidden = n_rows * (n_rows - 1) // 2
+        n_heads, n_tokens, _ = query.shape
+        self._query, self._key, self._value, self._scaling = query, key, value, scaling
+        self._mask, self._tally, self._keep = mask, tally, keep
+        self._hidden = None if mask is None else ~mask
+        self._group = n_heads // len(key)
+        self._n_content = int(mask.tril(-1)[:, 1:].sum()) if mask is not None else (n_tokens - 1) * (n_tokens - 2) // 2
+        self._places = torch.arange(n_tokens, dtype=torch.float32)
+        self._triangle = torch.full((TILE_ROWS, TILE_ROWS), HIDDEN).triu(1)
+        self.output = torch.empty(n_heads, n_tokens, value.shape[2])
+        self._measured = torch.empty(len(_MEASURED), n_heads, n_tokens)
+        self._sorted = torch.empty(n_heads, len(tally.sorted_queries), n_tokens)
+        longest = [float(torch.linalg.vector_norm(each, dim=2).max()) for each in (query, key)]
+        # No two scores of a row are further apart than this, so no weight is smaller than exp of it over n_tokens.
+        self._may_underflow = not 2 * abs(scaling) * longest[0] * longest[1] + math.log(n_tokens) < UNDERFLOW
+
+    def read_heads(self, heads: slice, stop: Callable[[], None]) -> None:
+        """Read some heads tile by tile."""
+        n_heads, n_tokens = heads.stop - heads.start, self._query.shape[1]
+        keys = slice(heads.start // self._group, (heads.stop - 1) // self._group + 1)
+        key, value = self._key[keys].transpose(1, 2), self._value[keys]
+        query, output = self._query[heads], self.output[heads]
+        bench = _bench(n_heads, len(value), n_tokens)
+        received = torch.zeros(n_heads, n_tokens, dtype=torch.float64)
+        n_positive = torch.zeros(n_heads, dtype=torch.float64)
+        for tile, n_waiting in bench.tiles:
+            stop()
+            if n_waiting:
+                self._count(heads, bench, n_waiting)
+            rows, end = tile.rows, tile.rows.stop
+            queries = query[:, rows].reshape(len(value), -1, query.shape[2])
+            out = tile.scores_by_key
+            torch.baddbmm(out, queries, key[:, :, :end], beta=0, alpha=self._scaling, out=out)
+            if self._hidden is None:
+                tile.corner.add_(self._triangle[: rows.stop - rows.start, : rows.stop - rows.start])
             else:
-                hidden = ~mask[start:end, :end]
-                scores.masked_fill_(hidden, HIDDEN)
-                n_hidden = int(hidden.sum())
-            torch.softmax(scores, dim=1, out=weights)
-            mixed = weights @ value[:end]
-            self.output[start:end, head] = mixed[:, :-2]
-            self._total[head, start:end], self._position[head, start:end] = mixed[:, -2], mixed[:, -1]
-            if not torch.isfinite(mixed[:, -2]).all():
-                raise _not_finite()
-            self._count(head, weights, n_hidden)
-            self._measure(head, weights, scores, start)
-            if keep is not None:
-                keep[head, start:end, :end] = weights
-            start = end
+                tile.scores.masked_fill_(self._hidden[rows, :end], HIDDEN)
+            torch.softmax(tile.scores, dim=2, out=tile.weights)
+            output[:, rows] = torch.bmm(tile.weights_by_key, value[:, :end]).view(n_heads, -1, value.shape[2])
+            if self._keep is not None:
+                self._keep[heads, rows, :end] = tile.weights
+            self._measure(tile)
+            received[:, :end].add_(tile.weights.sum(dim=1))
+            if self._may_underflow:
+                # A row holds less than 2^24 keys, so a float32 counts them exactly.
+                n_positive += torch.sum(torch.sign(tile.weights, out=tile.scores), dim=2).sum(dim=1)
+        self._count(heads, bench, bench.n_waiting)
+        self._take(heads, bench, received, n_positive)
 
-    def _count(self, head: int, weights: torch.Tensor, n_hidden: int) -> None:
-        tally = self._tally
-        hits = torch.bincount(bit_patterns(weights).flatten(), minlength=N_BINS)
-        hits[0] -= n_hidden
-        if hits[0] > 0:
-            tally.zeros[head] += int((weights == 0).sum()) - n_hidden
-        tally.hits[head] += hits
-        tally.received[head, : weights.shape[1]] += torch.mv(weights.t(), torch.ones(weights.shape[0]))
+    def _measure(self, tile: _Tile) -> None:
+        """Measure a tile's rows, and leave the content in its weights; the scores are used up."""
+        weights, scores, into = tile.weights, tile.scores, tile.measured
+        torch.amax(scores, dim=2, out=into["top_score"])
+        torch.amax(weights, dim=2, out=into["top"])
+        for target, source in tile.copies:
+            target.copy_(source)
+        tile.sink.zero_()
+        tile.diagonal.zero_()
+        tile.patterns.copy_(weights)
+        torch.sum(weights, dim=2, out=into["total"])
+        torch.linalg.vector_norm(weights, dim=2, out=into["norm"])
+        torch.sum(torch.mul(weights, scores, out=scores), dim=2, out=into["mixed_scores"])
+        into["position"].copy_(torch.mv(tile.flat, self._places[: tile.rows.stop]).view(weights.shape[:2]))
 
-    def _measure(self, head: int, weights: torch.Tensor, scores: torch.Tensor, start: int) -> None:
-        n_rows, end = weights.shape
-        here = slice(start, end)
-        self._first[head, here] = weights[:, 0]
-        self._itself[head, here] = weights.diagonal(start)
-        if start:
-            self._previous[head, here] = weights.diagonal(start - 1)[:n_rows]
-        else:
-            self._previous[head, 1:end] = weights.diagonal(-1)  # query 0 has none
-        others = weights[:, 1:]
-        # -ln p = z - s with z the row's log-sum-exp, which the heaviest key tells: no logarithm of every weight. Two
-        # numbers near 20 are subtracted, so an entropy is right to about 1e-5 nats.
-        log_sum = scores.amax(dim=1).double() - weights.amax(dim=1).double().log()
-        mixed_scores = torch.linalg.vecdot(others, scores[:, 1:]).double()
-        self._entropy[head, here] = log_sum * self._total[head, here] - mixed_scores
-        self._sum_without_the_diagonal(head, weights, start)
-        for place, query in enumerate(self._wanted):
-            if start <= query < end:
-                self._sorted[head, place, :end] = weights[query - start]
-        if end == self._final.shape[1]:
-            self._final[head] = weights[-1]
+    def _count(self, heads: slice, bench: _Bench, n_waiting: int) -> None:
+        """Count the float16 weights that wait, by their bit patterns."""
+        if not math.isfinite(float(bench.measured.sum())):  # not a number has a bit pattern of its own
+            raise _not_finite()
+        for head, patterns in enumerate(bench.patterns[:, :n_waiting].view(torch.int16), heads.start):
+            self._tally.hits[head].add_(torch.bincount(patterns, minlength=N_BINS))
 
-    def _sum_without_the_diagonal(self, head: int, weights: torch.Tensor, start: int) -> None:
-        """Sum p and p^2 over 1 <= k < q and add the query's own weight after: it is taken away again in float64, and
-        what is left of a head that looks at itself or at the sink is small."""
-        here = slice(start, start + len(weights))
-        own = self._itself[head, here]
-        diagonal, others = weights.diagonal(start), weights[:, 1:]
-        diagonal.zero_()
-        sees_itself = torch.where(torch.arange(start, here.stop) > 0, own, 0.0)
-        self._total[head, here] = others.sum(dim=1).double() + sees_itself.double()
-        self._squares[head, here] = torch.linalg.vecdot(others, others).double() + sees_itself.square().double()
-        diagonal.copy_(own)
+    def _take(self, heads: slice, bench: _Bench, received: torch.Tensor, n_positive: torch.Tensor) -> None:
+        """Take the heads' results from the bench, which the next heads will use."""
+        self._measured[:, heads] = bench.measured
+        self._sorted[heads] = bench.sorted
+        self._tally.received[heads] = received
+        self._tally.hits[heads, 0] -= bench.n_counted - self._n_content
+        if self._may_underflow:
+            self._tally.zeros[heads] = self._n_content - n_positive.long()
 
-    def hand_over(self, mask: torch.Tensor | None) -> None:
+    def hand_over(self) -> None:
         """Give the tally what was measured.
 
         Raises:
             UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
         """
-        n_tokens = self._final.shape[1]
+        found = dict(zip(_MEASURED, self._measured, strict=True))
+        n_tokens = self._query.shape[1]
         queries = torch.arange(n_tokens)
-        sums = self._total + self._first
-        error = float((sums - 1).abs().max())
+        itself = torch.where(queries > 0, found["itself"], 0.0)
+        error = float((found["total"] + found["first"] + itself - 1).abs().max())
+        if not math.isfinite(error):
+            raise _not_finite()
         if error > 1e-4:
             raise UntrustedWeightsError(f"a query's weights sum to 1 within {error:.1g} only", "report this as a bug")
-        allowed = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril() if mask is None else mask
-        seen = queries + 1 if mask is None else mask.sum(dim=1)
-        tally = self._tally
+        mask, tally = self._mask, self._tally
+        everything = torch.ones((), dtype=torch.bool).expand(1, n_tokens)
         tally.row_sum_error = max(tally.row_sum_error, error)
-        tally.take_sorted(self._sorted.sort(dim=-1).values, allowed[None, tally.sorted_queries], tally.sorted_queries)
-        tally.take_final(self._final, allowed[None, -1])
+        tally.take_final(self._sorted[:, -1].clone(), everything if mask is None else mask[-1:])
+        wanted = torch.tensor(tally.sorted_queries, dtype=torch.int64)
+        seen = queries <= wanted[:, None] if mask is None else mask[wanted]
+        ascending = self._sorted.numpy()
+        ascending.sort(axis=-1)  # numpy sorts rows faster than torch
+        tally.take_sorted(self._sorted, seen[None], wanted)
+        # -ln p = z - s with z the row's log-sum-exp, which the heaviest key tells: no logarithm of every weight. Two
+        # numbers near 20 are subtracted, so an entropy is right to about 1e-5 nats.
+        log_sum = found["top_score"].double() - found["top"].double().log()
+        entropy = log_sum * found["total"].double() - found["mixed_scores"].double()
         tally.take(
             Rows(
                 queries,
-                seen[None],
-                allowed[None, :, 0],
-                allowed.diagonal()[None],
-                self._first,
-                self._itself,
-                self._previous,
-                self._total,
-                self._squares,
-                self._entropy,
-                self._position,
+                (queries + 1 if mask is None else mask.sum(dim=1))[None],
+                everything if mask is None else mask[None, :, 0],
+                everything if mask is None else mask.diagonal()[None],
+                found["first"],
+                found["itself"],
+                found["previous"],
+                found["total"],
+                found["norm"].double().square(),
+                entropy,
+                found["position"].double() + queries * found["itself"].double(),
             )
         )
 
@@ -248,8 +367,3 @@ def _not_finite() -> UntrustedWeightsError:
         "the model gave attention weights that are not finite",
         "its parameters may be damaged, or overflow in this dtype: try --dtype float32",
     )
-
-
-def _rooms(room: torch.Tensor, size: int) -> torch.Tensor:
-    """The two buffers of a head, each large enough for a tile."""
-    return room if room.shape[1] >= size else torch.empty(2, size)

@@ -1,9 +1,11 @@
 """Weights on the device -> counts: one layer's weights come in as chunks of query rows and are dropped again.
 
-What the mask hides is subtracted by number, never by looking for zeros: a weight that underflowed is a weight.
+What the mask hides is subtracted by number, never by looking for zeros: a weight that underflowed is a weight. Each
+query's few single weights (on itself, on the first token) are set aside before the counting, so that the counts and
+sums are those of the content, and nothing is left over of two large numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,45 +14,11 @@ from numpy.typing import NDArray
 
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
-from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile
 from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, gini_queries
 
-
-class _Sums:
-    """How many weights of a part there are, and their moments, on the device, [n_heads] each."""
-
-    def __init__(self, n_heads: int, device: torch.device) -> None:
-        self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
-        self.total = torch.zeros(n_heads, dtype=torch.float64, device=device)
-        self.total_sq = torch.zeros(n_heads, dtype=torch.float64, device=device)
-
-    def add(self, weights: torch.Tensor, n_hidden: torch.Tensor, sign: int = 1) -> None:
-        """Add weights [n_heads, n] of which `n_hidden` [n_heads] are zeros that stand for nothing."""
-        self.zeros += sign * ((weights == 0).sum(dim=1) - n_hidden)
-        self.total += sign * weights.sum(dim=1, dtype=torch.float64)
-        self.total_sq += sign * weights.square().sum(dim=1, dtype=torch.float64)
-
-    def moments(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Bring them to the host; what was moved to another part leaves rounding errors, never below 0."""
-        return _numpy(self.zeros), _numpy(self.total.clamp(min=0)), _numpy(self.total_sq.clamp(min=0))
-
-
-class _FewWeights:
-    """A part with at most one weight a query: its float16 patterns are kept until the end, -1 for none."""
-
-    def __init__(self, n_heads: int, device: torch.device) -> None:
-        self.sums = _Sums(n_heads, device)
-        self._patterns: list[torch.Tensor] = [torch.zeros(n_heads, 0, dtype=torch.int16, device=device)]
-
-    def add(self, weights: torch.Tensor, chosen: torch.Tensor) -> None:
-        """Add the chosen of some weights [n_heads, n]."""
-        self.sums.add(torch.where(chosen, weights, 0.0), (~chosen).sum(dim=1))
-        self._patterns.append(torch.where(chosen, bit_patterns(weights), -1))
-
-    def patterns(self) -> NDArray[np.int16]:
-        """All of them, int16 [n_heads, n]."""
-        return _numpy(torch.cat(self._patterns, dim=1))
+Floats = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
 
 
 def bit_patterns(weights: torch.Tensor) -> torch.Tensor:
@@ -58,41 +26,21 @@ def bit_patterns(weights: torch.Tensor) -> torch.Tensor:
     return weights.to(torch.float16).view(torch.int16)
 
 
-def _count_few(patterns: NDArray[np.int16]) -> NDArray[np.int64]:
-    """Count [n_heads, n] patterns, -1 standing for none: int64 [n_entries, 3] of head, bin and hits."""
-    heads, places = np.nonzero(patterns >= 0)
-    keys, hits = np.unique(heads * N_BINS + patterns[heads, places], return_counts=True)
-    return np.stack([keys // N_BINS, keys % N_BINS, hits], axis=1)
-
-
-def _pack_few(part: _FewWeights) -> PackedCounts:
-    entries = _count_few(part.patterns())
-    n_heads = len(part.sums.total)
-    return PackedCounts(
-        np.searchsorted(entries[:, 0], np.arange(n_heads + 1)).astype(np.int64),
-        entries[:, 1].astype(np.uint16),
-        entries[:, 2].astype(np.uint32),
-        *part.sums.moments(),
-    )
-
-
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
     return tensor.cpu().numpy()
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Rows:
     """What is needed of some query rows once their weights are gone, [n_heads, rows] each.
-
-    Sums are over the keys k >= 1 and the sink's term is added after, so that what is left without the sink is no
-    difference of two numbers near 1.
 
     Attributes:
         queries: int64 [rows], their positions.
         n_seen: int64 [1 or n_heads, rows], how many keys each sees.
         sees_first, sees_itself: bool [1 or n_heads, rows].
         first, itself, previous: float32, the weights on key 0, on key q and on key q - 1.
-        total, squares, entropy, position: float64, the sums of p, p^2, -p ln p and p k.
+        total, squares, entropy: the sums of p, p^2 and -p ln p over the content, 0 < k < q.
+        position: the sum of p k over all keys.
     """
 
     queries: torch.Tensor
@@ -108,11 +56,17 @@ class Rows:
     position: torch.Tensor
 
 
-def measure_rows(weights: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> Rows:
-    """Measure query rows: float32 [n_heads, rows, n_tokens] under bool [1 or n_heads, rows, n_tokens]."""
+def measure_rows(weights: torch.Tensor, content: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> Rows:
+    """Measure query rows.
+
+    Args:
+        weights: float32 [n_heads, rows, n_tokens].
+        content: the same, 0 wherever an entry is not content.
+        allowed: bool [1 or n_heads, rows, n_tokens].
+        queries: int64 [rows], their positions.
+    """
     rows = queries - queries[0]
     keys = torch.arange(weights.shape[2], device=weights.device, dtype=torch.float32)
-    others = weights[:, :, 1:]
     return Rows(
         queries,
         n_seen=allowed.sum(dim=-1),
@@ -121,10 +75,10 @@ def measure_rows(weights: torch.Tensor, allowed: torch.Tensor, queries: torch.Te
         first=weights[:, :, 0],
         itself=weights[:, rows, queries],
         previous=weights[:, rows, (queries - 1).clamp(min=0)],
-        total=others.sum(dim=-1, dtype=torch.float64),
-        squares=others.square().sum(dim=-1, dtype=torch.float64),
-        entropy=torch.special.entr(others).sum(dim=-1, dtype=torch.float64),
-        position=(others @ keys[1:]).double(),
+        total=content.sum(dim=-1, dtype=torch.float64),
+        squares=content.square().sum(dim=-1, dtype=torch.float64),
+        entropy=torch.special.entr(content).sum(dim=-1, dtype=torch.float64),
+        position=weights @ keys,
     )
 
 
@@ -138,9 +92,9 @@ class LayerTally:
         tolerance: how far row sums may be from 1 otherwise.
 
     Attributes:
-        hits, zeros: int64 [n_heads, N_BINS] and [n_heads], all weights that were counted, whatever their part.
-        received: float64 [n_heads, n_tokens], the sum of the weights that each key got.
-        sorted_queries: int64, whose rows are to be sorted for the Gini coefficient.
+        hits, zeros: int64 [n_heads, N_BINS] and [n_heads], of the content (0 < k < q).
+        received: float64 [n_heads, n_tokens], the sum of the content weights that each key got.
+        sorted_queries: whose rows are to be sorted for the Gini coefficient.
         row_sum_error: how far a row's sum was from 1 at most.
     """
 
@@ -157,16 +111,13 @@ class LayerTally:
         self.n_tokens = n_tokens
         self._off_sequence = off_sequence
         self._tolerance = tolerance
-        self._parts = {part: _FewWeights(n_heads, device) for part in PARTS if part != "content"}
-        self._content = _Sums(n_heads, device)
         self.hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64, device=device)
         self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
         self.received = torch.zeros(n_heads, n_tokens, dtype=torch.float64, device=device)
-        self._numbers = {name: torch.zeros(n_heads, dtype=torch.float64, device=device) for name in STATISTICS}
-        self._defined = {name: torch.zeros(n_heads, dtype=torch.int64, device=device) for name in STATISTICS}
-        self._may_see = torch.zeros(n_tokens, dtype=torch.float64, device=device)
-        self._final: torch.Tensor | None = None
-        self.sorted_queries = torch.tensor(gini_queries(n_tokens), dtype=torch.int64, device=device)
+        self._rows: list[Rows] = []
+        self._gini: list[tuple[Floats, Chosen]] = []
+        self._final: tuple[NDArray[np.float32], Chosen] | None = None
+        self.sorted_queries = gini_queries(n_tokens)
         self.row_sum_error = 0.0
 
     def add(self, weights: torch.Tensor, allowed: torch.Tensor, first_query: int) -> None:
@@ -182,46 +133,56 @@ class LayerTally:
         """
         self._check(weights, allowed, first_query)
         queries = torch.arange(first_query, first_query + weights.shape[1], device=weights.device)
-        n_hidden = (~allowed).sum(dim=(1, 2)).expand(self.n_heads)
+        keys = torch.arange(self.n_tokens, device=weights.device)
+        is_content = allowed & (keys > 0) & (keys < queries[:, None])
+        content = torch.where(is_content, weights, 0.0)
+        n_other = (~is_content).sum(dim=(1, 2)).expand(self.n_heads)
         # bincount over int16 patterns is the fastest way on a CPU; heads one after another keep the tile in the cache.
-        patterns = bit_patterns(weights).flatten(1)
+        patterns = bit_patterns(content).flatten(1)
         for head in range(self.n_heads):
             self.hits[head] += torch.bincount(patterns[head], minlength=N_BINS)
-        self.hits[:, 0] -= n_hidden
-        self.zeros += (weights == 0).sum(dim=(1, 2)) - n_hidden
-        self.received += weights.sum(dim=1, dtype=torch.float64)
-        chosen = torch.isin(queries, self.sorted_queries)
-        if chosen.any():
-            self.take_sorted(weights[:, chosen].sort(dim=-1).values, allowed[:, chosen], queries[chosen])
-        if queries[-1] == self.n_tokens - 1:
+        self.hits[:, 0] -= n_other
+        self.zeros += (content == 0).sum(dim=(1, 2)) - n_other
+        self.received += content.sum(dim=1, dtype=torch.float64)
+        for query in self.sorted_queries:
+            if (row := query - first_query) in range(weights.shape[1]):
+                self.take_sorted(weights[:, [row]].sort(dim=-1).values, allowed[:, [row]], queries[[row]])
+        if first_query + weights.shape[1] == self.n_tokens:
             self.take_final(weights[:, -1], allowed[:, -1])
-        self.take(measure_rows(weights, allowed, queries))
+        self.take(measure_rows(weights, content, allowed, queries))
 
     def take(self, rows: Rows) -> None:
         """Take in what was measured of some rows whose weights are counted in `hits`, `zeros` and `received`."""
-        later = rows.queries > 0
-        keys = torch.arange(self.n_tokens, device=rows.queries.device)
-        self._may_see += (keys[None, :] <= rows.queries[:, None]).sum(dim=0)
-        self._content.total += rows.total.sum(dim=1) + rows.first.sum(dim=1, dtype=torch.float64)
-        # Squares are those of float32 throughout: what is moved to another part is then taken away without a rest.
-        self._content.total_sq += (rows.squares + rows.first.square().double()).sum(dim=1)
-        self._move_from_content("origin", rows.itself, rows.sees_itself & ~later)
-        self._move_from_content("self", rows.itself, rows.sees_itself & later)
-        self._move_from_content("sink", rows.first, rows.sees_first & later)
-        self._measure(rows)
+        self._rows.append(rows)
+
+    def take_final(self, row: torch.Tensor, allowed: torch.Tensor) -> None:
+        """Take in the last query's weights, [n_heads, n_tokens] under [1 or n_heads, n_tokens]."""
+        seen = np.broadcast_to(_numpy(allowed), (self.n_heads, self.n_tokens))
+        self._final = _numpy(row).astype(np.float32), seen
+
+    def take_sorted(self, ascending: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
+        """Take in the sorted weights [n_heads, n, n_tokens] of the queries the Gini coefficient is made of.
+
+        Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
+        from the end is the same with and without them.
+        """
+        from_end = torch.arange(ascending.shape[-1], 0, -1, device=ascending.device).double() - 0.5
+        n_seen = allowed.sum(dim=-1).expand(self.n_heads, -1)
+        exact = ascending.double()
+        gini = 1 - 2 * (exact @ from_end) / (exact.sum(dim=-1) * n_seen.clamp(min=1))
+        self._gini.append((_numpy(gini), _numpy((n_seen >= 2) & (queries > 0))))
 
     def finish(self) -> LayerProfile:
         """Give the layer's profile; every row must have been added."""
-        means = {
-            name: torch.where(self._defined[name] > 0, total / self._defined[name], torch.nan)
-            for name, total in self._numbers.items()
-        }
-        shares = self.received / self._may_see.clamp(min=1)
+        rows = _gather(self._rows, self.n_heads)
+        received = _numpy(self.received).copy()
+        received[:, rows.queries] += np.where(rows.sees_itself & (rows.queries > 0), rows.itself, 0.0)
+        received[:, 0] += np.where(rows.sees_first, rows.first, 0.0).sum(axis=1)
         return LayerProfile(
-            parts={part: self._pack_content() if part == "content" else _pack_few(self._parts[part]) for part in PARTS},
-            statistics={name: _numpy(mean).astype(np.float64) for name, mean in means.items()},
-            final_weights=None if self._final is None else _numpy(self._final).astype(np.float32),
-            key_shares=_numpy(shares).astype(np.float32),
+            parts=self._pack_parts(rows),
+            statistics=self._average(rows),
+            final_weights=None if self._final is None else self._final[0],
+            key_shares=(received / np.arange(self.n_tokens, 0, -1)).astype(np.float32),
         )
 
     def _check(self, weights: torch.Tensor, allowed: torch.Tensor, first_query: int) -> None:
@@ -253,81 +214,144 @@ class LayerTally:
             )
         self.row_sum_error = max(self.row_sum_error, error)
 
-    def _move_from_content(self, part: str, entries: torch.Tensor, chosen: torch.Tensor) -> None:
-        """Count the chosen of some entries [n_heads, rows] in a part of their own."""
-        chosen = chosen.expand(self.n_heads, -1)
-        self._parts[part].add(entries, chosen)
-        self._content.add(torch.where(chosen, entries, 0.0), (~chosen).sum(dim=1), sign=-1)
+    def _pack_parts(self, rows: "_HostRows") -> dict[str, PackedCounts]:
+        later = rows.queries > 0
+        single = {
+            "origin": (rows.itself, rows.sees_itself & ~later),
+            "self": (rows.itself, rows.sees_itself & later),
+            "sink": (rows.first, rows.sees_first & later),
+        }
+        content = Counts(
+            _numpy(self.hits), _numpy(self.zeros), rows.total.sum(axis=1), np.maximum(rows.squares.sum(axis=1), 0.0)
+        )
+        return _pack_single(single) | {"content": PackedCounts.pack(content)} | _pack_single(self._final_parts())
 
-    def take_final(self, row: torch.Tensor, allowed: torch.Tensor) -> None:
-        """Take in the last query's weights [n_heads, n_tokens]."""
-        self._final = row
-        if self.n_tokens < 2:
-            return
-        allowed = allowed.expand(self.n_heads, -1)
+    def _final_parts(self) -> dict[str, tuple[NDArray[np.float32], Chosen]]:
         entries = {"final.self": slice(-1, None), "final.sink": slice(0, 1), "final.content": slice(1, -1)}
-        for part, some in entries.items():
-            self._parts[part].add(row[:, some], allowed[:, some])
+        if self._final is None or self.n_tokens < 2:
+            nothing = np.zeros((self.n_heads, 0), np.float32)
+            return dict.fromkeys(entries, (nothing, nothing > 0))
+        row, seen = self._final
+        return {part: (row[:, some], seen[:, some]) for part, some in entries.items()}
 
-    def _pack_content(self) -> PackedCounts:
-        hits = _numpy(self.hits).copy()
-        for part in ("origin", "self", "sink"):
-            heads, bins, moved = _count_few(self._parts[part].patterns()).T
-            hits[heads, bins] -= moved
-        self._content.zeros += self.zeros
-        return PackedCounts.pack(Counts(hits, *self._content.moments()))
+    def _average(self, rows: "_HostRows") -> dict[str, Floats]:
+        """Every number of `STATISTICS`, [n_heads] each; the formulas stand in `profile.statistics`."""
+        query, itself = rows.queries, rows.itself.astype(np.float64)
+        sink = np.where(query > 0, rows.first, 0.0).astype(np.float64)
+        later = np.broadcast_to(query > 0, sink.shape)
+        n_seen = np.broadcast_to(rows.n_seen, sink.shape)
+        several = (n_seen >= 2) & later
+        # Without the sink; then with it.
+        rest, rest_squares = rows.total + itself, rows.squares + itself**2
+        rest_entropy = rows.entropy + _entr(itself)
+        rest_distance = query * rest - rows.position
+        total, squares, entropy = rest + sink, rest_squares + sink**2, rest_entropy + _entr(sink)
+        effective = np.exp(entropy)
+        n_safe = np.maximum(n_seen, 2).astype(np.float64)
+        roots = np.sqrt(n_safe)
+        has_rest = several & (rest > REST_AT_LEAST)
+        rest = np.maximum(rest, REST_AT_LEAST)
+        rest_entropy = rest_entropy / rest + np.log(rest)
+        last = several & (query == self.n_tokens - 1)
+        table: dict[str, tuple[Floats, Chosen]] = {
+            "entropy": (entropy, several),
+            "entropy_share": (entropy / np.log(n_safe), several),
+            "effective_tokens": (effective, several),
+            "participation_ratio": (_divide(1.0, squares), several),
+            "hoyer": ((roots - _divide(total, np.sqrt(squares))) / (roots - 1), several),
+            "gini": self._gini_values(),
+            "distance": (rest_distance + sink * query, several),
+            "sink_share": (sink, later),
+            "previous_token": (rows.previous.astype(np.float64), later),
+            "self": (itself, later),
+            "off_sequence": (1 - total, later),
+            "rest.entropy": (rest_entropy, has_rest),
+            "rest.effective_tokens": (np.exp(rest_entropy), has_rest),
+            "rest.participation_ratio": (_divide(rest**2, rest_squares), has_rest),
+            "rest.distance": (rest_distance / rest, has_rest),
+            "final.entropy": (entropy, last),
+            "final.effective_tokens": (effective, last),
+            "final.sink_share": (sink, last),
+        }
+        return {name: _mean(*table[name]) for name in STATISTICS}
 
-    def _measure(self, rows: Rows) -> None:
-        """Add up each query's numbers; the formulas stand in `profile.statistics`."""
-        query = rows.queries.double()
-        sink = rows.first.double()
-        n_seen = rows.n_seen.expand(self.n_heads, -1)
-        several = (n_seen >= 2) & (rows.queries > 0)
-        later = (rows.queries > 0).expand(self.n_heads, -1)
-        rest_distance = query * rows.total - rows.position
-        total, squares = rows.total + sink, rows.squares + sink.square()
-        entropy = rows.entropy + torch.special.entr(sink)
-        n_safe = n_seen.clamp(min=2).double()
-        self._average("entropy", entropy, several)
-        self._average("entropy_share", entropy / n_safe.log(), several)
-        self._average("effective_tokens", entropy.exp(), several)
-        self._average("participation_ratio", 1 / squares, several)
-        self._average("hoyer", (n_safe.sqrt() - total / squares.sqrt()) / (n_safe.sqrt() - 1), several)
-        self._average("distance", rest_distance + sink * query, several)
-        self._average("sink_share", sink, later)
-        self._average("previous_token", rows.previous.double(), later)
-        self._average("self", rows.itself.double(), later)
-        self._average("off_sequence", 1 - total, later)
-        self._measure_rest(rows, rest_distance, several)
-        if rows.queries[-1] == self.n_tokens - 1:
-            last = several[:, -1:]
-            self._average("final.entropy", entropy[:, -1:], last)
-            self._average("final.effective_tokens", entropy[:, -1:].exp(), last)
-            self._average("final.sink_share", sink[:, -1:], last)
+    def _gini_values(self) -> tuple[Floats, Chosen]:
+        if not self._gini:
+            return np.zeros((self.n_heads, 0)), np.zeros((self.n_heads, 0), bool)
+        values, defined = zip(*self._gini, strict=True)
+        return np.concatenate(values, axis=1), np.concatenate(defined, axis=1)
 
-    def _measure_rest(self, rows: Rows, distance: torch.Tensor, several: torch.Tensor) -> None:
-        """The numbers of the weights on the keys k >= 1, divided by their sum."""
-        defined = several & (rows.total > REST_AT_LEAST)
-        total = rows.total.clamp(min=REST_AT_LEAST)
-        entropy = rows.entropy / total + total.log()
-        self._average("rest.entropy", entropy, defined)
-        self._average("rest.effective_tokens", entropy.exp(), defined)
-        self._average("rest.participation_ratio", total.square() / rows.squares, defined)
-        self._average("rest.distance", distance / total, defined)
 
-    def take_sorted(self, ascending: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
-        """Take in the sorted weights [n_heads, n, n_tokens] of the queries the Gini coefficient is made of.
+@dataclass(frozen=True, eq=False)
+class _HostRows:
+    """All rows of a layer on the host, as in `Rows`; small arrays are faster in numpy than in torch."""
 
-        Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
-        from the end is the same with and without them.
-        """
-        from_end = torch.arange(ascending.shape[-1], 0, -1, device=ascending.device).double() - 0.5
-        n_seen = allowed.sum(dim=-1).expand(self.n_heads, -1)
-        exact = ascending.double()
-        gini = 1 - 2 * (exact @ from_end) / (exact.sum(dim=-1) * n_seen.clamp(min=1))
-        self._average("gini", gini, (n_seen >= 2) & (queries > 0))
+    queries: NDArray[np.int64]
+    n_seen: NDArray[np.int64]
+    sees_first: Chosen
+    sees_itself: Chosen
+    first: NDArray[np.float32]
+    itself: NDArray[np.float32]
+    previous: NDArray[np.float32]
+    total: Floats
+    squares: Floats
+    entropy: Floats
+    position: Floats
 
-    def _average(self, name: str, values: torch.Tensor, defined: torch.Tensor) -> None:
-        """Add up the values [n_heads, rows] where they are defined."""
-        self._numbers[name] += torch.where(defined, values, 0.0).sum(dim=1)
-        self._defined[name] += defined.sum(dim=1)
+
+def _gather(chunks: list[Rows], n_heads: int) -> _HostRows:
+    """Put the chunks together and bring them to the host at once."""
+
+    def whole(name: str) -> torch.Tensor:
+        pieces: list[torch.Tensor] = [getattr(rows, name) for rows in chunks]
+        if name == "queries":
+            return torch.cat(pieces)
+        return pieces[0] if len(pieces) == 1 else torch.cat([each.expand(n_heads, -1) for each in pieces], dim=1)
+
+    wide = {"total", "squares", "entropy", "position"}
+    found = {field.name: whole(field.name) for field in fields(Rows)}
+    return _HostRows(**{name: _numpy(each.double() if name in wide else each) for name, each in found.items()})
+
+
+def _entr(weights: Floats) -> Floats:
+    """-w ln w, 0 at 0."""
+    return -weights * np.log(np.where(weights > 0, weights, 1.0))
+
+
+def _divide(a: Floats | float, b: Floats) -> Floats:
+    """Divide; 0 where b is 0."""
+    quotient: Floats = np.divide(a, b, out=np.zeros_like(b), where=b > 0)
+    return quotient
+
+
+def _mean(values: Floats, defined: Chosen) -> Floats:
+    """The mean along the rows where defined, [n_heads]; NaN where there is none."""
+    n = defined.sum(axis=1)
+    total: Floats = np.where(defined, values, 0.0).sum(axis=1)
+    mean: Floats = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+    return mean
+
+
+def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[str, PackedCounts]:
+    """Count parts that have few weights, all of them in one sort: part -> weights and which of them, [n_heads, n]."""
+    n_heads = len(next(iter(parts.values()))[0])
+    keys = []
+    for place, (weights, chosen) in enumerate(parts.values()):
+        heads, _ = np.nonzero(np.broadcast_to(chosen, weights.shape))
+        bins = weights[np.broadcast_to(chosen, weights.shape)].astype(np.float16).view(np.uint16)
+        keys.append((place * n_heads + heads).astype(np.int32) * N_BINS + bins)
+    found, hits = np.unique(np.concatenate(keys), return_counts=True)
+    starts = np.searchsorted(found, np.arange(len(parts) * n_heads + 1) * N_BINS)
+    packed = {}
+    for place, (part, (weights, chosen)) in enumerate(parts.items()):
+        own = starts[place * n_heads : (place + 1) * n_heads + 1]
+        kept = np.where(chosen, weights, 0.0).astype(np.float64)
+        packed[part] = PackedCounts(
+            (own - own[0]).astype(np.int64),
+            (found[own[0] : own[-1]] % N_BINS).astype(np.uint16),
+            hits[own[0] : own[-1]].astype(np.uint32),
+            (chosen & (weights == 0)).sum(axis=1),
+            kept.sum(axis=1),
+            (kept**2).sum(axis=1),
+        )
+    return packed

@@ -289,7 +289,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        if not fast.fits(query, key, attention_mask, kwargs):
+        if not fast.fits(query, key, attention_mask, kwargs) or not _is_causal(module, attention_mask):
             raise NotPlainError
         receiver.begin_layer(module)
         tally = receiver.tally_for_tiles(query.shape[1])
@@ -304,6 +304,13 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
     return attend
 
 
+def _is_causal(module: nn.Module, mask: torch.Tensor | None) -> bool:
+    """Whether no query sees a later key; without a mask it is for the module to say, as under SDPA."""
+    if mask is None:
+        return bool(getattr(module, "is_causal", True))
+    return not bool(mask.triu(1).any())
+
+
 def _attend_both_ways(
     module: nn.Module,
     query: torch.Tensor,
@@ -312,7 +319,7 @@ def _attend_both_ways(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    if not fast.fits(query, key, attention_mask, kwargs):
+    if not fast.fits(query, key, attention_mask, kwargs) or not _is_causal(module, attention_mask):
         raise NotPlainError
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()

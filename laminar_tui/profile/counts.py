@@ -173,13 +173,14 @@ class PackedCounts:
     @classmethod
     def pack(cls, counts: Counts) -> "PackedCounts":
         """Keep the bins that were hit of [n_heads] distributions."""
-        heads, bins = np.nonzero(counts.hits)
-        hits = counts.hits[heads, bins]
-        starts = np.searchsorted(heads, np.arange(counts.total.shape[0] + 1))
+        flat = counts.hits.ravel()
+        places = np.flatnonzero(flat > 0)  # of booleans numpy finds them several times faster
+        hits = flat[places]
+        starts = np.searchsorted(places, np.arange(counts.total.shape[0] + 1) * N_BINS)
         dtype = np.uint32 if hits.max(initial=0) < 2**32 else np.uint64
         return cls(
             starts.astype(np.int64),
-            bins.astype(np.uint16),
+            (places % N_BINS).astype(np.uint16),
             hits.astype(dtype),
             counts.zeros,
             counts.total,

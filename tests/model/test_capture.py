@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 import laminar_tui
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
-from laminar_tui.model import tap
+from laminar_tui.model import fast, tap
 from laminar_tui.model.capture import capture
 from laminar_tui.profile.counts import Counts, count_weights
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES
@@ -35,6 +35,12 @@ NUMBERS = 2e-4
 TinyModel = Callable[..., Any]
 Entries = Callable[[str, str, int], NDArray[np.bool_]]
 SameProfile = Callable[[Profile, Profile], None]
+
+
+@pytest.fixture(autouse=True)
+def by_tap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tap is looked at here; `test_fast.py` compares the fast path with it."""
+    monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 10**9)
 
 
 def prompt(n_tokens: int = N_TOKENS, seed: int = 0) -> torch.Tensor:

@@ -139,3 +139,30 @@ def test_looking_at_a_model_first_can_be_cancelled_too() -> None:
     with pytest.raises(CancelledError):
         laminar_tui.capture(model, ids(), is_cancelled=lambda: True)
     assert not entered, "no forward may have ended"
+
+
+def test_a_layer_without_a_mask_that_is_not_causal_is_left_to_the_tap() -> None:
+    """Under SDPA no mask means causal only if the module says so; the tap then refuses what looks ahead."""
+    model = build_family("llama")
+    for layer in model.model.layers:
+        layer.self_attn.is_causal = False
+        forward = layer.self_attn.forward
+        layer.self_attn.forward = lambda *args, forward=forward, **kwargs: forward(
+            *args, **(kwargs | {"attention_mask": None})
+        )
+    with pytest.raises(UntrustedWeightsError, match="later"):
+        laminar_tui.capture(model, ids())
+
+
+def test_weights_that_underflow_are_counted_apart() -> None:
+    """Scores 200 apart: exp(-200) is no float32. They are weights of zero, not hidden keys."""
+    generator = torch.Generator().manual_seed(2)
+    query, key, value = (torch.randn(2, 60, 8, generator=generator) for _ in range(3))
+    tally = LayerTally(2, 60, torch.device("cpu"))
+    fast.attend(query * 40, key, value, 1.0, None, tally)
+    scores = (query * 40) @ key.transpose(1, 2)
+    dense = scores.masked_fill(torch.ones(60, 60, dtype=torch.bool).triu(1), -torch.inf).softmax(-1).numpy()
+    content = np.tril(np.ones((60, 60), bool), -1) & (np.arange(60) > 0)
+    expected = (np.where(content, dense, 1.0) < 1.2e-38).sum(axis=(1, 2))
+    assert expected.min() > 100
+    assert tally.finish().parts["content"].zeros == pytest.approx(expected, abs=2)  # a weight at float32's smallest
