@@ -198,9 +198,8 @@ class Session:
 
 def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
     """Load and read in one go: what the headless commands do."""
-    return Session(keeps_patterns=False).run(
-        request, on_event or (lambda _event: None), is_cancelled or (lambda: False)
-    )
+    session = Session(keeps_patterns=False)
+    return session.run(request, on_event or (lambda _event: None), is_cancelled or (lambda: False))
 
 
 def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None = None) -> "Verdict":

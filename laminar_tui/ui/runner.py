@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -114,13 +115,13 @@ class Runner:
             kind: what is asked for, like `entries` or `pattern`.
             question: called with the source in the answering thread; what it returns is the answer.
             then: called with the answer by `Answered.deliver`, where the screen handles messages.
-            source: what to ask; the last run of this session if left out.
+            source: what to ask, if it needs no model; the last run of this session if left out.
         """
         asked = _Question(self.number, kind, question, then, source)
         if (older := self._questions.get(kind)) is not None:
             older.outdated.set()
         self._questions[kind] = asked
-        if self.is_running:
+        if source is None and self.is_running:
             error = UsageError("the model is running", "exact weights can be looked at when it has ended")
             self._post(asked.answered(error=error))
             return
@@ -133,7 +134,7 @@ class Runner:
 
     def _answer_all(self) -> None:
         while (question := self._next_question()) is not None:
-            with self._in_use:
+            with self._in_use if question.source is None else nullcontext():
                 self._answer(question)
 
     def _next_question(self) -> _Question | None:
