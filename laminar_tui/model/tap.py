@@ -62,9 +62,9 @@ class Call:
         module: the attention module.
         query: [batch, n_heads, n_queries, d], after rotary embedding.
         key, value: [batch, n_kv_heads, n_keys, d].
-        mask: added to the scores, or boolean; None where all keys are seen, or the past ones if `is_causal`.
+        mask: added to the scores, or boolean; None where all keys are seen, or the past ones if `is_plain`.
         kwargs: the keywords, which differ by family.
-        is_causal: whether no mask stands for the triangle.
+        is_plain: whether the fast path does it: scaled products and a softmax, each head by itself.
     """
 
     module: nn.Module
@@ -73,7 +73,7 @@ class Call:
     value: torch.Tensor
     mask: torch.Tensor | None
     kwargs: dict[str, Any]
-    is_causal: bool = False
+    is_plain: bool = False
 
 
 class Receiver(Protocol):
@@ -275,18 +275,21 @@ def own_attention_function(module: nn.Module) -> AttentionFunction:
     )
 
 
-def weigh(call: Call, first: int = 0, last: int | None = None) -> Iterator[tuple[Chunk, torch.Tensor]]:
+def weigh(
+    call: Call, first: int = 0, last: int | None = None, function: AttentionFunction | None = None
+) -> Iterator[tuple[Chunk, torch.Tensor]]:
     """Give a layer's weights in pieces of whole query rows, each with the output that is made of it.
 
     Args:
         call: what the layer's attention function was handed.
         first, last: only the pieces with a query first <= q < last.
+        function: what attends; the family's own eager function if left out.
 
     Raises:
         ModelError: if the family has no eager attention function, or it gives no weights.
     """
     module, query, key, kwargs = call.module, call.query, call.key, call.kwargs
-    function = own_attention_function(module)
+    function = function or own_attention_function(module)
     n_queries, n_keys = query.shape[2], key.shape[2]
     # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
     query32, key32, value32 = query.float(), key.float(), call.value.float()
@@ -294,7 +297,7 @@ def weigh(call: Call, first: int = 0, last: int | None = None) -> Iterator[tuple
     for rows in _row_chunks(query, n_keys, kwargs):
         if rows.stop <= first or (last is not None and rows.start >= last):
             continue
-        if call.is_causal:
+        if call.is_plain and call.mask is None:
             allowed, mask = _float32_mask(_triangle(rows, n_keys, query.device), slice(None), query, n_keys)
         else:
             allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
@@ -304,6 +307,23 @@ def weigh(call: Call, first: int = 0, last: int | None = None) -> Iterator[tuple
             raise ModelError(f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys")
         off_sequence = weights.shape[-1] > n_keys or any(kwargs.get(name) is not None for name in ("s_aux", "sinks"))
         yield Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence), output
+
+
+def attend_plainly(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    **_kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend as the fast path does, in the form of a family's eager function; as many key heads as query heads."""
+    del module
+    scores = query @ key.transpose(-1, -2) * scaling
+    weights = (scores if attention_mask is None else scores + attention_mask).softmax(dim=-1)
+    return (weights @ value).transpose(1, 2), weights
 
 
 def _attend_with(receiver: Receiver) -> AttentionFunction:
@@ -342,7 +362,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
             raise NotPlainError
         receiver.begin_layer(module)
         if isinstance(receiver, TakesCalls):
-            receiver.take_call(Call(module, query, key, value, attention_mask, kwargs, attention_mask is None))
+            receiver.take_call(Call(module, query, key, value, attention_mask, kwargs, is_plain=True))
         tally = receiver.tally_for_tiles(query.shape[1])
         if tally is None:
             raise NotPlainError

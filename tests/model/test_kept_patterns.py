@@ -169,7 +169,7 @@ def test_only_the_pieces_that_are_asked_for_are_made(keep_bytes: int, monkeypatc
 
 
 @pytest.mark.parametrize("keep_bytes", [2**30, 0], ids=["kept", "run again"])
-@pytest.mark.parametrize("family", ["gpt_neox", "mistral"])
+@pytest.mark.parametrize("family", ["gpt_neox", "llama", "mistral"])
 def test_after_the_fast_path(family: str, keep_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
     model, kept, profile = captured(family, keep_bytes)
@@ -177,6 +177,25 @@ def test_after_the_fast_path(family: str, keep_bytes: int, monkeypatch: pytest.M
     assert bool(kept.kept_layers) == (keep_bytes > 0)
     # What the layers before put out was made of tiles, which are multiplied in another order.
     assert_patterns(kept, profile, eager_patterns(model, ids()), atol=1e-5)
+    whole = [
+        kept.entries(1, 0, 1, population="past", sink="with"),
+        *(kept.entries(1, 0, 1, population="past", sink="with", head=head) for head in range(4)),
+    ]
+    for head, alone in enumerate(whole[1:]):
+        of_head = whole[0].head == head
+        assert (alone.head == head).all()
+        assert alone.n == of_head.sum() == profile.layer(1).head_counts("past").n[head]
+        np.testing.assert_allclose(alone.weight, whole[0].weight[of_head], atol=SAME, rtol=0)
+
+
+def test_of_a_plain_layer_one_head_is_made_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
+    _, kept, _ = captured("llama")
+    monkeypatch.setattr(tap, "own_attention_function", lambda _module: pytest.fail("all heads were made"))
+    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", N_TOKENS * 5)  # five rows of one head
+    pattern = kept.pattern(1, 3)
+    assert (np.isfinite(pattern) == np.tril(np.ones((N_TOKENS, N_TOKENS), bool))).all()
+    np.testing.assert_allclose(np.nansum(pattern, axis=1), 1, atol=1e-6)
 
 
 def test_after_the_fast_path_gave_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,9 @@ def test_the_entries_of_a_band_are_those_of_the_dense_pattern(
 def test_in_pieces_the_heaviest_are_the_same(population: str, sink: SinkChoice, patterns: MakePatterns) -> None:
     pattern = hidden(np.round(patterns(4, 3, N), 2))  # many weights are equal: their order is by place
     whole = select_entries(pattern, 0, 0.0, 1.0, population=population, sink=sink)
+    for limit in range(whole.n + 2):  # also where the limit falls between equal ones
+        some = select_entries(pattern, 0, 0.0, 1.0, population=population, sink=sink, limit=limit)
+        assert (listed(some), some.n) == (listed(whole)[:limit], whole.n)
     for limit in (0, 1, 7, 30, 10**6):
         pieces = [
             select_entries(
