@@ -178,6 +178,17 @@ def test_what_a_window_hides_is_not_taken_for_a_weight_of_zero(make_profile: Mak
     assert FinalWeights(profile).entries(0, 0.0, 1e-9, population="final", sink="with").n == 4
 
 
+def test_a_first_key_that_is_seen_is_not_taken_for_a_hidden_one(make_profile: MakeProfile) -> None:
+    pattern = np.tril(np.ones((1, 6, 6), np.float32))
+    pattern[:, -1] = [0, 0, 0, 0.25, 0, 0.75]  # keys 1 and 2 are hidden, 0 and 4 have underflowed
+    profile = make_profile([pattern])
+    layer = profile.layer(0)
+    parts = layer.parts | {"final.content": _without(layer.parts["final.content"], 2)}
+    profile = replace(profile, layers=(replace(layer, parts=parts),))
+    row = FinalWeights(profile).rows(0, 0, 5, 6)[0]
+    np.testing.assert_array_equal(row, np.array([0, np.nan, np.nan, 0.25, 0, 0.75], np.float32))
+
+
 def _without(packed: Any, n_zeros: int) -> Any:
     """Take some zeros out of every head's counts."""
     counts = packed.unpack()
