@@ -410,3 +410,13 @@ def test_library_use(tiny_model: Callable[..., Any]) -> None:
     laminar_tui.capture(tiny_model("gpt_neox"), list(range(12)), keep=kept)
     assert kept.pattern(layer=1, head=3).shape == (12, 12)
     assert kept.scope == "every query, from queries and keys in memory"
+
+
+def test_a_capture_that_was_cancelled_answers_nothing_not_even_for_the_one_before() -> None:
+    model, kept, _ = captured("llama")
+    with pytest.raises(CancelledError):
+        read: list[int] = []
+        capture(model, ids(9), keep=kept, on_layer=lambda layer, _: read.append(layer), is_cancelled=lambda: bool(read))
+    with pytest.raises(UsageError, match="no run"):
+        kept.pattern(0, 0)
+    assert kept.kept_layers == (0,)
