@@ -414,8 +414,8 @@ def test_library_use(tiny_model: Callable[..., Any]) -> None:
 
 def test_a_capture_that_was_cancelled_answers_nothing_not_even_for_the_one_before() -> None:
     model, kept, _ = captured("llama")
+    read: list[int] = []
     with pytest.raises(CancelledError):
-        read: list[int] = []
         capture(model, ids(9), keep=kept, on_layer=lambda layer, _: read.append(layer), is_cancelled=lambda: bool(read))
     with pytest.raises(UsageError, match="no run"):
         kept.pattern(0, 0)
