@@ -14,7 +14,7 @@ from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, gini_queries
+from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries
 
 
 class _Sums:
@@ -326,6 +326,11 @@ class LayerTally:
         exact = ascending.double()
         gini = 1 - 2 * (exact @ from_end) / (exact.sum(dim=-1) * n_seen.clamp(min=1))
         self._average("gini", gini, (n_seen >= 2) & (queries > 0))
+        visible = from_end < n_seen[..., None]
+        scores = torch.where(visible, exact.clamp(min=UNDERFLOW).log(), 0.0)
+        spread = torch.where(visible, scores - (scores.sum(dim=-1) / n_seen.clamp(min=1))[..., None], 0.0)
+        variance = spread.square().sum(dim=-1) / (n_seen - 1).clamp(min=1)
+        self._average("score_variance", variance, (n_seen >= 2) & (queries > 0))
 
     def _average(self, name: str, values: torch.Tensor, defined: torch.Tensor) -> None:
         """Add up the values [n_heads, rows] where they are defined."""
