@@ -11,8 +11,8 @@ from laminar_tui.profile.profile import LayerProfile, Profile
 
 THRESHOLD = 0.3
 MIN_QUERIES = 32
-"""A key that fewer queries see is not judged: half of the paper's T. The last token is seen by itself alone, and what one
-or two queries do is no habit of a head."""
+"""A key that fewer queries see is not judged: half of the paper's T. The last token is seen by itself alone, and what
+one or two queries do is no habit of a head."""
 SHORTEST_PROMPT = 16
 """On a shorter prompt than `MIN_QUERIES` key 0 alone is judged, which all queries see, and on a shorter one than this
 none: on fewer than ten tokens even uniform attention gives key 0 more than 0.3, on 16 it gives 0.21."""
