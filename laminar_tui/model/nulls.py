@@ -51,7 +51,9 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         try:
-            fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation="eager", trust_remote_code=False)
+            fresh = AutoModelForCausalLM.from_config(
+                model.config, dtype=model.dtype, attn_implementation="eager", trust_remote_code=False
+            )
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
                 f"no model can be made of the config of {model.config.model_type}", " ".join(str(error).split())[:160]

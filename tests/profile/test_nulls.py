@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from laminar_tui.profile import nulls
+from laminar_tui.profile.counts import PackedCounts, count_weights, stack
 from laminar_tui.profile.file import parse_profile, profile_bytes
 from laminar_tui.profile.nulls import head_variance, independent_scores, sampled_queries, uniform, visible_span
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
@@ -101,19 +102,21 @@ def test_a_layer_of_unknown_variance_has_no_null(patterns: Patterns, make_profil
 
 
 @pytest.mark.parametrize("span", [1, 2, 7, 29, 30])
-def test_a_window_is_found_in_the_counts(span: int, make_profile: MakeProfile) -> None:
-    profile = make_profile([uniform_pattern(2, 30)])
-    seen = np.minimum(np.arange(1, 31), span).sum()
-    layer = profile.layer(0)
-    content = layer.parts["content"].unpack()
-    missing = 2 * (30 * 31 // 2 - seen)
-    hits = content.hits.copy()
-    hits[0, hits[0].argmax()] -= missing
-    from laminar_tui.profile.counts import Counts, PackedCounts
-
-    parts = layer.parts | {"content": PackedCounts.pack(Counts(hits, content.zeros, content.total, content.total_sq))}
-    if (hits >= 0).all():
-        assert visible_span(LayerProfile(parts, {}), 30) == span
+def test_a_window_is_found_in_the_counts_and_kept_by_the_nulls(
+    span: int, make_profile: MakeProfile, entries_of_parts: Callable[[int], dict[str, NDArray[np.bool_]]]
+) -> None:
+    q, k = np.indices((30, 30))
+    window = q - k < span
+    parts = {
+        part: PackedCounts.pack(stack([count_weights(np.full((30, 30), 0.1)[entries & window])] * 2))
+        for part, entries in entries_of_parts(30).items()
+    }
+    layer = LayerProfile(parts, {"score_variance": np.ones(2)})
+    assert visible_span(layer, 30) == span
+    profile = Profile(make_profile([uniform_pattern(2, 30)]).origin, (layer,))
+    for null in (uniform(profile), independent_scores(profile)):
+        for part in ("self", "sink", "content"):
+            assert int(null.layer(0).parts[part].pool().n) == int(layer.parts[part].pool().n), part
 
 
 def test_a_long_prompt_is_sampled_evenly() -> None:

@@ -48,6 +48,7 @@ def final_on(pattern: NDArray[np.float32], weights: dict[tuple[int, int], float]
 def six(patterns: Patterns, make_profile: MakeProfile) -> Profile:
     """Six layers of four heads on 40 tokens: calm ones, then the sink in layer 4, and another key in layer 5."""
     calm = [patterns(seed, 4, 40, spread=0.1) for seed in range(6)]
+    calm[3] = final_on(calm[3], {(0, 39): 0.9})  # its own weight, which is on no earlier token
     calm[4] = final_on(calm[4], {(0, 0): 0.7, (2, 0): 0.9})
     calm[5] = final_on(calm[5], {(0, 0): 0.7, (1, 7): 0.8, (2, 7): 0.65, (3, 9): 0.55})
     made = make_profile(list(calm))

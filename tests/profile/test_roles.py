@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load as load_tensors
+from test_file import rebuilt
 
 from laminar_tui.errors import ProfileFileError
 from laminar_tui.profile.file import parse_profile, profile_bytes
@@ -62,7 +64,29 @@ def test_one_more_layer_keeps_the_roles(roles: Roles, small_profile: Profile) ->
     assert replace(small_profile, roles=roles).with_layer(1, small_profile.layer(0)).roles is roles
 
 
-def test_roles_that_do_not_fit_the_heads_are_refused(roles: Roles, small_profile: Profile) -> None:
-    scores = {name: table[:, :2] for name, table in roles.scores.items()}
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.update({"role/induction": np.zeros(1)}),  # would be spread over all heads
+        lambda tensors: tensors.update({"role/induction": np.zeros(9)}),
+        lambda tensors: tensors.update({"role/induction": np.zeros(8, np.float32)}),
+        lambda tensors: tensors.update({"role/induction": np.zeros((8, 1))}),
+    ],
+)
+def test_roles_that_do_not_fit_the_heads_are_refused(change: Any, roles: Roles, small_profile: Profile) -> None:
+    with pytest.raises(ProfileFileError, match="damaged: ValueError: the roles do not fit"):
+        parse_profile(rebuilt(replace(small_profile, roles=roles), change_tensors=change))
+
+
+@pytest.mark.parametrize("fields", [[], {}, {"thresholds": 3, "period": 1, "n_sequences": 1, "seed": 0}])
+def test_a_header_that_is_wrong_about_roles_is_refused(fields: Any, roles: Roles, small_profile: Profile) -> None:
+    payload = rebuilt(replace(small_profile, roles=roles), lambda header: header.update({"roles": fields}))
     with pytest.raises(ProfileFileError, match="damaged"):
-        parse_profile(profile_bytes(replace(small_profile, roles=replace(roles, scores=scores))))
+        parse_profile(payload)
+
+
+def test_a_role_of_a_later_version_is_left_out(roles: Roles, small_profile: Profile) -> None:
+    saved = replace(small_profile, roles=roles)
+    loaded = parse_profile(rebuilt(saved, change_tensors=lambda each: each.update({"role/later": np.zeros(8)})))
+    assert loaded.roles is not None
+    assert list(loaded.roles.scores) == list(ROLES)
