@@ -3,6 +3,7 @@
 Both are captured like any prompt; only what is run differs. What the nulls without a model are, `profile.nulls` says.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,7 +53,7 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
         torch.manual_seed(seed)
         try:
             fresh = AutoModelForCausalLM.from_config(
-                model.config, dtype=model.dtype, attn_implementation="eager", trust_remote_code=False
+                copy.deepcopy(model.config), dtype=model.dtype, attn_implementation="eager", trust_remote_code=False
             )
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(

@@ -27,6 +27,7 @@ def test_random_parameters_are_other_numbers_of_the_same_model(family: str) -> N
     fresh = with_random_parameters(model, 1)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert type(fresh) is type(model)
+    assert fresh.config is not model.config
     assert fresh.dtype == torch.bfloat16
     shapes = {name: each.shape for name, each in fresh.named_parameters()}
     assert shapes == {name: each.shape for name, each in before.items()}
