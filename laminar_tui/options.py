@@ -34,6 +34,8 @@ def make_request(options: argparse.Namespace) -> "Request":
         options.device_map,
         options.max_tokens,
         options.recipe,
+        null=getattr(options, "take_null", ""),
+        roles=getattr(options, "roles", False),
     )
 
 

@@ -18,7 +18,7 @@ from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
-    from laminar_tui.model.load import LoadedModel
+    from laminar_tui.model.load import LoadedModel, TokenizedPrompt
     from laminar_tui.model.patterns import KeptPatterns
 
 ASSETS = Path(str(files("laminar_tui"))) / "assets"
@@ -37,6 +37,8 @@ class Request:
         revision, dtype, device, device_map: as in `model.load.load_model`.
         max_tokens: cut the prompt after so many tokens.
         recipe: `true`, or a control in `model.recipes.RECIPES`.
+        null: empty, or a name in `model.nulls.NULLS`: run the model so that chance shows.
+        roles: also measure what the heads do on repeated random tokens.
     """
 
     source: str = ""
@@ -47,6 +49,8 @@ class Request:
     device_map: str | None = None
     max_tokens: int | None = None
     recipe: str = "true"
+    null: str = ""
+    roles: bool = False
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
@@ -129,12 +133,16 @@ def read(
 
     on_event(Step("tokenizing"))
     prompt = loaded.tokenize(request.text(), request.max_tokens)
+    null_recipe = ""
+    if request.null:
+        loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
     ids = torch.tensor([prompt.ids])
     check_prompt(loaded.model, ids)
 
     def named(profile: Profile) -> Profile:
         name = loaded.source.name if request.source else BUNDLED_NAME
-        return replace(profile, origin=replace(profile.origin, model=name, revision=loaded.source.revision or ""))
+        revision, recipe = loaded.source.revision or "", null_recipe or profile.origin.recipe
+        return replace(profile, origin=replace(profile.origin, model=name, revision=revision, recipe=recipe))
 
     start = named(empty_profile(loaded.model, ids, prompt.tokens))
     on_event(Started(start))
@@ -144,7 +152,7 @@ def read(
         on_event(LayerRead(index, layer))
         on_event(Step("forward", index + 1, start.n_layers))
 
-    return named(
+    profile = named(
         capture(
             loaded.model,
             ids,
@@ -155,6 +163,37 @@ def read(
             keep=keep,
         )
     )
+    return with_roles(profile, loaded, on_event, is_cancelled) if request.roles else profile
+
+
+def with_roles(profile: Profile, loaded: "LoadedModel", on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+    """Measure what a model's heads do on repeated random tokens, and put it into a profile.
+
+    Raises:
+        ModelError: if the model takes too few tokens.
+        CancelledError: if `is_cancelled` said so.
+    """
+    from laminar_tui.model.roles import measure_roles
+
+    on_event(Step("measuring roles on repeated random tokens"))
+    return replace(profile, roles=measure_roles(loaded.model, loaded.tokenizer, is_cancelled=is_cancelled))
+
+
+def _take_null(
+    loaded: "LoadedModel", prompt: "TokenizedPrompt", request: Request, on_event: OnEvent
+) -> "tuple[LoadedModel, TokenizedPrompt, str]":
+    """Put another model, or another order of the tokens, in the place of what was asked for; and what to call it.
+
+    Raises:
+        UsageError: for a null that does not exist, or one together with a recipe.
+    """
+    from laminar_tui.model.nulls import apply_null, find_null
+
+    null = find_null(request.null)
+    if request.recipe != "true":
+        raise UsageError("a null has no recipe", "leave --recipe out")
+    on_event(Step(f"making the null: {null.title}"))
+    return *apply_null(null, loaded, prompt), null.recipe
 
 
 class Session:

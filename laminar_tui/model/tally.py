@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, gini_queries
+from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries
 
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -115,7 +115,7 @@ class LayerTally:
         self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
         self.received = torch.zeros(n_heads, n_tokens, dtype=torch.float64, device=device)
         self._rows: list[Rows] = []
-        self._gini: list[tuple[Floats, Chosen]] = []
+        self._of_sorted: list[tuple[Floats, Floats, Chosen]] = []
         self._final: tuple[NDArray[np.float32], Chosen] | None = None
         self.sorted_queries = gini_queries(n_tokens)
         self.row_sum_error = 0.0
@@ -161,16 +161,25 @@ class LayerTally:
         self._final = _numpy(row).astype(np.float32), seen
 
     def take_sorted(self, ascending: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
-        """Take in the sorted weights [n_heads, n, n_tokens] of the queries the Gini coefficient is made of.
+        """Take in the sorted weights [n_heads, n, n_tokens] of the queries that the numbers of few rows are made of.
 
         Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
         from the end is the same with and without them.
         """
-        from_end = torch.arange(ascending.shape[-1], 0, -1, device=ascending.device).double() - 0.5
-        n_seen = allowed.sum(dim=-1).expand(self.n_heads, -1)
-        exact = ascending.double()
-        gini = 1 - 2 * (exact @ from_end) / (exact.sum(dim=-1) * n_seen.clamp(min=1))
-        self._gini.append((_numpy(gini), _numpy((n_seen >= 2) & (queries > 0))))
+        from_end = np.arange(ascending.shape[-1], 0, -1) - 0.5
+        exact = _numpy(ascending).astype(np.float64)
+        n_seen = np.broadcast_to(_numpy(allowed.sum(dim=-1)), exact.shape[:2])
+        at_least_one = np.maximum(n_seen, 1)
+        visible = from_end < n_seen[..., None]
+        scores = np.log(np.where(visible, np.maximum(exact, UNDERFLOW), 1.0))
+        spread = np.where(visible, scores - (scores.sum(axis=-1) / at_least_one)[..., None], 0.0)
+        self._of_sorted.append(
+            (
+                1 - 2 * (exact @ from_end) / (exact.sum(axis=-1) * at_least_one),
+                (spread**2).sum(axis=-1) / np.maximum(n_seen - 1, 1),
+                (n_seen >= 2) & (_numpy(queries) > 0),
+            )
+        )
 
     def finish(self) -> LayerProfile:
         """Give the layer's profile; every row must have been added."""
@@ -253,13 +262,15 @@ class LayerTally:
         rest = np.maximum(rest, REST_AT_LEAST)
         rest_entropy = rest_entropy / rest + np.log(rest)
         last = several & (query == self.n_tokens - 1)
+        gini, variance, of_sorted = self._measured_of_sorted()
         table: dict[str, tuple[Floats, Chosen]] = {
             "entropy": (entropy, several),
             "entropy_share": (entropy / np.log(n_safe), several),
             "effective_tokens": (effective, several),
             "participation_ratio": (_divide(1.0, squares), several),
             "hoyer": ((roots - _divide(total, np.sqrt(squares))) / (roots - 1), several),
-            "gini": self._gini_values(),
+            "gini": (gini, of_sorted),
+            "score_variance": (variance, of_sorted),
             "distance": (rest_distance + sink * query, several),
             "sink_share": (sink, later),
             "previous_token": (rows.previous.astype(np.float64), later),
@@ -275,11 +286,13 @@ class LayerTally:
         }
         return {name: _mean(*table[name]) for name in STATISTICS}
 
-    def _gini_values(self) -> tuple[Floats, Chosen]:
-        if not self._gini:
-            return np.zeros((self.n_heads, 0)), np.zeros((self.n_heads, 0), bool)
-        values, defined = zip(*self._gini, strict=True)
-        return np.concatenate(values, axis=1), np.concatenate(defined, axis=1)
+    def _measured_of_sorted(self) -> tuple[Floats, Floats, Chosen]:
+        """The Gini coefficients, the variances of the scores, and where both are defined, [n_heads, n] each."""
+        if not self._of_sorted:
+            nothing = np.zeros((self.n_heads, 0))
+            return nothing, nothing, nothing > 0
+        gini, variance, defined = zip(*self._of_sorted, strict=True)
+        return np.concatenate(gini, axis=1), np.concatenate(variance, axis=1), np.concatenate(defined, axis=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from laminar_tui.files import write_bytes
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
+from laminar_tui.profile.roles import ROLES, Roles
 
 FORMAT = "laminar-profile"
 VERSION = 1
@@ -31,6 +32,7 @@ MAX_LAYERS = 4096
 MAX_HEADS = 4096
 
 _PER_HEAD = ("zeros", "total", "total_sq")
+_ROLE_FIELDS = ("thresholds", "period", "n_sequences", "seed")
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -68,6 +70,8 @@ def profile_bytes(profile: Profile) -> bytes:
 def _pack_header(profile: Profile) -> str:
     heads = [layer.n_heads if layer else 0 for layer in profile.layers]
     header = {"version": VERSION, "n_heads": heads, "origin": dataclasses.asdict(profile.origin)}
+    if profile.roles is not None:
+        header["roles"] = {name: getattr(profile.roles, name) for name in _ROLE_FIELDS}
     return json.dumps(header, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -91,6 +95,9 @@ def _pack_tensors(profile: Profile) -> Tensors:
         rows = [getattr(layer, name) for layer in read]
         if all(row is not None for row in rows):
             tensors[name] = np.concatenate(rows)
+    for name, scores in profile.roles.scores.items() if profile.roles else ():
+        rows = [row[: layer.n_heads] for row, layer in zip(scores, profile.layers, strict=True) if layer is not None]
+        tensors[f"role/{name}"] = np.concatenate(rows)
     return tensors
 
 
@@ -192,7 +199,26 @@ def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
         _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens)) if n else None
         for first, n in zip(first_rows, heads, strict=False)
     ]
-    return Profile(origin, tuple(layers))
+    return Profile(origin, tuple(layers), _unpack_roles(header.get("roles"), tensors, heads))
+
+
+def _unpack_roles(fields: dict[str, Any] | None, tensors: Tensors, heads: list[int]) -> Roles | None:
+    """Read the roles, which an older file does not have."""
+    if fields is None:
+        return None
+    place = np.arange(max(heads, default=0)) < np.array(heads)[:, None]
+    scores = {}
+    for name in ROLES:
+        if f"role/{name}" not in tensors:
+            continue
+        tensor = tensors[f"role/{name}"]
+        if tensor.shape != (sum(heads),) or tensor.dtype != np.float64:
+            raise ValueError("the roles do not fit the heads")
+        table = np.full(place.shape, np.nan)
+        table[place] = tensor
+        scores[name] = table
+    thresholds = {str(name): float(threshold) for name, threshold in fields["thresholds"].items()}
+    return Roles(scores, thresholds, *(int(fields[name]) for name in ("period", "n_sequences", "seed")))
 
 
 def _unpack_origin(fields: dict[str, Any]) -> Origin:

@@ -13,6 +13,7 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import Counts, PackedCounts, stack
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Density, estimate_density
 from laminar_tui.profile.parts import PARTS, SinkChoice, population_parts
+from laminar_tui.profile.roles import Roles
 from laminar_tui.profile.statistics import STATISTICS
 
 By = Literal["layer", "head"]
@@ -147,10 +148,12 @@ class Profile:
     Attributes:
         origin: how it came about.
         layers: one a layer, in the model's order; None for a layer without attention or not read (yet).
+        roles: what the heads do on repeated random tokens; None where it was not measured.
     """
 
     origin: Origin
     layers: tuple[LayerProfile | None, ...]
+    roles: Roles | None = None
 
     @property
     def n_layers(self) -> int:
@@ -178,7 +181,7 @@ class Profile:
         layers = [*self.layers, *(None,) * new]
         layers[index] = layer
         kinds = self.origin.layer_kinds + ("attention",) * new
-        return Profile(replace(self.origin, layer_kinds=kinds), tuple(layers))
+        return Profile(replace(self.origin, layer_kinds=kinds), tuple(layers), self.roles)
 
     def layer(self, index: int) -> LayerProfile:
         """Give one layer.

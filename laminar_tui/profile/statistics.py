@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 GINI_QUERIES = 16
 """The Gini coefficient needs a sort of each row, so it is the mean over at most this many evenly spaced queries."""
 
+UNDERFLOW = float(np.finfo(np.float32).tiny)
+"""The smallest normal float32. A weight below it is zero on some devices and a denormal number on others; the variance
+of the scores takes it for this much, and is then a lower bound."""
+
 REST_AT_LEAST = 1e-6
 """A query with less than this outside of the sink has no rest to speak of; it is left out of the `rest.` numbers."""
 
@@ -70,6 +74,11 @@ def gini(p: NDArray[np.float64]) -> float:
     return float(1 - 2 * (ascending * (n - np.arange(1, n + 1) + 0.5)).sum() / n)
 
 
+def score_variance(p: NDArray[np.float64]) -> float:
+    """The sample variance (n - 1) of the scores that a softmax made p of: that of ln p, since ln p = s - lse."""
+    return float(np.log(np.maximum(p, UNDERFLOW)).var(ddof=1))
+
+
 STATISTICS: dict[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
@@ -79,6 +88,13 @@ STATISTICS: dict[str, Statistic] = {
         Statistic("participation_ratio", "participation", "tokens", "1 / sum p^2, mean over the queries"),
         Statistic("hoyer", "Hoyer sparsity", "", "(sqrt n - 1/sqrt(sum p^2)) / (sqrt n - 1)"),
         Statistic("gini", "Gini", "", f"Gini coefficient, mean over at most {GINI_QUERIES} evenly spaced queries"),
+        Statistic(
+            "score_variance",
+            "score variance",
+            "",
+            f"variance of ln p over the visible keys, which is that of the scores; the queries are those of the Gini, "
+            f"and what is below {UNDERFLOW:.1e} counts as that much",
+        ),
         Statistic("distance", "mean distance", "tokens", "sum p (q - k): how far back a query looks"),
         Statistic("sink_share", "sink share", "", "mean weight on the first token, over the queries q >= 1"),
         Statistic("previous_token", "previous token", "", "mean A[q, q-1], q >= 1"),
@@ -134,6 +150,7 @@ def pattern_statistics(
         "participation_ratio": mean(lambda q: participation_ratio(row(q)), rows),
         "hoyer": mean(lambda q: hoyer(row(q)), rows),
         "gini": mean(lambda q: gini(row(q)), [q for q in gini_queries(n_queries) if q in rows]),
+        "score_variance": mean(lambda q: score_variance(row(q)), [q for q in gini_queries(n_queries) if q in rows]),
         "distance": mean(lambda q: float((row(q) * (q - keys[sees[q]])).sum()), rows),
         "sink_share": mean(lambda q: float(dense[q, 0] * sees[q, 0]), later),
         "previous_token": mean(lambda q: float(dense[q, q - 1] * sees[q, q - 1]), later),

@@ -84,6 +84,7 @@ def test_a_head_that_attends_uniformly() -> None:
         "participation_ratio": visible.mean(),
         "hoyer": 0.0,
         "gini": 0.0,
+        "score_variance": 0.0,
         "distance": ((visible - 1) / 2).mean(),
         "sink_share": (1 / visible).mean(),
         "previous_token": (1 / visible).mean(),
