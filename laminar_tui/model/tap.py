@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -20,8 +20,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
-from laminar_tui.errors import ModelError, UntrustedWeightsError
+from laminar_tui.errors import MemoryNeededError, ModelError, UntrustedWeightsError
 from laminar_tui.model import fast
+from laminar_tui.model.memory import is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
 CHUNK_WEIGHTS = 2**22
@@ -73,6 +74,14 @@ class Receiver(Protocol):
         """The layer's last row was received."""
 
 
+@runtime_checkable
+class Restarts(Protocol):
+    """A receiver that can begin a layer anew: without it, running out of memory ends the forward."""
+
+    def restart_layer(self) -> None:
+        """Forget the rows of the layer that has begun: all of them come again."""
+
+
 class Ignore:
     """Takes the weights in and forgets them."""
 
@@ -96,13 +105,20 @@ class NotPlainError(Exception):
     """A call of an attention function that the fast path does not do, or not equally."""
 
 
-def tapped(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
+def tapped(
+    model: PreTrainedModel, receiver: Receiver, chunk_weights: int | None = None
+) -> AbstractContextManager[None]:
     """Send every attention of a model to a receiver; registry and config are put back, whatever happens.
+
+    Args:
+        chunk_weights: how many weights to look at in one piece, `CHUNK_WEIGHTS` when left out. Where memory runs out
+            the piece is halved and the layer read again, if the receiver can begin it anew.
 
     Raises:
         ModelError: if the model's attention does not go through the attention interface.
+        MemoryNeededError: if there is no memory even for one query row at a time.
     """
-    return _registered(model, _attend_with(receiver), eager_mask)
+    return _registered(model, _attend_with(receiver, chunk_weights or CHUNK_WEIGHTS), eager_mask)
 
 
 def tapped_fast(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
@@ -245,7 +261,9 @@ def own_attention_function(module: nn.Module) -> AttentionFunction:
     )
 
 
-def _attend_with(receiver: Receiver) -> AttentionFunction:
+def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
+    chunk = chunk_weights  # what was too much for one layer is too much for the next: it stays halved
+
     def attend(
         module: nn.Module,
         query: torch.Tensor,  # [batch, n_heads, n_queries, d]
@@ -254,30 +272,67 @@ def _attend_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
+        nonlocal chunk
         receiver.begin_layer(module)
-        function = own_attention_function(module)
-        n_queries, n_keys = query.shape[2], key.shape[2]
-        # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
-        query32, key32, value32 = query.float(), key.float(), value.float()
-        seen_mask = _sparse(attention_mask, kwargs.get("indices"), query, n_keys)
-        outputs = []
-        for rows in _row_chunks(query, n_keys, kwargs):
-            allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
-            extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
-            output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
-            if weights is None:
-                raise ModelError(
-                    f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys"
-                )
-            off_sequence = weights.shape[-1] > n_keys or any(
-                kwargs.get(name) is not None for name in ("s_aux", "sinks")
-            )
-            receiver.receive(Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence))
-            outputs.append(output)
+        tried: list[int] = []
+        while True:
+            n_rows = _rows_in(chunk, query, key.shape[2], kwargs)
+            tried.append(n_rows)
+            try:
+                output = _attend_in_rows(receiver, n_rows, module, query, key, value, attention_mask, kwargs)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if n_rows == 1 or _uncut(kwargs) or not isinstance(receiver, Restarts):
+                    raise _too_much(module, query, key.shape[2], tried) from error
+            # Out of the `except`: the error's frames held the tensors.
+            receiver.restart_layer()
+            release_unused(query.device)
+            chunk = n_rows // 2 * _weights_in_row(query, key.shape[2])
         receiver.end_layer()
-        return torch.cat(outputs, dim=1).to(query.dtype), None
+        return output, None
 
     return attend
+
+
+def _too_much(module: nn.Module, query: torch.Tensor, n_keys: int, tried: list[int]) -> MemoryNeededError:
+    layer = getattr(module, "layer_idx", None)
+    place = f"in layer {layer}" if isinstance(layer, int) else f"in a {type(module).__name__}"
+    tries = ", ".join(f"{n_rows:,}" for n_rows in tried)
+    return MemoryNeededError(
+        f"out of memory {place}: no room for {query.shape[1]} heads x {n_keys:,} keys at {tries} query rows at a time",
+        "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto",
+    )
+
+
+def _attend_in_rows(
+    receiver: Receiver,
+    n_rows: int,
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    """Attend `n_rows` query rows at a time and hand on their weights: the output [batch, n_queries, n_heads, d]."""
+    function = own_attention_function(module)
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
+    query32, key32, value32 = query.float(), key.float(), value.float()
+    seen_mask = _sparse(attention_mask, kwargs.get("indices"), query, n_keys)
+    outputs = []
+    for rows in _row_chunks(n_queries, n_rows):
+        allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
+        extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
+        output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
+        if weights is None:
+            raise ModelError(f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys")
+        off_sequence = weights.shape[-1] > n_keys or any(kwargs.get(name) is not None for name in ("s_aux", "sinks"))
+        receiver.receive(Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence))
+        outputs.append(output)
+    return torch.cat(outputs, dim=1).to(query.dtype)
 
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
@@ -336,16 +391,27 @@ FAST_TOLERANCE = 1e-5
 """How far weights, and outputs relative to the largest, may be apart: tiles are multiplied in another order."""
 
 
-def _row_chunks(query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> list[slice]:
-    """Cut the query rows into pieces of about CHUNK_WEIGHTS weights, or none where a keyword cannot be cut along."""
-    batch, n_heads, n_queries, _ = query.shape
-    uncut = [
+def _rows_in(chunk_weights: int, query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> int:
+    """How many query rows make about `chunk_weights` weights: at least one, and all where they cannot be cut."""
+    n_queries = query.shape[2]
+    return n_queries if _uncut(kwargs) else min(n_queries, max(1, chunk_weights // _weights_in_row(query, n_keys)))
+
+
+def _row_chunks(n_queries: int, n_rows: int) -> list[slice]:
+    return [slice(start, min(start + n_rows, n_queries)) for start in range(0, n_queries, n_rows)]
+
+
+def _weights_in_row(query: torch.Tensor, n_keys: int) -> int:
+    return query.shape[0] * query.shape[1] * n_keys
+
+
+def _uncut(kwargs: dict[str, Any]) -> list[str]:
+    """The tensor keywords that cannot be cut along with the query rows."""
+    return [
         name
         for name, value in kwargs.items()
         if isinstance(value, torch.Tensor) and value.ndim > 1 and name not in _CUT_WITH_ROWS | _WITHOUT_EFFECT
     ]
-    size = n_queries if uncut else max(1, CHUNK_WEIGHTS // (batch * n_heads * n_keys))
-    return [slice(start, min(start + size, n_queries)) for start in range(0, n_queries, size)]
 
 
 _CUT_WITH_ROWS = {"position_bias"}
