@@ -55,6 +55,28 @@ class Chunk:
     tolerance: float = 1e-4
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a layer's attention function was handed: everything that its weights are made of.
+
+    Attributes:
+        module: the attention module.
+        query: [batch, n_heads, n_queries, d], after rotary embedding.
+        key, value: [batch, n_kv_heads, n_keys, d].
+        mask: added to the scores, or boolean; None where all keys are seen, or the past ones if `is_causal`.
+        kwargs: the keywords, which differ by family.
+        is_causal: whether no mask stands for the triangle.
+    """
+
+    module: nn.Module
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    kwargs: dict[str, Any]
+    is_causal: bool = False
+
+
 class Receiver(Protocol):
     """What takes the weights in, layer by layer, in the order of the model's calls."""
 
@@ -80,6 +102,14 @@ class Restarts(Protocol):
 
     def restart_layer(self) -> None:
         """Forget the rows of the layer that has begun: all of them come again."""
+
+
+@runtime_checkable
+class TakesCalls(Protocol):
+    """A receiver that also wants what each attention function was handed."""
+
+    def take_call(self, call: Call) -> None:
+        """Comes after `begin_layer` and before the layer's rows; raising stops the forward."""
 
 
 class Ignore:
@@ -261,78 +291,96 @@ def own_attention_function(module: nn.Module) -> AttentionFunction:
     )
 
 
+def weigh(
+    call: Call, first: int = 0, last: int | None = None, n_rows: int | None = None
+) -> Iterator[tuple[Chunk, torch.Tensor]]:
+    """Give a layer's weights in pieces of whole query rows, each with the output that is made of it.
+
+    Args:
+        call: what the layer's attention function was handed.
+        first, last: only the pieces with a query first <= q < last.
+        n_rows: query rows in a piece; as many as make `CHUNK_WEIGHTS` weights when left out.
+
+    Raises:
+        ModelError: if the family has no eager attention function, or it gives no weights.
+    """
+    module, query, key, kwargs = call.module, call.query, call.key, call.kwargs
+    function = own_attention_function(module)
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
+    query32, key32, value32 = query.float(), key.float(), call.value.float()
+    seen_mask = _sparse(call.mask, kwargs.get("indices"), query, n_keys)
+    for rows in _row_chunks(n_queries, n_rows or _rows_in(CHUNK_WEIGHTS, call)):
+        if rows.stop <= first or (last is not None and rows.start >= last):
+            continue
+        if call.is_causal:
+            allowed, mask = _float32_mask(_triangle(rows, n_keys, query.device), slice(None), query, n_keys)
+        else:
+            allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
+        extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
+        output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
+        if weights is None:
+            raise ModelError(f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys")
+        off_sequence = weights.shape[-1] > n_keys or any(kwargs.get(name) is not None for name in ("s_aux", "sinks"))
+        yield Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence), output
+
+
 def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
     chunk = chunk_weights  # what was too much for one layer is too much for the next: it stays halved
 
     def attend(
         module: nn.Module,
-        query: torch.Tensor,  # [batch, n_heads, n_queries, d]
-        key: torch.Tensor,  # [batch, n_kv_heads, n_keys, d]
+        query: torch.Tensor,
+        key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         nonlocal chunk
         receiver.begin_layer(module)
+        call = Call(module, query, key, value, attention_mask, kwargs)
+        if isinstance(receiver, TakesCalls):
+            receiver.take_call(call)
         tried: list[int] = []
         while True:
-            n_rows = _rows_in(chunk, query, key.shape[2], kwargs)
+            n_rows = _rows_in(chunk, call)
             tried.append(n_rows)
             try:
-                output = _attend_in_rows(receiver, n_rows, module, query, key, value, attention_mask, kwargs)
+                output = _hand_on(receiver, call, n_rows)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if n_rows == 1 or _uncut(kwargs) or not isinstance(receiver, Restarts):
-                    raise _too_much(module, query, key.shape[2], tried) from error
+                    raise _too_much(call, tried) from error
             # Out of the `except`: the error's frames held the tensors.
             receiver.restart_layer()
             release_unused(query.device)
-            chunk = n_rows // 2 * _weights_in_row(query, key.shape[2])
+            chunk = n_rows // 2 * _weights_in_row(call)
         receiver.end_layer()
         return output, None
 
     return attend
 
 
-def _too_much(module: nn.Module, query: torch.Tensor, n_keys: int, tried: list[int]) -> MemoryNeededError:
-    layer = getattr(module, "layer_idx", None)
-    place = f"in layer {layer}" if isinstance(layer, int) else f"in a {type(module).__name__}"
+def _hand_on(receiver: Receiver, call: Call, n_rows: int) -> torch.Tensor:
+    """Hand a layer's weights to a receiver, `n_rows` query rows at a time; [batch, n_queries, n_heads, d]."""
+    outputs = []
+    for chunk, output in weigh(call, n_rows=n_rows):
+        receiver.receive(chunk)
+        outputs.append(output)
+    return torch.cat(outputs, dim=1).to(call.query.dtype)
+
+
+def _too_much(call: Call, tried: list[int]) -> MemoryNeededError:
+    layer = getattr(call.module, "layer_idx", None)
+    place = f"in layer {layer}" if isinstance(layer, int) else f"in a {type(call.module).__name__}"
     tries = ", ".join(f"{n_rows:,}" for n_rows in tried)
+    n_heads, n_keys = call.query.shape[1], call.key.shape[2]
     return MemoryNeededError(
-        f"out of memory {place}: no room for {query.shape[1]} heads x {n_keys:,} keys at {tries} query rows at a time",
+        f"out of memory {place}: no room for {n_heads} heads x {n_keys:,} keys at {tries} query rows at a time",
         "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto",
     )
-
-
-def _attend_in_rows(
-    receiver: Receiver,
-    n_rows: int,
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    kwargs: dict[str, Any],
-) -> torch.Tensor:
-    """Attend `n_rows` query rows at a time and hand on their weights: the output [batch, n_queries, n_heads, d]."""
-    function = own_attention_function(module)
-    n_queries, n_keys = query.shape[2], key.shape[2]
-    # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
-    query32, key32, value32 = query.float(), key.float(), value.float()
-    seen_mask = _sparse(attention_mask, kwargs.get("indices"), query, n_keys)
-    outputs = []
-    for rows in _row_chunks(n_queries, n_rows):
-        allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
-        extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
-        output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
-        if weights is None:
-            raise ModelError(f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys")
-        off_sequence = weights.shape[-1] > n_keys or any(kwargs.get(name) is not None for name in ("s_aux", "sinks"))
-        receiver.receive(Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence))
-        outputs.append(output)
-    return torch.cat(outputs, dim=1).to(query.dtype)
 
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
@@ -347,6 +395,8 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         if not fast.fits(query, key, attention_mask, kwargs):
             raise NotPlainError
         receiver.begin_layer(module)
+        if isinstance(receiver, TakesCalls):
+            receiver.take_call(Call(module, query, key, value, attention_mask, kwargs, attention_mask is None))
         tally = receiver.tally_for_tiles(query.shape[1])
         if tally is None:
             raise NotPlainError
@@ -391,18 +441,18 @@ FAST_TOLERANCE = 1e-5
 """How far weights, and outputs relative to the largest, may be apart: tiles are multiplied in another order."""
 
 
-def _rows_in(chunk_weights: int, query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> int:
+def _rows_in(chunk_weights: int, call: Call) -> int:
     """How many query rows make about `chunk_weights` weights: at least one, and all where they cannot be cut."""
-    n_queries = query.shape[2]
-    return n_queries if _uncut(kwargs) else min(n_queries, max(1, chunk_weights // _weights_in_row(query, n_keys)))
+    n_queries = call.query.shape[2]
+    return n_queries if _uncut(call.kwargs) else min(n_queries, max(1, chunk_weights // _weights_in_row(call)))
 
 
 def _row_chunks(n_queries: int, n_rows: int) -> list[slice]:
     return [slice(start, min(start + n_rows, n_queries)) for start in range(0, n_queries, n_rows)]
 
 
-def _weights_in_row(query: torch.Tensor, n_keys: int) -> int:
-    return query.shape[0] * query.shape[1] * n_keys
+def _weights_in_row(call: Call) -> int:
+    return call.query.shape[0] * call.query.shape[1] * call.key.shape[2]
 
 
 def _uncut(kwargs: dict[str, Any]) -> list[str]:
@@ -418,6 +468,12 @@ _CUT_WITH_ROWS = {"position_bias"}
 """Tensor keywords with one row a query, on the axis before the last."""
 _WITHOUT_EFFECT = {"position_ids", "cache_position", "indices"}
 """Tensor keywords that no family's eager attention function reads."""
+
+
+def _triangle(rows: slice, n_keys: int, device: torch.device) -> torch.Tensor:
+    """Rows of the causal mask, bool [1, 1, rows, n_keys]."""
+    queries, keys = torch.arange(rows.start, rows.stop, device=device), torch.arange(n_keys, device=device)
+    return (keys[None, :] <= queries[:, None])[None, None]
 
 
 def _rows_of(name: str, value: Any, rows: slice) -> Any:
