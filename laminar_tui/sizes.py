@@ -34,10 +34,10 @@ def format_size(n_bytes: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a rough time: `under a second`, `40 s`, `12 min`, `3 h`."""
+    """Write a rough time: `less than a second`, `about 40 s`, `about 12 min`, `about 3 h`."""
     if seconds < 1:
-        return "under a second"
+        return "less than a second"
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return f"about {seconds / size:,.0f} {unit}"
+    return f"about {seconds:.0f} s"
