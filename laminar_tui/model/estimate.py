@@ -83,6 +83,10 @@ def _refuse_absurd(config: Any, name: str) -> None:
     n_layers = getattr(config, "num_hidden_layers", 0)
     if isinstance(n_layers, int) and n_layers > MAX_LAYERS:
         raise ModelError(f"{name} asks for {n_layers:,} layers", f"no model has more than {MAX_LAYERS:,}")
+    for key in ("hidden_size", "vocab_size", "num_attention_heads"):
+        value = getattr(config, key, 1)
+        if isinstance(value, int) and value < 1:
+            raise ModelError(f"{name} asks for {value} of {key}", "its config.json is no model's")
     for key, value in config.to_dict().items():
         is_size = isinstance(value, int) and not key.endswith(("_id", "_token_id"))
         if is_size and value > MAX_SIZE:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -236,9 +238,12 @@ def _load_config(source: Source, folder: Path) -> Any:
     config = AutoConfig.from_pretrained(
         folder, gguf_file=source.gguf_file, local_files_only=True, trust_remote_code=False
     )
-    config._attn_implementation_internal = None
-    for name in _CODE_SETTINGS:
-        config.__dict__.pop(name, None)
+    for each in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        if each is not None:
+            each._attn_implementation_internal = None
+            each._experts_implementation_internal = None
+            for name in _CODE_SETTINGS:
+                each.__dict__.pop(name, None)
     _refuse_unknown_quantization(source, getattr(config, "quantization_config", None))
     kind = config.model_type
     named = [name for name in (config.architectures or ()) if isinstance(name, str)]
@@ -280,6 +285,8 @@ _LOADING_ERRORS = (
     ArithmeticError,
     MemoryError,
     SafetensorError,
+    StrictDataclassError,
+    UnpicklingError,
 )
 """What transformers raises on a folder that is not what it expects."""
 
@@ -300,6 +307,8 @@ def _explain(source: Source, error: Exception) -> LaminarError:
     reason = text if len(text) <= 160 else text[:159] + "…"
     if is_out_of_memory(error):
         return MemoryNeededError(f"out of memory while {source.name} was loaded", "take --dtype bfloat16 or a GPU")
+    if isinstance(error, UnpicklingError):
+        return ModelError(f"the pickle of {source.name} holds more than numbers", _NO_CODE)
     if "trust_remote_code" in text or "custom code" in text:
         return ModelError(f"{source.name} needs code of its own", _NO_CODE)
     if source.gguf_file and ("not supported" in text or "GGUF" in text):
