@@ -203,6 +203,14 @@ def test_a_host_that_accepts_and_never_answers_is_given_up(on: str, served: Stan
     assert "for 0.6 s" in error.message or "0.6 s" in error.hint
 
 
+def test_huggingface_hub_does_not_try_again_in_silence(served: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "ANSWER_TIMEOUT", 0.2)
+    served.failures.append(Failure("HEAD /someone", silent=True))
+    error = refusal()
+    assert "cannot be reached" in error.message
+    assert sum("HEAD" in each for each in served.asked) == 4, "one request a try"
+
+
 @pytest.mark.parametrize(
     "failure",
     [Failure("/api/", silent=True), Failure("HEAD /someone", silent=True), Failure("GET /someone", stalls=True)],
@@ -235,12 +243,13 @@ def test_a_thread_that_was_left_behind_ends_when_bytes_come(served: StandInHub) 
     with pytest.raises(CancelledError):
         load(is_cancelled=is_cancelled)
     served.failures.clear()
+    n_asked = len(served.asked)
     served.closing.set()  # the connection breaks, and huggingface_hub would resume
     for thread in threading.enumerate():
         if thread.name == "hub":
             thread.join(5)
             assert not thread.is_alive()
-    assert not any("model.safetensors" in each for each in served.asked)
+    assert len(served.asked) == n_asked
 
 
 # -- the program -----------------------------------------------------------------------------------------------------
