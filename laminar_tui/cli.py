@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Libraries draw progress bars where the program's own lines or its picture belong.
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    # What is fetched for speed is code all the same.
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
     try:
         return execute(options)
     except LaminarError as error:
@@ -202,6 +204,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", metavar="DEV", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
     group.add_argument("--device-map", metavar="MAP", help="`auto` spreads the layers over several devices")
     group.add_argument("--max-tokens", type=_positive, metavar="N", help="cut the prompt after N tokens")
+    group.add_argument("--max-memory", metavar="SIZE", help="no more than that on a device, like 8GB")
+    group.add_argument(
+        "--timeout", type=_positive_seconds, default=60.0, metavar="S", help="give the hub up after S idle seconds (60)"
+    )
+    group.add_argument("--allow-pickle", action="store_true", help="open parameters whose format can run code")
     group.add_argument(
         "--recipe", default="true", metavar="R", help="true, or a control that is not the model's: literal, content"
     )
@@ -222,6 +229,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _positive_seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait")
     return value
 
 

@@ -59,3 +59,11 @@ class CancelledError(LaminarError):
     """The capture was stopped by its user; the layers read before are kept by the caller."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class MemoryNeededError(LaminarError):
+    """More memory is needed than there is: estimated before a run, or found out in it."""
+
+
+class NetworkError(ModelError):
+    """A model that is not in the cache and that the hub does not hand out: away, refused, unknown, or too slow."""

@@ -16,9 +16,10 @@ def make_request(options: argparse.Namespace) -> "Request":
     """Gather what was asked for; reads the prompt's file or standard input.
 
     Raises:
-        UsageError: if the file cannot be read.
+        UsageError: if the file cannot be read, or an amount of memory is none.
     """
     from laminar_tui.run import Request, read_prompt_file
+    from laminar_tui.sizes import parse_size
 
     prompt = options.prompt
     if options.prompt_file is not None:
@@ -36,6 +37,9 @@ def make_request(options: argparse.Namespace) -> "Request":
         options.recipe,
         null=getattr(options, "take_null", ""),
         roles=getattr(options, "roles", False),
+        max_memory=parse_size(options.max_memory) if options.max_memory else None,
+        timeout=options.timeout,
+        allow_pickle=options.allow_pickle,
     )
 
 

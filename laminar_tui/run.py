@@ -39,6 +39,9 @@ class Request:
         recipe: `true`, or a control in `model.recipes.RECIPES`.
         null: empty, or a name in `model.nulls.NULLS`: run the model so that chance shows.
         roles: also measure what the heads do on repeated random tokens.
+        max_memory: bytes that a device may give; None for all that is free.
+        timeout: seconds without progress after which the hub is given up.
+        allow_pickle: whether to open parameters in a format that can run code.
     """
 
     source: str = ""
@@ -51,6 +54,9 @@ class Request:
     recipe: str = "true"
     null: str = ""
     roles: bool = False
+    max_memory: int | None = None
+    timeout: float = 60.0
+    allow_pickle: bool = False
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
@@ -99,7 +105,7 @@ def load(request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> "Loa
     """
     source = find_source(request.source or str(BUNDLED_MODEL), request.revision)
     on_event(Step("starting torch and transformers"))
-    from laminar_tui.model.load import load_model
+    from laminar_tui.model.load import Terms, load_model
 
     on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
     return load_model(
@@ -107,7 +113,9 @@ def load(request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> "Loa
         dtype=request.dtype,
         device=request.device,
         device_map=request.device_map,
+        terms=Terms(request.text(), request.max_tokens, request.max_memory, request.timeout, request.allow_pickle),
         on_progress=lambda name, done, total: on_event(Step(name, done, total)),
+        on_estimate=lambda needs: on_event(Step(str(needs))),
         is_cancelled=is_cancelled,
     )
 
@@ -130,6 +138,7 @@ def read(
     import torch
 
     from laminar_tui.model.capture import capture, check_prompt, empty_profile
+    from laminar_tui.model.estimate import plan_capture
 
     on_event(Step("tokenizing"))
     prompt = loaded.tokenize(request.text(), request.max_tokens)
@@ -138,6 +147,7 @@ def read(
         loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
     ids = torch.tensor([prompt.ids])
     check_prompt(loaded.model, ids)
+    chunk_weights = plan_capture(loaded.source.name, loaded.model, len(prompt.ids), request.max_memory)
 
     def named(profile: Profile) -> Profile:
         name = loaded.source.name if request.source else BUNDLED_NAME
@@ -160,6 +170,7 @@ def read(
             recipe=request.recipe,
             on_layer=on_layer,
             is_cancelled=is_cancelled,
+            chunk_weights=chunk_weights,
             keep=keep,
         )
     )
@@ -247,11 +258,12 @@ def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None 
     Raises:
         LaminarError: what was wrong with the source, the model or the prompt.
     """
-    loaded = load(request, on_event, is_cancelled or (lambda: False))
-
+    on_event(Step("starting torch and transformers"))
     from laminar_tui.model.check import MAX_CHECK_TOKENS, check_model
 
-    prompt = loaded.tokenize(request.text(), min(request.max_tokens or MAX_CHECK_TOKENS, MAX_CHECK_TOKENS))
+    n_tokens = min(request.max_tokens or MAX_CHECK_TOKENS, MAX_CHECK_TOKENS)
+    loaded = load(replace(request, max_tokens=n_tokens), on_event, is_cancelled or (lambda: False))
+    prompt = loaded.tokenize(request.text(), n_tokens)
     on_event(Step("comparing every weight with an eager run"))
     return check_model(loaded.model, prompt.ids)
 

@@ -15,9 +15,10 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
-from laminar_tui.errors import CancelledError, ModelError, PromptError
+from laminar_tui.errors import CancelledError, MemoryNeededError, ModelError, PromptError
 from laminar_tui.model import fast
 from laminar_tui.model.fallback import hooked
+from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import Recipe, find_recipe, recipe_tapped
@@ -48,6 +49,7 @@ def capture(
     recipe: str = TRUE_RECIPE,
     on_layer: OnLayer | None = None,
     is_cancelled: IsCancelled | None = None,
+    chunk_weights: int | None = None,
     keep: KeptPatterns | None = None,
 ) -> Profile:
     """Run a causal language model once and count every attention weight that it uses.
@@ -60,6 +62,8 @@ def capture(
         recipe: `true`, or a control in `model.recipes.RECIPES` that makes other weights than the model's.
         on_layer: called after each layer with its index and its profile, in the calling thread.
         is_cancelled: asked before each layer and each chunk of query rows; True stops the forward.
+        chunk_weights: how many weights to look at in one piece where the fast path is not taken; halved when memory
+            runs out, and the layer is read again.
         keep: answers questions for exact weights afterwards, of the first prompt; it holds on to the model.
 
     Returns:
@@ -69,6 +73,7 @@ def capture(
         PromptError: for a prompt this model cannot take.
         ModelError: for a model whose attention cannot be read.
         UntrustedWeightsError: if what was read fails a check.
+        MemoryNeededError: if memory runs out all the same; the layers read before went to `on_layer`.
         CancelledError: if `is_cancelled` said so.
     """
     ids = torch.as_tensor(input_ids)
@@ -96,10 +101,10 @@ def capture(
     started = time.perf_counter()
     reader = make_reader()
     try:
-        _read_with(read, model, reader, ids, given)
+        _read_with(read, model, reader, ids, given, chunk_weights)
     except NotPlainError:
         mechanism, read, reader = "tap", _read_by_tap, make_reader()
-        _read_with(read, model, reader, ids, given)
+        _read_with(read, model, reader, ids, given, chunk_weights)
     seconds = time.perf_counter() - started
     checks = reader.verify()
     if probe.check is not None:
@@ -133,10 +138,15 @@ def find_mechanism(model: PreTrainedModel) -> str:
 
 
 def _read_with(
-    read: Callable[..., None], model: PreTrainedModel, reader: Reader, ids: torch.Tensor, mask: torch.Tensor | None
+    read: Callable[..., None],
+    model: PreTrainedModel,
+    reader: Reader,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    chunk_weights: int | None,
 ) -> None:
     with evaluating(model), reader.watching(model):
-        read(model, reader, ids, mask)
+        read(model, reader, ids, mask, chunk_weights)
 
 
 def _read_again(read: Callable[..., None], model: PreTrainedModel, ids: torch.Tensor, receiver: Receiver) -> None:
@@ -191,24 +201,50 @@ def _probe(model: PreTrainedModel, mechanism: str, ids: torch.Tensor) -> _Probe:
     return known[2]
 
 
-def _read_fast(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+def _read_fast(
+    model: PreTrainedModel,
+    reader: Receiver,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    chunk_weights: int | None = None,
+) -> None:
+    del chunk_weights  # its tiles are as large as the cache, not as the memory
     with tapped_fast(model, reader):
         forward(model, ids, mask)
 
 
-def _read_by_tap(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
-    with tapped(model, reader):
+def _read_by_tap(
+    model: PreTrainedModel,
+    reader: Receiver,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    chunk_weights: int | None = None,
+) -> None:
+    with tapped(model, reader, chunk_weights):
         forward(model, ids, mask)
 
 
-def _read_by_hooks(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+def _read_by_hooks(
+    model: PreTrainedModel,
+    reader: Receiver,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    chunk_weights: int | None = None,
+) -> None:
+    del chunk_weights  # eager attention makes the weights of a layer in one piece
     with attention_implementation(model, "eager"), hooked(model, reader):
         forward(model, ids, mask, output_attentions=True)
 
 
 def _reading_by(recipe: Recipe) -> Callable[..., None]:
-    def read(model: PreTrainedModel, reader: Receiver, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
-        with recipe_tapped(model, reader, recipe):
+    def read(
+        model: PreTrainedModel,
+        reader: Receiver,
+        ids: torch.Tensor,
+        mask: torch.Tensor | None,
+        chunk_weights: int | None = None,
+    ) -> None:
+        with recipe_tapped(model, reader, recipe, chunk_weights):
             forward(model, ids, mask)
 
     return read
@@ -242,7 +278,21 @@ def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
         positions["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0)
     try:
         return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions, **options)
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        NotImplementedError,
+        MemoryError,
+    ) as error:
+        if is_out_of_memory(error):
+            raise MemoryNeededError(
+                f"out of memory in the forward pass of {ids.shape[-1]:,} tokens",
+                "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto",
+            ) from error
         if _is_own(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__

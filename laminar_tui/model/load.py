@@ -1,25 +1,31 @@
 """A hub id, folder or GGUF file -> model and tokenizer.
 
-No code from a repository is run, no pickle is opened, what a config.json says about attention is not followed, and
-parameters that are missing or not finite are refused.
+No code from a repository is run, no pickle is opened unless that is allowed, what a config.json says about attention,
+kernels and code is not followed, what does not fit into memory is refused before it is loaded, and so are parameters
+that are missing or not finite.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from laminar_tui.errors import CancelledError, LaminarError, ModelError, PromptError, UsageError
+from laminar_tui.errors import CancelledError, LaminarError, MemoryNeededError, ModelError, PromptError, UsageError
+from laminar_tui.model import hub
+from laminar_tui.model.estimate import Estimate, estimate, max_memory_of_devices, refuse_too_large, skeleton
+from laminar_tui.model.files import check_folder
+from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.source import Source
 
 OnProgress = Callable[[str, int, int], None]
@@ -78,13 +84,34 @@ def _pieces(prompt: str, offsets: list[tuple[int, int]], names: list[str]) -> li
     return pieces
 
 
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a model is taken.
+
+    Attributes:
+        prompt: what it is to run on, for the estimate.
+        max_tokens: how much of the prompt.
+        max_memory: bytes that a device may give; None for all that is free.
+        timeout: seconds without progress after which the hub is given up.
+        allow_pickle: whether to open parameters in a format that can run code.
+    """
+
+    prompt: str = ""
+    max_tokens: int | None = None
+    max_memory: int | None = None
+    timeout: float = hub.TIMEOUT
+    allow_pickle: bool = False
+
+
 def load_model(
     source: Source,
     *,
     dtype: str = "auto",
     device: str | None = None,
     device_map: str | None = None,
+    terms: Terms | None = None,
     on_progress: OnProgress | None = None,
+    on_estimate: Callable[[Estimate], None] | None = None,
     is_cancelled: Callable[[], bool] | None = None,
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer.
@@ -94,27 +121,54 @@ def load_model(
         dtype: one of `DTYPES`; `auto` is the checkpoint's own on a GPU, float32 on a CPU.
         device: like `cpu`, `cuda`, `cuda:1`; the first GPU if there is one when left out.
         device_map: handed to accelerate, like `auto`: layers over several devices.
+        terms: on what terms it is taken.
         on_progress: called in this thread while files are fetched and parameters loaded.
+        on_estimate: called in this thread, before parameters are fetched and loaded, with what the run needs.
         is_cancelled: asked at every step of that.
 
     Raises:
         UsageError: for a dtype or device that does not exist.
+        NetworkError: if the hub does not hand the model out.
         ModelError: if there is no such model, it is no causal LM, or its parameters are not complete and finite.
+        MemoryNeededError: if it does not fit into what is free.
         CancelledError: if `is_cancelled` said so.
     """
     target = _find_device(device)
+    terms = terms or Terms()
+    wanted = _find_dtype(dtype, target)
+    place = _find_place(source, terms, on_progress, is_cancelled)
     with _progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
-        config = _load_config(source)
-        tokenizer = AutoTokenizer.from_pretrained(source.path, **_where(source), trust_remote_code=False)
+        config = _load_config(source, place.folder)
+        tokenizer = AutoTokenizer.from_pretrained(
+            place.folder, gguf_file=source.gguf_file, local_files_only=True, trust_remote_code=False
+        )
+        needs = estimate(
+            skeleton(config, source.name),
+            _count_tokens(tokenizer, terms),
+            dtype=wanted if isinstance(wanted, torch.dtype) else config.dtype or torch.float32,
+            device=target,
+            checkpoint=place.checkpoint,
+            is_gguf=source.gguf_file is not None,
+        )
+    if on_estimate is not None:
+        on_estimate(needs)
+    refuse_too_large(source.name, needs, target, max_memory=terms.max_memory, device_map=device_map)
+    place.fetch_parameters()
+    with _progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
+        bounds = None if terms.max_memory is None or device_map is None else max_memory_of_devices(terms.max_memory)
         model, found = AutoModelForCausalLM.from_pretrained(
-            source.path,
-            **_where(source),
+            place.folder,
+            gguf_file=source.gguf_file,
+            local_files_only=True,
             config=config,
-            dtype=_find_dtype(dtype, target),
+            dtype=wanted,
             device_map=device_map,
+            max_memory=bounds,
             attn_implementation="eager",
             trust_remote_code=False,
-            use_safetensors=None if source.gguf_file else True,
+            use_kernels=False,
+            use_safetensors=None if source.gguf_file or terms.allow_pickle else True,
+            weights_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
         )
@@ -126,17 +180,39 @@ def load_model(
     return LoadedModel(model, tokenizer, source)
 
 
-def _where(source: Source) -> dict[str, Any]:
-    revision = source.revision or "main"
-    return {"revision": revision, "gguf_file": source.gguf_file, "local_files_only": _is_cached(source, revision)}
+@dataclass(frozen=True)
+class _Place:
+    """Where a model's files are, or will be."""
+
+    folder: Path
+    checkpoint: int
+    fetch_parameters: Callable[[], None] = lambda: None
 
 
-def _is_cached(source: Source, revision: str) -> bool:
-    """Whether the hub's cache holds the model: then the hub is not asked, which takes long where it is away."""
+def _find_place(
+    source: Source, terms: Terms, on_progress: OnProgress | None, is_cancelled: Callable[[], bool] | None
+) -> _Place:
     if source.is_local:
-        return False
-    names = ("config.json", "tokenizer.json", "model.safetensors")
-    return all(isinstance(try_to_load_from_cache(source.path, name, revision=revision), str) for name in names)
+        folder = Path(source.path)
+        if source.gguf_file is None and not (folder / "config.json").exists():
+            raise ModelError(f"{source.path} holds no model: there is no config.json", "give the folder of a model")
+        return _Place(folder, check_folder(folder, source.name, source.gguf_file, allow_pickle=terms.allow_pickle))
+    found = hub.find_on_hub(
+        source.path,
+        source.revision,
+        on_progress=on_progress,
+        is_cancelled=is_cancelled,
+        timeout=terms.timeout,
+        allow_pickle=terms.allow_pickle,
+    )
+    here = check_folder(found.folder, source.name, None, allow_pickle=terms.allow_pickle)
+    return _Place(found.folder, found.checkpoint or here, found.fetch_parameters)
+
+
+def _count_tokens(tokenizer: Any, terms: Terms) -> int:
+    """How many tokens the prompt has: 1 at least, since an empty one is refused elsewhere."""
+    n_tokens = len(tokenizer(terms.prompt, verbose=False)["input_ids"]) if terms.prompt else 1
+    return max(1, min(n_tokens, terms.max_tokens or n_tokens))
 
 
 def _find_device(name: str | None) -> torch.device:
@@ -157,12 +233,18 @@ def _find_dtype(name: str, device: torch.device) -> torch.dtype | str:
     return getattr(torch, name)  # type: ignore[no-any-return]
 
 
-def _load_config(source: Source) -> Any:
-    """Load the config, drop what it says about attention code, and see that it is a causal LM's."""
-    config = AutoConfig.from_pretrained(source.path, **_where(source), trust_remote_code=False)
-    config._attn_implementation_internal = None
-    if hasattr(config, "auto_map"):
-        del config.auto_map
+def _load_config(source: Source, folder: Path) -> Any:
+    """Load the config, drop what it says about code and kernels, and see that it is a causal LM's."""
+    config = AutoConfig.from_pretrained(
+        folder, gguf_file=source.gguf_file, local_files_only=True, trust_remote_code=False
+    )
+    for each in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        if each is not None:
+            each._attn_implementation_internal = None
+            each._experts_implementation_internal = None
+            for name in _CODE_SETTINGS:
+                each.__dict__.pop(name, None)
+    _refuse_unknown_quantization(source, getattr(config, "quantization_config", None))
     kind = config.model_type
     named = [name for name in (config.architectures or ()) if isinstance(name, str)]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -172,7 +254,41 @@ def _load_config(source: Source) -> Any:
     return config
 
 
+_CODE_SETTINGS = ("auto_map", "custom_pipelines", "use_kernels", "kernel_config", "allow_all_kernels")
+"""What a config may say about code that is to be fetched and run."""
+
+
+def _refuse_unknown_quantization(source: Source, settings: Any) -> None:
+    """Only the ways of quantizing that transformers brings are followed: others would need code."""
+    if settings is None:
+        return
+    method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
+    method = getattr(method, "value", method)
+    is_bits = isinstance(settings, dict) and (settings.get("load_in_8bit") or settings.get("load_in_4bit"))
+    if not is_bits and not (isinstance(method, str) and method in {*AUTO_QUANTIZER_MAPPING, "bitsandbytes"}):
+        raise ModelError(f"{source.name} is quantized in a way that is not known: {method}", _NO_CODE)
+
+
+_NO_CODE = "code from a repository is never run"
 _CAUSAL_HINT = "take one that continues text, like EleutherAI/pythia-70m"
+
+
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    MemoryError,
+    SafetensorError,
+    StrictDataclassError,
+    UnpicklingError,
+)
+"""What transformers raises on a folder that is not what it expects."""
 
 
 @contextmanager
@@ -182,31 +298,22 @@ def _explained(source: Source) -> Iterator[None]:
         yield
     except LaminarError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, SafetensorError) as error:
+    except _LOADING_ERRORS as error:
         raise _explain(source, error) from error
 
 
-def _explain(source: Source, error: Exception) -> ModelError:
+def _explain(source: Source, error: Exception) -> LaminarError:
     text = " ".join(str(error).split())
     reason = text if len(text) <= 160 else text[:159] + "…"
-    if source.is_local:
-        folder = Path(source.path)
-        if source.gguf_file and ("not supported" in text or "GGUF" in text):
-            return ModelError(f"cannot read {source.gguf_file}: {reason}", "transformers does not read this GGUF file")
-        if not source.gguf_file and not (folder / "config.json").is_file():
-            return ModelError(f"{source.path} holds no model: there is no config.json", "give the folder of a model")
-        return ModelError(f"cannot load {source.name}: {reason}", "see that its files are complete")
-    if "trust_remote_code" in text:
-        return ModelError(f"{source.name} needs code of its own", "code from a repository is never run")
-    if "gated" in text.lower() or "401" in text or "403" in text:
-        return ModelError(f"{source.name} is not open to you: {reason}", "ask for access, then set HF_TOKEN")
-    if os.environ.get("HF_HUB_OFFLINE") or "couldn't connect" in text.lower() or "offline" in text.lower():
-        return ModelError(
-            f"{source.name} is not in the local cache, and the hub cannot be reached", "give a folder or a .gguf file"
-        )
-    if "revision" in text.lower() or "not a valid git identifier" in text:
-        return ModelError(f"{source.name} has no revision '{source.revision}'", reason)
-    return ModelError(f"cannot load {source.name}: {reason}", "check the id: owner/name, or owner/name@revision")
+    if is_out_of_memory(error):
+        return MemoryNeededError(f"out of memory while {source.name} was loaded", "take --dtype bfloat16 or a GPU")
+    if isinstance(error, UnpicklingError):
+        return ModelError(f"the pickle of {source.name} holds more than numbers", _NO_CODE)
+    if "trust_remote_code" in text or "custom code" in text:
+        return ModelError(f"{source.name} needs code of its own", _NO_CODE)
+    if source.gguf_file and ("not supported" in text or "GGUF" in text):
+        return ModelError(f"cannot read {source.gguf_file}: {reason}", "transformers does not read this GGUF file")
+    return ModelError(f"cannot load {source.name}: {reason}", "see that its files are complete")
 
 
 def _refuse_incomplete(source: Source, found: dict[str, Any]) -> None:

@@ -221,7 +221,7 @@ class KeptPatterns:
             if head is not None and call.is_plain:
                 call, function = _one_head(call, head), attend_plainly
             with again.evaluating():
-                for chunk, _ in weigh(call, first, last, function):
+                for chunk, _ in weigh(call, first, last, function=function):
                     self._stop_if_cancelled()
                     take(chunk)
 

@@ -111,6 +111,11 @@ class Reader:
             allowed = chunk.allowed[min(sequence, len(chunk.allowed) - 1)]
             tally.add(chunk.weights[sequence, :, rows, span], allowed[:, rows, span], first - span.start)
 
+    def restart_layer(self) -> None:
+        """Forget the layer's rows: they come again. What a repeated call brings is only compared."""
+        if not self._is_repeat:
+            self._tallies = []
+
     def tally_for_tiles(self, n_heads: int) -> LayerTally | None:
         """Let the fast path count a layer, unless it repeats another or there is padding."""
         whole = [slice(0, self._n_tokens)]

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from laminar_tui.errors import UsageError
-from laminar_tui.model.tap import Chunk, Receiver, tapped
+from laminar_tui.errors import MemoryNeededError, UsageError
+from laminar_tui.model.tap import Chunk, Receiver, Restarts, tapped
 
 FUSED = "query_key_value"
 
@@ -92,7 +92,9 @@ def find_recipe(name: str, model: PreTrainedModel) -> Recipe:
 
 
 @contextmanager
-def recipe_tapped(model: PreTrainedModel, receiver: Receiver, recipe: Recipe) -> Iterator[None]:
+def recipe_tapped(
+    model: PreTrainedModel, receiver: Receiver, recipe: Recipe, chunk_weights: int | None = None
+) -> Iterator[None]:
     """Send a recipe's weights to a receiver in the place of the model's; the model itself runs as always."""
     fused: dict[nn.Module, torch.Tensor] = {}
     parents = {module: child for module in model.modules() for name, child in module.named_children() if name == FUSED}
@@ -105,7 +107,7 @@ def recipe_tapped(model: PreTrainedModel, receiver: Receiver, recipe: Recipe) ->
 
     handles = [child.register_forward_hook(keep(parent)) for parent, child in parents.items()]
     try:
-        with tapped(model, _Exchange(receiver, recipe, fused)):
+        with tapped(model, _Exchange(receiver, recipe, fused), chunk_weights):
             yield
     finally:
         for handle in handles:
@@ -125,6 +127,12 @@ class _Exchange:
         """Remember whose output to take."""
         self._module = module
         self._receiver.begin_layer(module)
+
+    def restart_layer(self) -> None:
+        """Begin the layer anew, if the receiver can."""
+        if not isinstance(self._receiver, Restarts):
+            raise MemoryNeededError("out of memory while a control was read", "cut the prompt with --max-tokens")
+        self._receiver.restart_layer()
 
     def stop_if_cancelled(self) -> None:
         """Stop where the receiver stops."""

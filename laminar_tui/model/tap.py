@@ -20,8 +20,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
-from laminar_tui.errors import ModelError, UntrustedWeightsError
+from laminar_tui.errors import MemoryNeededError, ModelError, UntrustedWeightsError
 from laminar_tui.model import fast
+from laminar_tui.model.memory import is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
 CHUNK_WEIGHTS = 2**22
@@ -96,6 +97,14 @@ class Receiver(Protocol):
 
 
 @runtime_checkable
+class Restarts(Protocol):
+    """A receiver that can begin a layer anew: without it, running out of memory ends the forward."""
+
+    def restart_layer(self) -> None:
+        """Forget the rows of the layer that has begun: all of them come again."""
+
+
+@runtime_checkable
 class TakesCalls(Protocol):
     """A receiver that also wants what each attention function was handed."""
 
@@ -126,13 +135,20 @@ class NotPlainError(Exception):
     """A call of an attention function that the fast path does not do, or not equally."""
 
 
-def tapped(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
+def tapped(
+    model: PreTrainedModel, receiver: Receiver, chunk_weights: int | None = None
+) -> AbstractContextManager[None]:
     """Send every attention of a model to a receiver; registry and config are put back, whatever happens.
+
+    Args:
+        chunk_weights: how many weights to look at in one piece, `CHUNK_WEIGHTS` when left out. Where memory runs out
+            the piece is halved and the layer read again, if the receiver can begin it anew.
 
     Raises:
         ModelError: if the model's attention does not go through the attention interface.
+        MemoryNeededError: if there is no memory even for one query row at a time.
     """
-    return _registered(model, _attend_with(receiver), eager_mask)
+    return _registered(model, _attend_with(receiver, chunk_weights or CHUNK_WEIGHTS), eager_mask)
 
 
 def tapped_fast(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
@@ -276,7 +292,12 @@ def own_attention_function(module: nn.Module) -> AttentionFunction:
 
 
 def weigh(
-    call: Call, first: int = 0, last: int | None = None, function: AttentionFunction | None = None
+    call: Call,
+    first: int = 0,
+    last: int | None = None,
+    *,
+    function: AttentionFunction | None = None,
+    n_rows: int | None = None,
 ) -> Iterator[tuple[Chunk, torch.Tensor]]:
     """Give a layer's weights in pieces of whole query rows, each with the output that is made of it.
 
@@ -284,6 +305,7 @@ def weigh(
         call: what the layer's attention function was handed.
         first, last: only the pieces with a query first <= q < last.
         function: what attends; the family's own eager function if left out.
+        n_rows: query rows in a piece; as many as make `CHUNK_WEIGHTS` weights when left out.
 
     Raises:
         ModelError: if the family has no eager attention function, or it gives no weights.
@@ -294,7 +316,7 @@ def weigh(
     # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
     query32, key32, value32 = query.float(), key.float(), call.value.float()
     seen_mask = _sparse(call.mask, kwargs.get("indices"), query, n_keys)
-    for rows in _row_chunks(query, n_keys, kwargs):
+    for rows in _row_chunks(n_queries, n_rows or _rows_in(CHUNK_WEIGHTS, call)):
         if rows.stop <= first or (last is not None and rows.start >= last):
             continue
         if call.is_plain and call.mask is None:
@@ -326,7 +348,9 @@ def attend_plainly(
     return (weights @ value).transpose(1, 2), weights
 
 
-def _attend_with(receiver: Receiver) -> AttentionFunction:
+def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
+    chunk = chunk_weights  # what was too much for one layer is too much for the next: it stays halved
+
     def attend(
         module: nn.Module,
         query: torch.Tensor,
@@ -335,18 +359,51 @@ def _attend_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
+        nonlocal chunk
         receiver.begin_layer(module)
         call = Call(module, query, key, value, attention_mask, kwargs)
         if isinstance(receiver, TakesCalls):
             receiver.take_call(call)
-        outputs = []
-        for chunk, output in weigh(call):
-            receiver.receive(chunk)
-            outputs.append(output)
+        tried: list[int] = []
+        while True:
+            n_rows = _rows_in(chunk, call)
+            tried.append(n_rows)
+            try:
+                output = _hand_on(receiver, call, n_rows)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if n_rows == 1 or _uncut(kwargs) or not isinstance(receiver, Restarts):
+                    raise _too_much(call, tried) from error
+            # Out of the `except`: the error's frames held the tensors.
+            receiver.restart_layer()
+            release_unused(query.device)
+            chunk = n_rows // 2 * _weights_in_row(call)
         receiver.end_layer()
-        return torch.cat(outputs, dim=1).to(query.dtype), None
+        return output, None
 
     return attend
+
+
+def _hand_on(receiver: Receiver, call: Call, n_rows: int) -> torch.Tensor:
+    """Hand a layer's weights to a receiver, `n_rows` query rows at a time; [batch, n_queries, n_heads, d]."""
+    outputs = []
+    for chunk, output in weigh(call, n_rows=n_rows):
+        receiver.receive(chunk)
+        outputs.append(output)
+    return torch.cat(outputs, dim=1).to(call.query.dtype)
+
+
+def _too_much(call: Call, tried: list[int]) -> MemoryNeededError:
+    layer = getattr(call.module, "layer_idx", None)
+    place = f"in layer {layer}" if isinstance(layer, int) else f"in a {type(call.module).__name__}"
+    tries = ", ".join(f"{n_rows:,}" for n_rows in tried)
+    n_heads, n_keys = call.query.shape[1], call.key.shape[2]
+    return MemoryNeededError(
+        f"out of memory {place}: no room for {n_heads} heads x {n_keys:,} keys at {tries} query rows at a time",
+        "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto",
+    )
 
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
@@ -414,16 +471,27 @@ FAST_TOLERANCE = 1e-5
 """How far weights, and outputs relative to the largest, may be apart: tiles are multiplied in another order."""
 
 
-def _row_chunks(query: torch.Tensor, n_keys: int, kwargs: dict[str, Any]) -> list[slice]:
-    """Cut the query rows into pieces of about CHUNK_WEIGHTS weights, or none where a keyword cannot be cut along."""
-    batch, n_heads, n_queries, _ = query.shape
-    uncut = [
+def _rows_in(chunk_weights: int, call: Call) -> int:
+    """How many query rows make about `chunk_weights` weights: at least one, and all where they cannot be cut."""
+    n_queries = call.query.shape[2]
+    return n_queries if _uncut(call.kwargs) else min(n_queries, max(1, chunk_weights // _weights_in_row(call)))
+
+
+def _row_chunks(n_queries: int, n_rows: int) -> list[slice]:
+    return [slice(start, min(start + n_rows, n_queries)) for start in range(0, n_queries, n_rows)]
+
+
+def _weights_in_row(call: Call) -> int:
+    return call.query.shape[0] * call.query.shape[1] * call.key.shape[2]
+
+
+def _uncut(kwargs: dict[str, Any]) -> list[str]:
+    """The tensor keywords that cannot be cut along with the query rows."""
+    return [
         name
         for name, value in kwargs.items()
         if isinstance(value, torch.Tensor) and value.ndim > 1 and name not in _CUT_WITH_ROWS | _WITHOUT_EFFECT
     ]
-    size = n_queries if uncut else max(1, CHUNK_WEIGHTS // (batch * n_heads * n_keys))
-    return [slice(start, min(start + size, n_queries)) for start in range(0, n_queries, size)]
 
 
 _CUT_WITH_ROWS = {"position_bias"}

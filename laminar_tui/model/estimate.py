@@ -1,0 +1,256 @@
+"""What a run will need, found out before its parameters are loaded: memory, and a rough time.
+
+The model is built without memory for its parameters (on the meta device), so that they are counted as the family's own
+code makes them, whatever the family.
+"""
+
+import copy
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from laminar_tui.errors import MemoryNeededError, ModelError
+from laminar_tui.model import fast
+from laminar_tui.model.capture import find_mechanism
+from laminar_tui.model.memory import free_memory
+from laminar_tui.model.tap import CHUNK_WEIGHTS
+from laminar_tui.profile.counts import N_BINS
+from laminar_tui.sizes import format_seconds, format_size
+
+MAX_LAYERS = 1000
+"""The deepest published models have about 200 layers; each costs milliseconds to build, even without its numbers."""
+MAX_SIZE = 10**8
+"""No size in a config (width, vocabulary, positions) comes near it."""
+
+CHUNK_COPIES = 14
+"""How many arrays of a chunk's size live at once while it is weighed and counted: 11 to 16 were measured."""
+FIXED = 32 * 2**20
+"""What a first forward takes besides: threads' buffers, code that is imported on the way."""
+LEAST_CHUNK = 2**14
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need.
+
+    Attributes:
+        n_parameters, n_tokens: what it was made for.
+        parameters: bytes of the parameters.
+        loading: bytes that loading takes besides, for a while.
+        forward: bytes of the forward pass's activations.
+        reading: bytes of what reading the weights adds: a chunk of them, and the counts.
+        seconds: about how long the forward takes.
+    """
+
+    n_parameters: int
+    n_tokens: int
+    parameters: int
+    loading: int
+    forward: int
+    reading: int
+    seconds: float
+
+    @property
+    def needed(self) -> int:
+        """Bytes at the worst moment: loading is over when the forward begins."""
+        return self.parameters + max(self.loading, self.forward + self.reading)
+
+    def __str__(self) -> str:
+        parts = f"parameters {format_size(self.parameters)}, forward and reading " + format_size(
+            self.forward + self.reading
+        )
+        return f"needs about {format_size(self.needed)} ({parts}), {format_seconds(self.seconds)}"
+
+
+def skeleton(config: Any, name: str) -> PreTrainedModel:
+    """Build a model without memory for its parameters.
+
+    Raises:
+        ModelError: if the config asks for what no model has.
+    """
+    _refuse_absurd(config.get_text_config(), name)
+    config = copy.deepcopy(config)
+    config.__dict__.pop("quantization_config", None)  # counted before it is quantized
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
+
+
+def _refuse_absurd(config: Any, name: str) -> None:
+    n_layers = getattr(config, "num_hidden_layers", 0)
+    if isinstance(n_layers, int) and n_layers > MAX_LAYERS:
+        raise ModelError(f"{name} asks for {n_layers:,} layers", f"no model has more than {MAX_LAYERS:,}")
+    for key in ("hidden_size", "vocab_size", "num_attention_heads"):
+        value = getattr(config, key, 1)
+        if isinstance(value, int) and value < 1:
+            raise ModelError(f"{name} asks for {value} of {key}", "its config.json is no model's")
+    for key, value in config.to_dict().items():
+        is_size = isinstance(value, int) and not key.endswith(("_id", "_token_id"))
+        if is_size and value > MAX_SIZE:
+            raise ModelError(f"{name} asks for {value:,} of {key}", "its config.json is no model's")
+
+
+def estimate(
+    model: PreTrainedModel,
+    n_tokens: int,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    checkpoint: int = 0,
+    is_gguf: bool = False,
+    chunk_weights: int = CHUNK_WEIGHTS,
+) -> Estimate:
+    """Say what a run of a model needs.
+
+    Args:
+        model: in memory, or a `skeleton`; its parameters are counted, not read.
+        n_tokens: of the prompt.
+        dtype, device: of the run.
+        checkpoint: bytes of the parameters' files; 0 if the model is in memory.
+        is_gguf: whether these are a GGUF file, which is unpacked into float32 first.
+        chunk_weights: as in `capture`.
+
+    Raises:
+        ModelError: if the model has no attention.
+    """
+    config = model.config.get_text_config()
+    n_tokens = min(n_tokens, _number(config, "max_position_embeddings", n_tokens))  # more are refused elsewhere
+    n_parameters = sum(each.numel() for each in model.parameters())
+    item = torch.empty(0, dtype=dtype).element_size()
+    is_quantized = getattr(model.config, "quantization_config", None) is not None
+    parameters = checkpoint if is_quantized and checkpoint else n_parameters * item
+    loading = 0
+    if is_gguf:
+        loading = checkpoint + 2 * 4 * max((each.numel() for each in model.parameters()), default=0)
+    elif checkpoint and abs(checkpoint - parameters) > parameters // 10:
+        loading = checkpoint  # the file's pages stay in memory beside the parameters of another dtype
+    return Estimate(
+        n_parameters,
+        n_tokens,
+        parameters,
+        loading,
+        _forward_bytes(config, n_tokens, item),
+        _reading_bytes(model, config, n_tokens, device, chunk_weights),
+        _operations(config, n_parameters, n_tokens) / _speed(dtype, device),
+    )
+
+
+def _number(config: Any, name: str, otherwise: int) -> int:
+    value = getattr(config, name, None)
+    if isinstance(value, list | tuple):  # some families give one number a layer
+        value = max((each for each in value if isinstance(each, int)), default=None)
+    return value if isinstance(value, int) and value > 0 else otherwise
+
+
+def _forward_bytes(config: Any, n_tokens: int, item: int) -> int:
+    """The residual stream, queries, keys, values, and a feed-forward layer's gate, input and output."""
+    width = _number(config, "hidden_size", 0)
+    inner = _number(config, "intermediate_size", 4 * width)
+    return n_tokens * (6 * width + 3 * inner) * item
+
+
+def _reading_bytes(model: PreTrainedModel, config: Any, n_tokens: int, device: torch.device, chunk_weights: int) -> int:
+    n_layers, n_heads = _number(config, "num_hidden_layers", 1), _number(config, "num_attention_heads", 1)
+    pattern = n_heads * n_tokens**2
+    if find_mechanism(model) == "hooks":
+        weighing = 3 * 4 * pattern  # eager attention makes a layer's weights in one piece
+    elif device.type == "cpu" and n_tokens >= fast.AT_LEAST_TOKENS:
+        weighing = 16 * 2**20  # tiles of the cache's size
+    else:
+        n_rows = max(1, min(n_tokens, chunk_weights // max(1, n_heads * n_tokens)))
+        weighing = CHUNK_COPIES * 4 * n_rows * n_heads * n_tokens + 10 * n_tokens**2  # and the masks
+    bins = min(n_tokens**2 // 2, N_BINS)
+    counts = n_layers * n_heads * (bins * 6 + 16 * n_tokens) + 2 * 8 * n_heads * N_BINS
+    return weighing + counts + FIXED
+
+
+def _operations(config: Any, n_parameters: int, n_tokens: int) -> float:
+    """2 a parameter and token, and 4 T^2 d_model a layer for attention."""
+    attention = 4.0 * n_tokens**2 * _number(config, "hidden_size", 0) * _number(config, "num_hidden_layers", 1)
+    return 2.0 * n_parameters * n_tokens + attention
+
+
+@cache
+def _speed(dtype: torch.dtype, device: torch.device, seconds: float = 0.05) -> float:
+    """Operations a second on a device: products of matrices for a twentieth of a second."""
+    n = 256 if device.type == "cpu" else 2048
+    one, other = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+    one @ other
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        out = one @ other
+        if device.type != "cpu":
+            out[0, 0].item()  # waits for it
+        done += 1
+    return 2.0 * n**3 * done / (time.perf_counter() - started)
+
+
+def plan_capture(name: str, model: PreTrainedModel, n_tokens: int, max_memory: int | None = None) -> int:
+    """For a model in memory: see that a prompt fits beside it, and choose how many weights to look at in one piece.
+
+    Args:
+        name: what to call the model.
+        model: as for `capture`.
+        n_tokens: of the prompt.
+        max_memory: bytes that the device may give, the parameters included.
+
+    Raises:
+        MemoryNeededError: with what the run needs and what is free.
+    """
+    device = next((each.device for each in model.parameters() if each.device.type != "meta"), torch.device("cpu"))
+    needs = estimate(model, n_tokens, dtype=model.dtype, device=device, chunk_weights=LEAST_CHUNK)
+    free = free_memory(device)
+    if max_memory is not None:
+        free = _bounded(free, max(0, max_memory - needs.parameters))
+    if getattr(model, "hf_device_map", None) is None:
+        _refuse(f"{name} on {n_tokens:,} tokens", needs.forward + needs.reading, free, f"on {device}", max_memory)
+    if free is None:
+        return CHUNK_WEIGHTS
+    left = max(0, free - needs.forward - needs.reading) // 4  # the rest is for what was not thought of
+    return max(LEAST_CHUNK, min(CHUNK_WEIGHTS, left // (4 * CHUNK_COPIES)))
+
+
+def refuse_too_large(
+    name: str, needs: Estimate, device: torch.device, *, max_memory: int | None = None, device_map: str | None = None
+) -> None:
+    """Refuse a run that does not fit, before anything is allocated for it.
+
+    Raises:
+        MemoryNeededError: with what it needs and what is free.
+    """
+    host = torch.device("cpu")
+    if device_map is not None:
+        places = [torch.device("cuda", index) for index in range(torch.cuda.device_count())] + [host]
+        free = [_bounded(free_memory(place), max_memory) for place in places]
+        total = None if None in free else sum(each for each in free if each is not None)
+        _refuse(name, needs.needed, total, "on all devices together", max_memory)
+        return
+    needed = replace(needs, loading=0).needed if device.type != "cpu" else needs.needed
+    _refuse(name, needed, _bounded(free_memory(device), max_memory), f"on {device}", max_memory)
+    if device.type != "cpu":
+        # The parameters are read into the host's memory first.
+        _refuse(name, needs.parameters + needs.loading, free_memory(host), "on the host", None)
+
+
+def _bounded(free: int | None, max_memory: int | None) -> int | None:
+    return free if max_memory is None else max_memory if free is None else min(free, max_memory)
+
+
+def _refuse(name: str, needed: int, free: int | None, place: str, max_memory: int | None) -> None:
+    if free is None or needed <= free:
+        return
+    is_bound = max_memory is not None and free <= max_memory
+    bound = f" (--max-memory {format_size(max_memory)})" if is_bound and max_memory is not None else ""
+    raise MemoryNeededError(
+        f"{name} needs about {format_size(needed)} of memory, and {format_size(free)} are free {place}{bound}",
+        "take --dtype bfloat16, cut the prompt with --max-tokens, or spread it with --device-map auto",
+    )
+
+
+def max_memory_of_devices(max_memory: int) -> dict[int | str, int]:
+    """A bound for each device, as accelerate takes it."""
+    devices: dict[int | str, int] = dict.fromkeys(range(torch.cuda.device_count()), max_memory)
+    return {**devices, "cpu": max_memory}
