@@ -7,6 +7,7 @@ bytes. Sizes are checked against the file before anything is allocated.
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from laminar_tui.errors import ProfileFileError, UsageError
-from laminar_tui.files import write_bytes
+from laminar_tui.files import open_regular, read_bytes, write_bytes
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
@@ -25,7 +26,10 @@ from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 FORMAT = "laminar-profile"
 VERSION = 1
 SUFFIX = ".laminar"
+JOURNAL_MAGIC = b"laminar-journal1"
+"""What a capture's journal (`profile.journal`) begins with: such a file can be opened like a profile."""
 
+MAX_FILE_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_LAYERS = 4096
 MAX_HEADS = 4096
@@ -40,8 +44,17 @@ def looks_like_profile(path: Path) -> bool:
         return False
     if path.suffix == SUFFIX:
         return True
-    with path.open("rb") as file:
-        return f'"{FORMAT}"'.encode() in file.read(64)  # after the length and `{"__metadata__":{`
+    start = _first_bytes(path)
+    return f'"{FORMAT}"'.encode() in start or start.startswith(JOURNAL_MAGIC)  # the first: after `{"__metadata__":{`
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The beginning of a file; nothing of one that cannot be read."""
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -120,7 +133,16 @@ def read_profile(path: Path) -> Profile:
     try:
         if not path.is_file():
             raise UsageError(f"no such file: {path}", "give the path of a .laminar file")
-        payload = path.read_bytes()
+        if _first_bytes(path).startswith(JOURNAL_MAGIC):
+            from laminar_tui.profile.journal import read_journal
+
+            return read_journal(path)
+        payload = read_bytes(path, MAX_FILE_BYTES)
+    except OverflowError as error:
+        raise ProfileFileError(
+            f"{path.name} is too large for a profile: {error.args[0]:,} bytes, {MAX_FILE_BYTES:,} at most",
+            "profiles are written by `laminar-tui capture`",
+        ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
     try:
@@ -199,6 +221,12 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     """Read the origin; a key that this version does not know is a later version's business."""
     known = {field.name for field in dataclasses.fields(Origin)}
     kept = {name: value for name, value in fields.items() if name in known}
+    for name in ("model", "architecture", "dtype", "device", "mechanism", "revision", "recipe", "created"):
+        if name in kept:
+            kept[name] = _text(kept[name])
+    kept["n_parameters"] = int(kept.get("n_parameters", 0))
+    kept["seconds"] = float(kept.get("seconds", 0.0))
+    kept["versions"] = {str(name): str(value) for name, value in dict(kept.get("versions", {})).items()}
     for name in ("layer_kinds", "tokens"):
         kept[name] = tuple(str(each) for each in kept[name])
     kept["token_ids"] = tuple(int(each) for each in kept["token_ids"])
@@ -208,11 +236,19 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     return Origin(**kept)
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
 def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
     sizes = tensors[f"{part}/sizes"].astype(np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     bins, hits = tensors[f"{part}/bins"], tensors[f"{part}/hits"]
-    if len(sizes) != n_rows or sizes.min(initial=0) < 0 or starts[-1] != len(bins) or len(bins) != len(hits):
+    if sizes.min(initial=0) < 0 or sizes.max(initial=0) > N_BINS:  # sums of larger ones may run over
+        raise ValueError(f"part {part} holds more bins than there are")
+    if len(sizes) != n_rows or starts[-1] != len(bins) or len(bins) != len(hits):
         raise ValueError(f"the sizes of part {part} do not fit")
     if bins.dtype != np.uint16 or hits.dtype.kind != "u" or bins.max(initial=0) >= N_BINS:
         raise ValueError(f"part {part} holds bins that do not exist")
@@ -227,8 +263,10 @@ def _unpack_layer(
         begin, end = starts[part][first], starts[part][last]
         hits = tensors[f"{part}/hits"][begin:end]
         per_head = {name: tensors[f"{part}/{name}"][first:last] for name in _PER_HEAD}
-        if any(len(values) != last - first for values in per_head.values()):
+        if any(values.shape != (last - first,) for values in per_head.values()):
             raise ValueError(f"the sums of part {part} do not fit")
+        if per_head["zeros"].dtype.kind not in "iu" or not all(_is_finite(per_head[name]) for name in _PER_HEAD):
+            raise ValueError(f"the sums of part {part} are no numbers")
         parts[part] = PackedCounts(
             starts[part][first : last + 1] - begin,
             tensors[f"{part}/bins"][begin:end],
@@ -238,7 +276,14 @@ def _unpack_layer(
     statistics = {
         name.removeprefix("stat/"): tensor[first:last] for name, tensor in tensors.items() if name.startswith("stat/")
     }
+    if any(values.shape != (last - first,) or values.dtype.kind != "f" for values in statistics.values()):
+        raise ValueError("the numbers do not fit the heads")
     rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
-    if any(row is not None and row.shape[1:] != (n_tokens,) for row in rows.values()):
+    expected = (last - first, n_tokens)
+    if any(row is not None and (row.shape != expected or row.dtype.kind != "f") for row in rows.values()):
         raise ValueError("the final weights do not fit the tokens")
     return LayerProfile(parts, statistics, **rows)
+
+
+def _is_finite(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
