@@ -1,13 +1,15 @@
 """The journal of a capture: its layers, appended one by one as they are read, so that `kill -9` costs none of them.
 
-A journal is a magic word and records. A record is a kind, a layer's index, a length, a SHA-256 and the bytes of a
-profile's file: the empty profile (`head`), a profile of one layer (`layr`), the empty profile as it was at the end
-(`done`). Each digest covers the one before it. What follows a record that is cut or does not fit is not there. The
-process that writes holds a lock on the file: that is how others know that it is alive.
+A journal is a magic word, a random number that tells it from any other, and records. A record is a kind, a layer's
+index, a length, a SHA-256 and the bytes of a profile's file: the empty profile (`head`), a profile of one layer
+(`layr`), the empty profile as it was at the end (`done`). Each digest covers the one before it, the first one the
+random number. What follows a record that is cut or does not fit is not there. The process that writes holds a lock on
+the file: that is how others know that it is alive.
 """
 
 import hashlib
 import os
+import secrets
 import struct
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ MAX_RECORD_BYTES = 2**30
 SILENT_AFTER = 60.0
 """Seconds without a write after which a journal counts as left, where the file system knows no locks."""
 
+_NONCE_BYTES = 16
 _RECORD = struct.Struct("<4sIQ32s")
 _HEAD, _LAYER, _DONE = b"head", b"layr", b"done"
 
@@ -54,11 +57,11 @@ class Journal:
         self.path = path
         self.n_layers = 0
         self._file = create_own(path)
-        self._digest = b""
+        self._digest = secrets.token_bytes(_NONCE_BYTES)
         self._synced_at = 0.0
         self._origin: Origin | None = None
         lock(self._file)
-        _write_all(self._file, JOURNAL_MAGIC)
+        _write_all(self._file, JOURNAL_MAGIC + self._digest)
 
     @property
     def is_open(self) -> bool:
@@ -119,15 +122,15 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen: tuple[int, int] | None = None
-        self._start()
+        self._seen: tuple[int, int, int] | None = None
+        self._start(b"")
 
-    def _start(self) -> None:
+    def _start(self, nonce: bytes) -> None:
         self.profile: Profile | None = None
         self.is_finished = False
         self.is_damaged = False
-        self._offset = len(JOURNAL_MAGIC)
-        self._digest = b""
+        self._offset = len(JOURNAL_MAGIC) + _NONCE_BYTES
+        self._nonce = self._digest = nonce
 
     def read(self) -> list[int]:
         """Read what has come since, and give the indices of new layers; an unchanged file is not opened.
@@ -137,16 +140,17 @@ class JournalReader:
             ProfileFileError: if it is no journal.
         """
         status = self.path.stat()
-        seen = (status.st_ino, status.st_size)
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if seen == self._seen:
             return []
-        if self._seen is not None and (seen[0] != self._seen[0] or seen[1] < self._offset):
-            self._start()  # another run writes a journal of its own
         with os.fdopen(open_regular(self.path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             magic = file.read(len(JOURNAL_MAGIC))
             if magic != JOURNAL_MAGIC[: len(magic)]:
                 raise ProfileFileError(f"{self.path.name} is no journal of a capture", "give another file")
+            nonce = file.read(_NONCE_BYTES)
+            if nonce != self._nonce and len(nonce) == _NONCE_BYTES:
+                self._start(nonce)  # the first look, or another run writes a journal of its own
             file.seek(self._offset)
             layers = []
             while not self.is_damaged and (taken := self._take(file.read, size)) is not None:
