@@ -221,12 +221,6 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     """Read the origin; a key that this version does not know is a later version's business."""
     known = {field.name for field in dataclasses.fields(Origin)}
     kept = {name: value for name, value in fields.items() if name in known}
-    for name in ("model", "architecture", "dtype", "device", "mechanism", "revision", "recipe", "created"):
-        if name in kept:
-            kept[name] = _text(kept[name])
-    kept["n_parameters"] = int(kept.get("n_parameters", 0))
-    kept["seconds"] = float(kept.get("seconds", 0.0))
-    kept["versions"] = {str(name): str(value) for name, value in dict(kept.get("versions", {})).items()}
     for name in ("layer_kinds", "tokens"):
         kept[name] = tuple(str(each) for each in kept[name])
     kept["token_ids"] = tuple(int(each) for each in kept["token_ids"])
@@ -236,19 +230,13 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     return Origin(**kept)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
-    return value
-
-
 def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
     sizes = tensors[f"{part}/sizes"].astype(np.int64)
+    if sizes.max(initial=0) > N_BINS:  # the sums of such sizes may run over, and fit in the end
+        raise ValueError(f"part {part} holds more bins than there are")
     starts = np.concatenate([[0], np.cumsum(sizes)])
     bins, hits = tensors[f"{part}/bins"], tensors[f"{part}/hits"]
-    if sizes.min(initial=0) < 0 or sizes.max(initial=0) > N_BINS:  # sums of larger ones may run over
-        raise ValueError(f"part {part} holds more bins than there are")
-    if len(sizes) != n_rows or starts[-1] != len(bins) or len(bins) != len(hits):
+    if len(sizes) != n_rows or sizes.min(initial=0) < 0 or starts[-1] != len(bins) or len(bins) != len(hits):
         raise ValueError(f"the sizes of part {part} do not fit")
     if bins.dtype != np.uint16 or hits.dtype.kind != "u" or bins.max(initial=0) >= N_BINS:
         raise ValueError(f"part {part} holds bins that do not exist")
@@ -263,10 +251,8 @@ def _unpack_layer(
         begin, end = starts[part][first], starts[part][last]
         hits = tensors[f"{part}/hits"][begin:end]
         per_head = {name: tensors[f"{part}/{name}"][first:last] for name in _PER_HEAD}
-        if any(values.shape != (last - first,) for values in per_head.values()):
+        if any(len(values) != last - first for values in per_head.values()):
             raise ValueError(f"the sums of part {part} do not fit")
-        if per_head["zeros"].dtype.kind not in "iu" or not all(_is_finite(per_head[name]) for name in _PER_HEAD):
-            raise ValueError(f"the sums of part {part} are no numbers")
         parts[part] = PackedCounts(
             starts[part][first : last + 1] - begin,
             tensors[f"{part}/bins"][begin:end],
@@ -276,14 +262,7 @@ def _unpack_layer(
     statistics = {
         name.removeprefix("stat/"): tensor[first:last] for name, tensor in tensors.items() if name.startswith("stat/")
     }
-    if any(values.shape != (last - first,) or values.dtype.kind != "f" for values in statistics.values()):
-        raise ValueError("the numbers do not fit the heads")
     rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
-    expected = (last - first, n_tokens)
-    if any(row is not None and (row.shape != expected or row.dtype.kind != "f") for row in rows.values()):
+    if any(row is not None and row.shape[1:] != (n_tokens,) for row in rows.values()):
         raise ValueError("the final weights do not fit the tokens")
     return LayerProfile(parts, statistics, **rows)
-
-
-def _is_finite(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
