@@ -150,6 +150,14 @@ def test_what_is_no_regular_file_is_left_alone(make: Callable[[Path], None], tmp
     assert names(tmp_path) == ["out.laminar.partial"]
 
 
+def test_a_link_to_somebody_s_journal_is_not_moved(small_profile: Profile, tmp_path: Path) -> None:
+    output = tmp_path / "out.laminar"
+    partial_path(output).symlink_to(keep(new_journal(tmp_path), small_profile))
+    with pytest.raises(UsageError, match="no regular file"):
+        journal_beside(output, lambda _sentence: None)
+    assert partial_path(output).is_symlink()
+
+
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         journal_beside(tmp_path / "no" / "out.laminar", lambda _sentence: None)

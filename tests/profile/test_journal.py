@@ -72,6 +72,7 @@ def test_wherever_it_is_cut_the_whole_records_before_are_there(small_profile: Pr
         n_records = sum(size <= end for size in sizes)
         assert (0 if reader.profile is None else reader.profile.n_read + 1) == min(n_records, 4), end
         assert reader.is_finished == (end >= sizes[-1])
+        assert not reader.is_damaged, "the rest may still come"
 
 
 def test_a_changed_byte_ends_what_is_believed(
@@ -94,7 +95,7 @@ def test_a_changed_byte_ends_what_is_believed(
 def test_records_of_another_run_are_not_taken(small_profile: Profile, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     sizes = written(small_profile, one)
-    written(replace(small_profile, origin=replace(small_profile.origin, model="other")), other)
+    written(replace(small_profile, origin=replace(small_profile.origin, model="tiny/madel")), other)
     one.write_bytes(one.read_bytes()[: sizes[1]] + other.read_bytes()[sizes[1] :])
     assert read(one).profile.n_read == 1  # type: ignore[union-attr]
 
@@ -121,6 +122,13 @@ def test_a_growing_journal_is_read_on_and_an_unchanged_one_is_not_opened(
     with monkeypatch.context() as patched:
         patched.setattr(journals, "open_regular", lambda _path: pytest.fail("it was opened"))
         assert reader.read() == []
+    whole = path.read_bytes()
+    journal.add(3, small_profile.layer(3))
+    longer = path.read_bytes()
+    path.write_bytes(longer[: len(whole) + 100])
+    assert reader.read() == []
+    path.write_bytes(longer)
+    assert reader.read() == [3], "half of a record is waited for"
     journal.remove()
     written(small_profile, path)
     assert reader.read() == [0, 2, 3], "another run's journal is read from its beginning"

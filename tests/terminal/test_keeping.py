@@ -237,6 +237,7 @@ def test_what_libraries_write_goes_into_the_log_and_not_over_the_picture(scripte
     for words in ("noise on 1", "noise on 2", "noise printed", "noise printed as an error", "noise in a warning"):
         wait_until(lambda words=words: words in scripted.log, words)
     assert "noise from transformers" in scripted.log
+    assert "WARNING" in next(line for line in scripted.log.splitlines() if "py.warnings" in line)
     emulator.type("`")
     emulator.until("laminar.log")
     emulator.until("noise")
