@@ -110,7 +110,9 @@ def test_the_last_lines_are_few_of_many(path: Path, monkeypatch: pytest.MonkeyPa
     assert all("INFO" in line for line in lines), "the first one is not half of a line"
 
 
-def test_libraries_and_threads_and_warnings_are_heard(path: Path) -> None:
+def test_libraries_and_threads_and_warnings_are_heard(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in log.LIBRARIES:  # other tests have silenced some
+        caplog.set_level(logging.WARNING, name)
     start_log(path)
     logging.getLogger("transformers").warning("from transformers")
     logging.getLogger("huggingface_hub.file_download").warning("from the hub")
