@@ -232,7 +232,7 @@ class Runner:
         except LaminarError as error:
             record.fail(error)
             ended = RunEnded(number, error=error)
-        except Exception as error:  # a bug: the thread would vanish with it, so it is shown and logged
+        except BaseException as error:  # a bug: the thread would vanish with it, so it is shown and logged
             record.fail(error)
             ended = RunEnded(number, crash=traceback.format_exc())
         self._last_ended = number
