@@ -20,6 +20,7 @@ from laminar_tui.source import as_path
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.record import Record
     from laminar_tui.run import Event
 
 SUMMARY = "How the attention weights of a causal language model are distributed: a terminal explorer."
@@ -31,6 +32,7 @@ commands:
   laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
   laminar-tui report FILE|SOURCE      say in words and numbers which tokens, which heads, more than chance?
   laminar-tui compare A B             say what changed between two profiles
+  laminar-tui tail FILE               look at a capture into FILE that another process is running
   laminar-tui check SOURCE            prove on a model that what is read is what it uses
   laminar-tui COMMAND --help          the options of a command
 
@@ -55,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is fetched for speed is code all the same.
     os.environ.setdefault("USE_HUB_KERNELS", "NO")
     try:
+        if "log_file" in options:
+            from laminar_tui.log import start_log_for
+
+            start_log_for(options, command)
         return execute(options)
     except LaminarError as error:
         report(error)
@@ -90,13 +96,17 @@ def _explore_parser() -> argparse.ArgumentParser:
     _add_model_options(parser)
     _add_look_options(parser)
     _add_roles_option(parser)
+    _add_log_options(parser)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     return parser
 
 
 def _capture_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "laminar-tui capture", description="Run a model on a prompt and write what its attention weights are."
+        "laminar-tui capture",
+        description="Run a model on a prompt and write what its attention weights are. Until FILE is written, the "
+        "layers are kept in FILE.partial, which survives a kill: `laminar-tui tail FILE` follows it, and "
+        "`laminar-tui FILE.partial` opens what a run that was cut off has left.",
     )
     parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="hub id, folder or .gguf file")
     parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write; `-` for standard output")
@@ -111,6 +121,7 @@ def _capture_parser() -> argparse.ArgumentParser:
         help="run for chance: random (random parameters) or shuffled (the same tokens in another order)",
     )
     _add_model_options(parser)
+    _add_log_options(parser)
     return parser
 
 
@@ -125,6 +136,7 @@ def _show_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
     _add_model_options(parser)
     _add_look_options(parser)
+    _add_log_options(parser)
     return parser
 
 
@@ -141,6 +153,21 @@ def _export_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _tail_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui tail",
+        description="Follow a capture into FILE that another process is running (its layers are in FILE.partial): in "
+        "the explorer on a terminal, a line for each layer elsewhere. Waits for a FILE that does not exist yet; "
+        "leaving it does not stop the capture.",
+    )
+    parser.add_argument("source", metavar="FILE", help="the file that is named by -o of `laminar-tui capture`")
+    parser.add_argument("--plain", action="store_true", help="a line for each layer on a terminal too")
+    _add_look_options(parser)
+    _add_log_options(parser)
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    return parser
+
+
 def _check_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "laminar-tui check",
@@ -151,6 +178,7 @@ def _check_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
     _add_model_options(parser)
+    _add_log_options(parser)
     return parser
 
 
@@ -225,6 +253,13 @@ def _add_look_options(parser: argparse.ArgumentParser, estimator: str = "reflect
     group.add_argument("--ascii", action="store_true", help="nothing but ASCII characters")
 
 
+def _add_log_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("log")
+    group.add_argument("--log-file", metavar="FILE", help="write the log there (default: in the XDG state folder)")
+    group.add_argument("-v", "--verbose", action="store_true", help="more of it")
+    group.add_argument("--log-prompt", action="store_true", help="with the prompt's text, which is left out else")
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -254,7 +289,12 @@ def capture(options: argparse.Namespace) -> int:
     if not options.output and not options.json:
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
     _check_target(options.output)
-    profile = _run(options, quiet=options.quiet)
+    record = _keep_capture(options)
+    try:
+        profile = _run(options, quiet=options.quiet, record=record)
+    except BaseException:
+        _say_kept(record)
+        raise
     if options.output == "-":
         from laminar_tui.profile.file import profile_bytes
 
@@ -267,7 +307,50 @@ def capture(options: argparse.Namespace) -> int:
         from laminar_tui.export import profile_summary
 
         print(profile_summary(profile))
+    _forget(record, options.output)
     return _trust(profile)
+
+
+def _keep_capture(options: argparse.Namespace) -> "Record":
+    """Begin to keep a capture's layers, beside its file or in the state folder, and say what was cut off before."""
+    from laminar_tui.record import Record
+    from laminar_tui.recovery import find_cut_off, journal_beside, runs_folder
+    from laminar_tui.render.text import visible
+
+    def say(sentence: str) -> None:
+        print(f"laminar-tui: {visible(sentence)}", file=sys.stderr)
+
+    request = make_request(options)
+    try:
+        folder = runs_folder()
+        if (cut_off := find_cut_off(folder)) is not None:
+            say(f"{cut_off.sentence()}; the explorer offers it: laminar-tui")
+            cut_off.close()
+    except OSError:
+        folder = None
+    if options.output and options.output != "-":
+        return Record(request, journal_beside(as_path(options.output), say))
+    return Record(request, folder=folder)
+
+
+def _say_kept(record: "Record") -> None:
+    """Say where the layers of a capture are that did not come to its end."""
+    from laminar_tui.render.text import visible
+
+    if record.journal is not None:
+        path = visible(str(record.journal.path))
+        print(f"laminar-tui: {record.journal.n_layers} layers are kept: laminar-tui {path}", file=sys.stderr)
+        record.close()
+
+
+def _forget(record: "Record", output: str | None) -> None:
+    """Take away what was kept of a capture, and of an earlier one into the same file: the whole is there now."""
+    from laminar_tui.profile.journal import partial_path
+    from laminar_tui.recovery import old_path
+
+    record.remove()
+    if output and output != "-":
+        old_path(partial_path(as_path(output))).unlink(missing_ok=True)
 
 
 def _trust(profile: "Profile") -> int:
@@ -282,9 +365,12 @@ def _trust(profile: "Profile") -> int:
 def _check_target(output: str | None) -> None:
     """Find out before minutes of work whether there is a place for their result."""
     if output and output != "-":
+        from laminar_tui.files import check_replaceable
+
         folder = as_path(output).absolute().parent
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", "make it first, or write somewhere else")
+        check_replaceable(as_path(output))
 
 
 def check(options: argparse.Namespace) -> int:
@@ -354,6 +440,17 @@ def show(options: argparse.Namespace) -> int:
     rows = VIEWS[name](profile, look, Place(options.layer, options.head), page)
     sys.stdout.write(to_ansi(rows, ramp.depth))
     return _trust(profile)
+
+
+def tail(options: argparse.Namespace) -> int:
+    """Follow a capture that another process is running."""
+    from laminar_tui.tail import print_growth
+
+    if sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty() and not options.plain:
+        from laminar_tui.ui.start import start_tail
+
+        return start_tail(options)
+    return _trust(print_growth(as_path(options.source)))
 
 
 def export(options: argparse.Namespace) -> int:
@@ -453,6 +550,7 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
     "export": (_export_parser, export),
     "report": (_report_parser, report_claims),
     "compare": (_compare_parser, compare_profiles),
+    "tail": (_tail_parser, tail),
     "check": (_check_parser, check),
 }
 
@@ -471,17 +569,31 @@ def _open(options: argparse.Namespace) -> "Profile":
     return _run(options, quiet=False)
 
 
-def _run(options: argparse.Namespace, *, quiet: bool) -> "Profile":
+def _run(options: argparse.Namespace, *, quiet: bool, record: "Record | None" = None) -> "Profile":
+    """Run the model that was asked for; what is read on the way goes into a record."""
+    from laminar_tui.record import Record
     from laminar_tui.run import run
 
     narrate = (lambda _event: None) if quiet else _Narrator()
+    request = make_request(options) if record is None else record.request
+    kept = record or Record(request)
+
+    def listen(event: "Event") -> None:
+        kept.take(event)
+        narrate(event)
+
     try:
-        return run(make_request(options), narrate)
-    except CancelledError:
-        raise KeyboardInterrupt from None
+        profile = run(request, listen)
+        kept.end(profile)
+    except BaseException as error:
+        kept.fail(error)
+        if isinstance(error, CancelledError):
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if isinstance(narrate, _Narrator):
             narrate.close()
+    return profile
 
 
 def _names_profile(name: str) -> bool:

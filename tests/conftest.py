@@ -1,8 +1,12 @@
 """What the whole set shares: tiny models with random parameters, a tokenizer, profiles, and SmolLM2's file."""
 
+import atexit
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +20,10 @@ from laminar_tui.profile.counts import Counts, PackedCounts, count_weights, stac
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
+
+# What the program keeps between runs, its log too, is kept away from the user's own.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="laminar-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 VOCABULARY = 300
 WINDOW = 7

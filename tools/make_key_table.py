@@ -14,10 +14,14 @@ BEGIN, END = "<!-- keys: made by tools/make_key_table.py -->\n", "<!-- /keys -->
 
 def key_table() -> str:
     """The table in Markdown, two keys a row."""
-    cells = [f"`{key.shown}` | {key.description}" for key in KEYS]
+    cells = [f"{_code(key.shown)} | {key.description}" for key in KEYS]
     half = (len(cells) + 1) // 2
     rows = [f"| {left} | {right} |" for left, right in zip(cells, [*cells[half:], " | "][:half], strict=False) if left]
     return "\n".join(["| key | does | key | does |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _code(shown: str) -> str:
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
 
 
 def with_table(text: str) -> str:

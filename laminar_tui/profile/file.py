@@ -7,6 +7,7 @@ bytes. Sizes are checked against the file before anything is allocated.
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from laminar_tui.errors import ProfileFileError, UsageError
-from laminar_tui.files import write_bytes
+from laminar_tui.files import open_regular, read_bytes, write_bytes
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
@@ -26,7 +27,10 @@ from laminar_tui.profile.roles import ROLES, Roles
 FORMAT = "laminar-profile"
 VERSION = 1
 SUFFIX = ".laminar"
+JOURNAL_MAGIC = b"laminar-journal1"
+"""What a capture's journal (`profile.journal`) begins with: such a file can be opened like a profile."""
 
+MAX_FILE_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_LAYERS = 4096
 MAX_HEADS = 4096
@@ -42,8 +46,17 @@ def looks_like_profile(path: Path) -> bool:
         return False
     if path.suffix == SUFFIX:
         return True
-    with path.open("rb") as file:
-        return f'"{FORMAT}"'.encode() in file.read(64)  # after the length and `{"__metadata__":{`
+    start = _first_bytes(path)
+    return f'"{FORMAT}"'.encode() in start or start.startswith(JOURNAL_MAGIC)  # the first: after `{"__metadata__":{`
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The beginning of a file; nothing of one that cannot be read."""
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -127,7 +140,16 @@ def read_profile(path: Path) -> Profile:
     try:
         if not path.is_file():
             raise UsageError(f"no such file: {path}", "give the path of a .laminar file")
-        payload = path.read_bytes()
+        if _first_bytes(path).startswith(JOURNAL_MAGIC):
+            from laminar_tui.profile.journal import read_journal
+
+            return read_journal(path)
+        payload = read_bytes(path, MAX_FILE_BYTES)
+    except OverflowError as error:
+        raise ProfileFileError(
+            f"{path.name} is too large for a profile: {error.args[0]:,} bytes, {MAX_FILE_BYTES:,} at most",
+            "profiles are written by `laminar-tui capture`",
+        ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
     try:
@@ -236,6 +258,8 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
 
 def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
     sizes = tensors[f"{part}/sizes"].astype(np.int64)
+    if sizes.max(initial=0) > N_BINS:  # the sums of such sizes may run over, and fit in the end
+        raise ValueError(f"part {part} holds more bins than there are")
     starts = np.concatenate([[0], np.cumsum(sizes)])
     bins, hits = tensors[f"{part}/bins"], tensors[f"{part}/hits"]
     if len(sizes) != n_rows or sizes.min(initial=0) < 0 or starts[-1] != len(bins) or len(bins) != len(hits):

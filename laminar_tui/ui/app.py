@@ -1,17 +1,27 @@
 """The application: one explorer, its palette and its look."""
 
+import asyncio
+import select
 import signal
+import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
+from laminar_tui.log import LOGGER
+from laminar_tui.recovery import CutOff
 from laminar_tui.run import Request
 from laminar_tui.ui.explorer import Explorer, Terminal
-from laminar_tui.ui.state import State
+from laminar_tui.ui.kept import CutOffDialog
+from laminar_tui.ui.state import State, settle
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class LaminarApp(App[None]):
@@ -22,6 +32,8 @@ class LaminarApp(App[None]):
         request: what to run; None for a saved profile.
         terminal: what the terminal can show.
         log_path: where a bug's traceback is written.
+        cut_off: a run to offer first.
+        follows: the file of another process's capture to follow.
     """
 
     TITLE = "laminar"
@@ -29,11 +41,21 @@ class LaminarApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = []
 
     def __init__(
-        self, state: State, request: Request | None, terminal: Terminal | None = None, log_path: Path | None = None
+        self,
+        state: State,
+        request: Request | None,
+        terminal: Terminal | None = None,
+        log_path: Path | None = None,
+        cut_off: CutOff | None = None,
+        follows: Path | None = None,
     ) -> None:
         super().__init__()
         self.explorer = Explorer(state, request, terminal or Terminal(), log_path)
+        self.explorer.is_held = cut_off is not None
+        self.cut_off = cut_off
         self.signal: int | None = None
+        self.crash = ""
+        self._follows = follows
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with the explorer."""
@@ -45,19 +67,78 @@ class LaminarApp(App[None]):
             yield from self.explorer.commands()
 
     def leave_on(self, number: int) -> None:
-        """Leave because of a signal, with the terminal as it was."""
-        self.signal = number
-        self.explorer.runner.cancel()
-        self.exit(return_code=128 + number)
+        """Leave because of a signal, with the terminal as it was; what a run has read stays in its journal."""
+        if self.signal is None:
+            self.signal = number
+            LOGGER.info("leaving on signal %d", number)
+            self.explorer.runner.cancel()
+            self.exit(return_code=128 + number)
+
+    def action_leave(self) -> None:
+        """Leave without an answer."""
+        self.exit()
 
     def on_mount(self) -> None:
         """Paint again when continued; leave on the signals of a closed or killed session as on `quit`."""
-        import asyncio
-
         self.app_resume_signal.subscribe(self, lambda _app: self.screen.refresh(layout=True))
+        self.begin_capture_print(self)
+        self._listen_to_signals()
+        if not self.is_headless:
+            self.watch_terminal()
+        if self._follows is not None:
+            self.call_after_refresh(self.explorer.follow, self._follows)
+        if self.cut_off is not None:
+            self.push_screen(CutOffDialog(self.cut_off), self._answer)
+
+    def on_print(self, event: events.Print) -> None:
+        """Put what a library prints into the log."""
+        if event.text.strip():
+            LOGGER.info("%s", event.text.rstrip(), extra={"printed": True})
+
+    def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             try:
                 loop.add_signal_handler(number, self.leave_on, number)
             except (NotImplementedError, RuntimeError, ValueError):
                 return  # not in the main thread: a test drives the app
+
+    def watch_terminal(self) -> None:
+        """Leave when the terminal is closed, also where no signal says so; call it in the app's thread.
+
+        Textual's input thread would read the end of the file over and over, and take a core for it.
+        """
+        loop = asyncio.get_running_loop()
+
+        def wait() -> None:
+            poll = select.poll()
+            poll.register(0, 0)  # asked for nothing, it tells a hang-up only
+            poll.poll()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.leave_on, int(signal.SIGHUP))
+
+        threading.Thread(target=wait, name="hang-up", daemon=True).start()
+
+    def _answer(self, is_wanted: bool | None) -> None:
+        """Open the run that was cut off, or forget it and go on as if there had been none."""
+        found = self.cut_off
+        if found is None:
+            return
+        explorer = self.explorer
+        if is_wanted:
+            explorer.state = settle(replace(explorer.state, profile=found.profile))
+            explorer._say("cut off, so not checked as a whole; w writes it")
+            explorer.runner.adopt(found)
+            return
+        found.remove()
+        explorer.start_held()
+
+    def _fatal_error(self) -> None:
+        """Take a bug in the screen into the log, and say so in the shell: Textual would print every local variable.
+
+        They hold the prompt, and text that a terminal must not see.
+        """
+        error = self._exception
+        self.crash = f"{type(error).__name__}: {error}"
+        LOGGER.error("a bug on the screen", exc_info=error)
+        self._close_messages_no_wait()

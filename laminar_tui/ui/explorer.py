@@ -19,7 +19,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
-from laminar_tui.errors import LaminarError
+from laminar_tui.errors import CancelledError, LaminarError
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.file import SUFFIX
 from laminar_tui.profile.profile import Profile
@@ -47,6 +47,7 @@ from laminar_tui.run import Request
 from laminar_tui.ui import state as states
 from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
 from laminar_tui.ui.help import about_text, help_text
+from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, key_line, works_in
 from laminar_tui.ui.messages import ProfileGrew, RunEnded
 from laminar_tui.ui.runner import Runner
@@ -101,6 +102,7 @@ class Explorer(Screen[None]):
         self._interrupted_at = 0.0
         self._saved: object = state.profile
         self.saved_path = ""
+        self.is_held = False  # whether the run waits for an answer about another one
         self._timer: Timer | None = None
 
     # -- what it is made of ------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ class Explorer(Screen[None]):
         self._timer = self.set_interval(STATUS_EVERY, self._show_status, pause=True)
         self._show()
         self._distrust()
-        if self._request is not None and self.state.profile is None:
+        if self._request is not None and self.state.profile is None and not self.is_held:
             self.call_after_refresh(self._start)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -176,12 +178,13 @@ class Explorer(Screen[None]):
             self.state = states.settle(replace(self.state, profile=read))
         if message.profile is not None:
             self._distrust()
-        elif message.error is not None and message.error.exit_code == 130:
+            if self.runner.follows is not None:
+                self._saved, self.saved_path = message.profile, str(self.runner.follows)
+        elif isinstance(message.error, CancelledError):
             self._note = "stopped; the layers read so far are kept"
         elif message.error is not None:
             self._fail(message.error.message, message.error.hint)
         else:
-            self._log(message.crash)
             last = message.crash.strip().splitlines()[-1]
             self._fail(
                 f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
@@ -198,11 +201,6 @@ class Explorer(Screen[None]):
         lines = [visible(message), visible(hint)] if hint else [visible(message)]
         self.query_one("#banner", Static).update(Text("\n".join(lines)))
         self.add_class("-failed")
-
-    def _log(self, text: str) -> None:
-        if self._log_path is not None:
-            with self._log_path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -387,7 +385,9 @@ class Explorer(Screen[None]):
             bar = f"  {_bar(step.done / step.total, self._terminal.ascii_only)}" if step.total else ""
             unit = "layer " if step.name == "forward" else ""
             progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
-            return f"{visible(step.name)}{bar}{progress}  {self.runner.seconds:.1f} s  Esc stops"
+            # Somebody else's run is only looked at: nothing is sent while nothing comes.
+            seconds = "" if self.runner.follows else f"{self.runner.seconds:.1f} s  "
+            return f"{visible(step.name)}{bar}{progress}  {seconds}Esc stops"
         if self._note:
             return self._note
         if profile is None:
@@ -508,6 +508,22 @@ class Explorer(Screen[None]):
         if self.state.profile is not None:
             self.app.push_screen(TextDialog("about this profile", about_text(self.state.profile, self.state.look)))
 
+    def action_log(self) -> None:
+        """Show the log's last lines."""
+        self.app.push_screen(LogDialog())
+
+    def start_held(self) -> None:
+        """Begin the run that has waited for an answer."""
+        self.is_held = False
+        if self.state.profile is None:
+            self._start()
+
+    def follow(self, path: Path) -> None:
+        """Show the run of another process that captures into a file."""
+        self.runner.follow(path)
+        if self._timer is not None:
+            self._timer.resume()
+
     def action_quit(self) -> None:
         """Leave; a run under way is asked to stop."""
         self.runner.cancel()
@@ -562,6 +578,7 @@ class Explorer(Screen[None]):
             self._fail(error.message, error.hint)
             return
         self._saved, self.saved_path = profile, name
+        self.runner.forget()
         self._note = ""
         self._show_status()
 

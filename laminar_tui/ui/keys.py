@@ -64,6 +64,7 @@ KEYS: tuple[Key, ...] = (
     Key("again", "r", "r", "run_again", "run the model again"),
     Key("write", "w", "w", "write", "write the profile to a file", "Write", (), 6),
     Key("about", "i", "i", "about", "about this profile: where it comes from, what was checked", "", (), 8),
+    Key("log", "grave_accent", "`", "log", "the log's last lines"),
     Key("theme", "t", "t", "theme", "dark or light theme"),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "paint the screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "back to the shell for a while; its fg comes back here"),

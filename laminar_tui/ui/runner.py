@@ -9,12 +9,17 @@ import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from laminar_tui.errors import LaminarError, UsageError
+from laminar_tui.log import LOGGER
 from laminar_tui.profile.patterns import Interruptible, PatternSource
 from laminar_tui.profile.profile import Profile
+from laminar_tui.record import Record
+from laminar_tui.recovery import CutOff
 from laminar_tui.run import Event, LayerRead, Request, Session, Started, Step
+from laminar_tui.tail import Following
 from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded, RunMessage
 
 T = TypeVar("T")
@@ -49,13 +54,21 @@ class Runner:
 
     Args:
         post: called from the running thread with each message; must be safe for that.
+
+    Attributes:
+        keep_in: the folder where a run's layers are kept while it goes on; None for nowhere.
+        follows: the file that another process captures into, if it is that run which is shown.
     """
 
     def __init__(self, post: Callable[[RunMessage], object]) -> None:
         self._post = post
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
-        self._session = Session()
+        self._session: Session | Following = Session()
+        self.keep_in: Path | None = None
+        self.follows: Path | None = None
+        self._record: Record | None = None
+        self._adopted: CutOff | None = None
         self._in_use = threading.Lock()  # the model: one forward at a time
         self._questions: dict[str, _Question] = {}  # kind -> the newest
         self._waiting: dict[str, _Question] = {}
@@ -84,6 +97,9 @@ class Runner:
     def start(self, request: Request) -> None:
         """Begin a run; one that is under way is cancelled first, and its messages carry an old number."""
         self.cancel()
+        if self._adopted is not None:
+            self._adopted.close()
+            self._adopted = None
         self.number += 1
         cancel, previous = threading.Event(), self._thread
         self._cancel = cancel
@@ -92,6 +108,31 @@ class Runner:
             target=self._run, args=(self.number, request, cancel, previous), name="capture", daemon=True
         )
         self._thread.start()
+
+    def follow(self, path: Path) -> None:
+        """Show the run of another process that captures into a file.
+
+        Raises:
+            UsageError: if there can be no such file.
+        """
+        self._session, self.follows, self.keep_in = Following(path), path, None
+        self.start(Request(prompt=""))
+
+    def adopt(self, found: CutOff) -> None:
+        """Keep a run that was cut off, which is shown now, until it is saved."""
+        self._adopted = found
+
+    def forget(self) -> None:
+        """Take away what was kept of a run that is over: it is saved."""
+        if self._adopted is not None:
+            self._adopted.remove()
+        elif self._record is not None and not self.is_running:
+            self._record.remove()
+
+    def abandon(self) -> None:
+        """Take away what was kept of a run, even if it is under way: the user goes without it."""
+        if self._record is not None:
+            self._record.remove()
 
     def cancel(self) -> None:
         """Ask the run to stop: it does within a layer. Questions stop too, and get no answer."""
@@ -157,7 +198,8 @@ class Runner:
             answer = question.answered(question.ask(source))
         except LaminarError as error:
             answer = question.answered(error=error)
-        except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
+        except Exception as error:  # a bug: the thread would vanish with it, so it is shown and logged
+            LOGGER.error("a bug in a question", exc_info=error)
             answer = question.answered(crash=traceback.format_exc())
         if not question.outdated.is_set():
             self._post(answer)
@@ -165,10 +207,13 @@ class Runner:
     def _run(self, number: int, request: Request, cancel: threading.Event, previous: threading.Thread | None) -> None:
         if previous is not None:
             previous.join()
+        self.abandon()  # that run is over, and its user has asked for another one
         grown: Profile | None = None
+        self._record = record = Record(request, folder=self.keep_in)
 
         def listen(event: Event) -> None:
             nonlocal grown
+            record.take(event)
             if isinstance(event, Step):
                 if number == self.number:
                     self.step = event
@@ -181,10 +226,14 @@ class Runner:
 
         try:
             with self._in_use:
-                ended = RunEnded(number, self._session.run(request, listen, cancel.is_set))
+                profile = self._session.run(request, listen, cancel.is_set)
+            record.end(profile)
+            ended = RunEnded(number, profile)
         except LaminarError as error:
+            record.fail(error)
             ended = RunEnded(number, error=error)
-        except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
+        except BaseException as error:  # a bug: the thread would vanish with it, so it is shown and logged
+            record.fail(error)
             ended = RunEnded(number, crash=traceback.format_exc())
         self._last_ended = number
         self._post(ended)

@@ -5,25 +5,24 @@ to a log from then on, and Textual gets a copy of the terminal.
 """
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-import platformdirs
-
 from laminar_tui.errors import ExitCode, UsageError
+from laminar_tui.log import lead_into_log, log_path
 from laminar_tui.options import make_request, make_terminal_ramp
 from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.recovery import CutOff
     from laminar_tui.render.rows import Depth
     from laminar_tui.run import Request
     from laminar_tui.ui.app import LaminarApp
-
-APP_NAME = "laminar_tui"
 
 
 def start_app(options: argparse.Namespace) -> int:
@@ -33,6 +32,25 @@ def start_app(options: argparse.Namespace) -> int:
         LaminarError: if there is no terminal, or what was asked for cannot be opened.
     """
     request, profile = _find_subject(options)
+    return _open(options, request, profile, None)
+
+
+def start_tail(options: argparse.Namespace) -> int:
+    """Open the explorer on a file that another process captures into, and give the exit code.
+
+    Raises:
+        LaminarError: if there is no terminal, or there can be no such file.
+    """
+    from laminar_tui.tail import Following
+
+    path = as_path(options.source)
+    Following(path)  # says now what is wrong with the path
+    return _open(options, None, None, path)
+
+
+def _open(
+    options: argparse.Namespace, request: "Request | None", profile: "Profile | None", follows: Path | None
+) -> int:
     _need_terminal()
     ramp_depth = _prepare_environment(options)
 
@@ -46,12 +64,13 @@ def start_app(options: argparse.Namespace) -> int:
     linear = "reflected" if find_estimator(options.estimator).is_log else options.estimator
     look = Look(options.population, options.sink, options.estimator)
     state = State(profile, look, color_map=options.color_map, linear=linear)
-    log_path = _log_path()
-    terminal = _take_streams(log_path)
+    folder, cut_off = _find_cut_off() if follows is None else (None, None)
+    terminal = _take_streams()
 
     from laminar_tui.ui.app import LaminarApp
 
-    app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path)
+    app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path(), cut_off, follows)
+    app.explorer.runner.keep_in = folder
     app.run(mouse=not options.no_mouse)
     return _leave(app, terminal)
 
@@ -103,21 +122,28 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
     return depth
 
 
-def _log_path() -> Path:
-    folder = platformdirs.user_state_path(APP_NAME)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "laminar.log"
+def _find_cut_off() -> "tuple[Path | None, CutOff | None]":
+    """The folder where a run's layers are kept, and a run in it that was cut off; None where nothing can be kept."""
+    from laminar_tui.recovery import find_cut_off, runs_folder
+
+    try:
+        folder = runs_folder()
+        return folder, find_cut_off(folder)
+    except OSError:
+        return None, None
 
 
-def _take_streams(log_path: Path) -> TextIO:
-    """Send file descriptors 1 and 2 to the log and hand a copy of the terminal to Textual."""
+def _take_streams() -> TextIO:
+    """Send file descriptors 1 and 2 and all warnings to the log, and hand a copy of the terminal to Textual."""
     terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    logging.captureWarnings(True)
+    if not lead_into_log(1, 2):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
     # Textual draws on sys.__stderr__ and asks sys.__stdout__ for its size.
     sys.__stdout__ = terminal  # type: ignore[misc]
     sys.__stderr__ = terminal  # type: ignore[misc]
@@ -130,8 +156,13 @@ def _leave(app: "LaminarApp", terminal: TextIO) -> int:
 
     explorer = app.explorer
     code = int(app.return_code or ExitCode.DONE)
+    if app.signal is None and not app.crash:
+        explorer.runner.abandon()  # quit without writing it: the user goes without it
     with suppress(OSError):  # a terminal that was closed takes nothing more
-        if explorer.saved_path:
+        if app.crash:
+            terminal.write(f"laminar-tui: a bug in laminar_tui: {visible(app.crash)}\n")
+            terminal.write(f"  the whole story is in {visible(str(log_path()))}\n" if log_path() else "")
+        if explorer.saved_path and explorer.runner.follows is None:
             terminal.write(f"wrote {visible(explorer.saved_path)}\n")
         terminal.flush()
     if explorer.runner.has_thread:

@@ -284,6 +284,9 @@ WRONG_TENSORS: dict[str, Callable[[Tensors], Any]] = {
     "final weights of other tokens": lambda each: each.update(final_weights=each["final_weights"][:, 1:].copy()),
     "a number without heads": lambda each: each.update({"stat/entropy": np.array(1.0)}),
     "sums without heads": lambda each: each.update({"self/total": np.array(1.0)}),
+    "sizes whose sum runs over": lambda each: each.update(
+        {"content/sizes": each["content/sizes"].astype(np.uint64) + np.array([2**61] * 8, dtype=np.uint64)}
+    ),
     "sizes below zero": lambda each: each.update(
         {"content/sizes": each["content/sizes"].astype(np.int64) + np.array([-999, 999] + [0] * 6)}
     ),
@@ -345,7 +348,7 @@ def _fail_write(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def open_full(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         stream = real_open(self, mode, *args, **kwargs)
-        if "w" not in mode:
+        if "x" not in mode:  # what the program writes to is always a new file
             return stream
 
         class Full:
@@ -465,3 +468,65 @@ def test_a_symlink_to_a_profile_is_read(small_profile: Profile, same_profile: Sa
     small_profile.save(tmp_path / "run.laminar")
     (tmp_path / "link").symlink_to("run.laminar")
     same_profile(read_profile(tmp_path / "link"), small_profile)
+
+
+def test_a_file_larger_than_any_profile_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "huge.laminar"
+    with path.open("wb") as file:
+        file.truncate(profile_file.MAX_FILE_BYTES + 1)  # takes no room on the disk
+    monkeypatch.setattr(profile_file, "parse_profile", lambda _payload: pytest.fail("it was read"))
+    with pytest.raises(ProfileFileError, match=r"huge\.laminar is too large") as refused:
+        read_profile(path)
+    assert "4,294,967,297 bytes" in refused.value.message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser can read everything")
+def test_a_file_that_cannot_be_read_is_refused_in_words(small_profile: Profile, tmp_path: Path) -> None:
+    path = tmp_path / "run.bin"
+    small_profile.save(path)
+    path.chmod(0)
+    assert not looks_like_profile(path)
+    with pytest.raises(UsageError, match="cannot read"):
+        read_profile(path)
+
+
+def test_an_existing_file_keeps_its_permissions_and_a_new_one_gets_the_usual_ones(
+    small_profile: Profile, tmp_path: Path
+) -> None:
+    before = os.umask(0o027)
+    try:
+        for name, mode in (("private", 0o600), ("open", 0o666)):
+            (tmp_path / name).write_bytes(b"")
+            (tmp_path / name).chmod(mode)
+            small_profile.save(tmp_path / name)
+            assert (tmp_path / name).stat().st_mode & 0o777 == mode
+        small_profile.save(tmp_path / "new")
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_what_is_written_beside_has_a_name_that_nobody_can_guess_and_is_for_its_owner(
+    small_profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
+    replace_path = Path.replace
+
+    def look(self: Path, target: Path) -> Path:
+        seen.append((self.name, self.stat().st_size))
+        return replace_path(self, target)
+
+    monkeypatch.setattr(Path, "replace", look)
+    long = tmp_path / ("x" * 250)
+    for _ in range(3):
+        small_profile.save(long)  # its name leaves no room for a longer one beside it
+    assert len({name for name, _ in seen}) == 3
+    assert all(size > 0 for _, size in seen)
+    monkeypatch.setattr("laminar_tui.files.secrets.token_hex", lambda _n: "guessed")
+    (tmp_path / ".laminar-guessed.part").symlink_to(tmp_path / "victim")
+    with pytest.raises(UsageError, match="File exists"):
+        small_profile.save(tmp_path / "run.laminar")
+    assert names_in(tmp_path).count("victim") == 0
+    assert (tmp_path / ".laminar-guessed.part").is_symlink(), "what is not ours is not taken away"

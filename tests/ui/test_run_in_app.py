@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from laminar_tui.errors import PromptError
+from laminar_tui.log import start_log, stop_log
 from laminar_tui.run import Request
 
 Drive = Callable[..., Any]
@@ -116,6 +117,7 @@ async def test_a_bug_shows_itself_and_is_logged(drive: Drive, script: Any, tmp_p
 
     script.pace = fail
     log = tmp_path / "laminar.log"
+    start_log(log)
     async with drive(request=Request(), log_path=log, size=(160, 48)) as driven:
         await driven.until(lambda: driven.app.explorer.has_class("-failed"), "the banner is there")
         assert "a bug in laminar_tui: ZeroDivisionError: [bold]no[/] ␛]0;x␇" in driven.text()
@@ -123,6 +125,7 @@ async def test_a_bug_shows_itself_and_is_logged(drive: Drive, script: Any, tmp_p
         assert "nothing to show" not in driven.row("status")
         await driven.press("escape", "l")
         assert driven.state.layer_index == 1
+    stop_log()
     assert "Traceback" in log.read_text()
     assert "ZeroDivisionError" in log.read_text()
 

@@ -1,0 +1,142 @@
+"""A profile that another process is capturing, followed as it grows: the way through dropped connections.
+
+`capture -o FILE` keeps its layers in `FILE.partial` until FILE is written; this looks at both, four times a second at
+most, and reads only what has changed.
+"""
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from laminar_tui.errors import CancelledError, LaminarError, UsageError
+from laminar_tui.files import check_replaceable
+from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
+from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.recovery import describe
+from laminar_tui.run import IsCancelled, LayerRead, OnEvent, Request, Started, Step
+
+POLL_SECONDS = 0.25
+
+
+class CutOffError(LaminarError):
+    """The process that captured has gone before its end."""
+
+    exit_code = CancelledError.exit_code
+
+
+class Following:
+    """Stands where a `run.Session` does: its run is another process's.
+
+    Args:
+        path: the file that the other process captures into.
+
+    Raises:
+        UsageError: if there can be no such file: its folder is missing, or it is no regular file.
+    """
+
+    patterns = None
+    """A session's exact weights on demand: there are none without the model."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_symlink():
+            check_replaceable(path)
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {path.absolute().parent}", "check the spelling")
+        self._path = path
+        self._partial = partial_path(path)
+        self._reader = JournalReader(self._partial)
+        self._run: object = None
+        self._told: set[int] = set()
+        self._was_silent = False
+
+    def run(self, request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+        """Follow until the file is there, and give its profile.
+
+        Raises:
+            CancelledError: if `is_cancelled` said so.
+            CutOffError: if the other process has gone before its end.
+            LaminarError: if a file cannot be read.
+        """
+        del request
+        while not is_cancelled():
+            if self._partial.exists():
+                self._follow(on_event)
+            elif self._path.exists():
+                profile = Profile.load(self._path)
+                self._tell(profile, (index for index in range(profile.n_layers) if index not in self._told), on_event)
+                return profile
+            else:
+                on_event(Step(f"waiting for {self._path}"))
+            time.sleep(POLL_SECONDS)
+        raise CancelledError("no longer followed; the capture goes on")
+
+    def _follow(self, on_event: OnEvent) -> None:
+        try:
+            new = self._reader.read()
+        except FileNotFoundError:
+            return  # it has just come to its end
+        except OSError as error:
+            raise UsageError(f"cannot read {self._partial}: {error.strerror}", "check its permissions") from error
+        profile = self._reader.profile
+        if profile is None:
+            on_event(Step(f"{self._path}: the model is being loaded"))
+        else:
+            self._tell(profile, new, on_event)
+        # Twice: between its creation and its lock a journal belongs to nobody.
+        is_silent = not is_being_written(self._partial) and self._partial.exists()
+        if is_silent and self._was_silent:
+            what = describe(profile) if profile else f"the capture of {self._path} was cut off before its first layer"
+            raise CutOffError(what, f"laminar-tui {self._partial} opens it" if profile else "capture again")
+        self._was_silent = is_silent
+
+    def _tell(self, profile: Profile, layers: Iterable[int], on_event: OnEvent) -> None:
+        """Tell about a profile's layers; about the profile itself if it is another run's than before."""
+        run = (profile.origin.model, profile.origin.token_ids)
+        if run != self._run:
+            self._run, self._told = run, set()
+            on_event(Started(Profile(profile.origin, (None,) * profile.n_layers)))
+        for index in layers:
+            layer = profile.layers[index]
+            if layer is not None:
+                self._told.add(index)
+                on_event(LayerRead(index, layer))
+                on_event(Step("forward", index + 1, profile.n_layers))
+
+
+def print_growth(path: Path) -> Profile:
+    """Follow a capture and print a line for each layer, until it is done.
+
+    Raises:
+        LaminarError: as `Following.run` does.
+    """
+    from laminar_tui.render.text import visible
+
+    said = ""
+    n_layers = 0
+
+    def tell(event: object) -> None:
+        nonlocal said, n_layers
+        if isinstance(event, Started):
+            origin, n_layers = event.profile.origin, event.profile.n_layers
+            print(visible(f"{origin.model}: {n_layers} layers, {event.profile.n_tokens} tokens"), flush=True)
+        elif isinstance(event, LayerRead):
+            print(_layer_line(event.index, n_layers, event.layer), flush=True)
+        elif isinstance(event, Step) and event.total == 0 and event.name != said:
+            said = event.name
+            _say(visible(said))
+
+    profile = Following(path).run(Request(), tell, lambda: False)
+    print(visible(f"done: {path}"), flush=True)
+    return profile
+
+
+def _say(words: str) -> None:
+    print(f"{words} (ctrl+c leaves)", file=sys.stderr, flush=True)
+
+
+def _layer_line(index: int, n_layers: int, layer: LayerProfile) -> str:
+    counts = layer.layer_counts("final")
+    n = int(counts.n)
+    mean = float(counts.total) / n if n else float("nan")
+    return f"layer {index:3} of {n_layers}  {layer.n_heads} heads  {n:,} final-token weights, mean {mean:.4f}"

@@ -1,0 +1,61 @@
+"""What was kept, shown: a run that was cut off, and the log's last lines."""
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.widgets import Static
+
+from laminar_tui.log import last_lines, log_path
+from laminar_tui.recovery import CutOff
+from laminar_tui.render.text import visible
+from laminar_tui.ui.dialogs import Dialog, TextDialog
+
+
+class LogDialog(TextDialog):
+    """The log's last lines, the newest in sight."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("grave_accent", "close", "close", show=False),
+        Binding("pageup", "scroll(-20)", "a page up", show=False),
+        Binding("pagedown", "scroll(20)", "a page down", show=False),
+    ]
+
+    def __init__(self) -> None:
+        path = log_path()
+        where = visible(str(path)) if path is not None else "there is no log"
+        super().__init__("log", Text("\n".join([where, "", *last_lines()])))
+
+    def on_mount(self) -> None:
+        """Stand at the end, where the newest lines are."""
+        box = self.query_one("#box", VerticalScroll)
+        self.call_after_refresh(box.scroll_end, animate=False)
+
+
+class CutOffDialog(Dialog[bool]):
+    """Offers a run that was cut off: True opens it, None forgets it.
+
+    Args:
+        found: the run.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "open", show=False),
+        Binding("q,ctrl+q,ctrl+c", "app.leave", "quit", show=False),
+    ]
+
+    def __init__(self, found: CutOff) -> None:
+        super().__init__()
+        self._sentence = visible(found.sentence())
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = "cut off"
+            yield Static(Text(self._sentence), id="text", markup=False)
+            yield Static("Enter opens it · Esc forgets it · q quits and leaves it for later", id="hint", markup=False)
+
+    def action_open(self) -> None:
+        """Close, and open the run."""
+        self.dismiss(True)
