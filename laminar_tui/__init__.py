@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from laminar_tui.model.capture import capture
     from laminar_tui.profile.counts import Counts
     from laminar_tui.profile.density import Density
+    from laminar_tui.profile.merge import merge
     from laminar_tui.profile.profile import Profile
 
 __version__ = "0.1.0"
-__all__ = ["Counts", "Density", "Profile", "__version__", "capture"]
+__all__ = ["Counts", "Density", "Profile", "__version__", "capture", "merge"]
 
 _HOMES = {
     "capture": "laminar_tui.model.capture",
     "Counts": "laminar_tui.profile.counts",
     "Density": "laminar_tui.profile.density",
     "Profile": "laminar_tui.profile.profile",
+    "merge": "laminar_tui.profile.merge",
 }
 
 

@@ -21,6 +21,7 @@ from laminar_tui.files import write_bytes
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
+from laminar_tui.profile.spread import Spread
 
 FORMAT = "laminar-profile"
 VERSION = 1
@@ -31,6 +32,8 @@ MAX_LAYERS = 4096
 MAX_HEADS = 4096
 
 _PER_HEAD = ("zeros", "total", "total_sq")
+_SPREAD = {"n": np.int64, "mean": np.float64, "std": np.float64}
+"""[heads and a row for the layer, one layer behind the other; names], the names in the header."""
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -68,6 +71,9 @@ def profile_bytes(profile: Profile) -> bytes:
 def _pack_header(profile: Profile) -> str:
     heads = [layer.n_heads if layer else 0 for layer in profile.layers]
     header = {"version": VERSION, "n_heads": heads, "origin": dataclasses.asdict(profile.origin)}
+    spread = next((layer.spread for layer in profile.layers if layer is not None), None)
+    if spread is not None:
+        header["spread"] = spread.names
     return json.dumps(header, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -91,6 +97,9 @@ def _pack_tensors(profile: Profile) -> Tensors:
         rows = [getattr(layer, name) for layer in read]
         if all(row is not None for row in rows):
             tensors[name] = np.concatenate(rows)
+    spreads = [layer.spread for layer in read]
+    for name in _SPREAD if all(spreads) else ():
+        tensors[f"spread/{name}"] = np.ascontiguousarray(np.concatenate([getattr(each, name).T for each in spreads]))
     return tensors
 
 
@@ -189,10 +198,35 @@ def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
     first_rows = np.concatenate([[0], np.cumsum(heads)])
     starts = {part: _starts(tensors, part, int(first_rows[-1])) for part in PARTS} if any(heads) else {}
     layers = [
-        _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens)) if n else None
+        _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens) or origin.prompt_length)
+        if n
+        else None
         for first, n in zip(first_rows, heads, strict=False)
     ]
+    layers = _with_spread(layers, header.get("spread"), tensors)
     return Profile(origin, tuple(layers))
+
+
+def _with_spread(
+    layers: list[LayerProfile | None], names: list[str] | None, tensors: Tensors
+) -> list[LayerProfile | None]:
+    """Read the spread, which the profile of one prompt does not have."""
+    if names is None or "spread/n" not in tensors:
+        return layers
+    last_rows = np.cumsum([0 if layer is None else layer.n_heads + 1 for layer in layers])
+    arrays = {name: tensors[f"spread/{name}"] for name in _SPREAD}
+    for name, array in arrays.items():
+        if array.shape != (last_rows[-1], len(names)) or array.dtype != _SPREAD[name]:
+            raise ValueError("the spread does not fit the heads")
+    named = tuple(str(name) for name in names)
+    return [
+        layer
+        and dataclasses.replace(
+            layer,
+            spread=Spread(named, *(np.ascontiguousarray(a[end - layer.n_heads - 1 : end].T) for a in arrays.values())),
+        )
+        for layer, end in zip(layers, last_rows, strict=True)
+    ]
 
 
 def _unpack_origin(fields: dict[str, Any]) -> Origin:
@@ -241,4 +275,4 @@ def _unpack_layer(
     rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
     if any(row is not None and row.shape[1:] != (n_tokens,) for row in rows.values()):
         raise ValueError("the final weights do not fit the tokens")
-    return LayerProfile(parts, statistics, **rows)
+    return LayerProfile(parts, statistics, rows["final_weights"], rows["key_shares"])
