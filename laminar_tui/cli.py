@@ -6,9 +6,11 @@ Only the standard library is imported here: what a command needs is imported whe
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from laminar_tui import __version__
@@ -25,7 +27,7 @@ SUMMARY = "How the attention weights of a causal language model are distributed:
 EPILOG = """\
 commands:
   laminar-tui [SOURCE]                open the explorer
-  laminar-tui capture SOURCE -o FILE  read the weights into a profile file
+  laminar-tui capture SOURCE -o FILE  read the weights into a profile file, on a prompt or a whole corpus
   laminar-tui show FILE|SOURCE        print a picture or a curve
   laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
   laminar-tui check SOURCE            prove on a model that what is read is what it uses
@@ -90,12 +92,14 @@ def _explore_parser() -> argparse.ArgumentParser:
 
 def _capture_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "laminar-tui capture", description="Run a model on a prompt and write what its attention weights are."
+        "laminar-tui capture",
+        description="Run a model on a prompt, or on a corpus, and write what its attention weights are.",
     )
     parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="hub id, folder or .gguf file")
     parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write; `-` for standard output")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    _add_corpus_options(parser)
     _add_model_options(parser)
     return parser
 
@@ -138,6 +142,21 @@ def _check_parser() -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
     _add_model_options(parser)
     return parser
+
+
+def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "corpus",
+        "Each text is cut into windows of the model's context, or of --max-tokens. Start it with torchrun to "
+        "share the windows out to several processes or GPUs.",
+    )
+    group.add_argument("--corpus", metavar="FILE", help="a text file, a folder of them, or a .jsonl file")
+    group.add_argument("--field", metavar="NAME", help="the field of a .jsonl line with the text (text or prompt)")
+    group.add_argument("--limit", type=_positive, metavar="N", help="read N windows at most")
+    group.add_argument("--resume", action="store_true", help="go on with what an interrupted run has kept")
+    group.add_argument(
+        "--save-every", type=float, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +207,11 @@ def capture(options: argparse.Namespace) -> int:
     if not options.output and not options.json:
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
     _check_target(options.output)
+    if options.corpus is not None:
+        return _capture_corpus(options)
+    for name in ("field", "limit", "resume"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} is about a corpus", "name one with --corpus FILE")
     profile = _run(options, quiet=options.quiet)
     if options.output == "-":
         from laminar_tui.profile.file import profile_bytes
@@ -202,6 +226,60 @@ def capture(options: argparse.Namespace) -> int:
 
         print(profile_summary(profile))
     return _trust(profile)
+
+
+def _capture_corpus(options: argparse.Namespace) -> int:
+    """Read every window of a corpus; of several processes one writes and tells."""
+    from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus
+
+    if options.prompt is not None or options.prompt_file is not None:
+        raise UsageError("a prompt and a corpus are two runs", "leave one of them out")
+    if not options.output or options.output == "-":
+        raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
+    request = CorpusRequest(
+        make_request(options),
+        options.corpus,
+        as_path(options.output),
+        options.field,
+        options.limit,
+        options.resume,
+        options.save_every,
+    )
+    narrate = (lambda _event: None) if options.quiet or Place.from_environment().rank else _Narrator()
+    try:
+        with _signals_heard() as is_cancelled:
+            profile = capture_corpus(request, narrate, is_cancelled)
+    finally:
+        if isinstance(narrate, _Narrator):
+            narrate.close()
+    if profile is None:
+        return int(ExitCode.DONE)
+    if not options.quiet:
+        n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
+        print(f"wrote {options.output}: {n_prompts:,} prompts, {n_tokens:,} tokens", file=sys.stderr)
+    if options.json:
+        from laminar_tui.export import profile_summary
+
+        print(profile_summary(profile))
+    return _trust(profile)
+
+
+@contextmanager
+def _signals_heard() -> Iterator[Callable[[], bool]]:
+    """Take a first Ctrl+C or TERM as a wish to stop at the next layer, so that what was read can be kept."""
+    heard: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        if heard and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        heard.append(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _trust(profile: "Profile") -> int:

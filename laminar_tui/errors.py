@@ -59,3 +59,9 @@ class CancelledError(LaminarError):
     """The capture was stopped by its user; the layers read before are kept by the caller."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class PeerError(LaminarError):
+    """Another process of a run that several share has failed, is gone, or reads something else."""
+
+    exit_code = ExitCode.INTERRUPTED

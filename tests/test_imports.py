@@ -21,10 +21,12 @@ MAY_IMPORT = {
     "render": {"errors", "profile"},
     "model": {"errors", "profile", "source"},
     "run": {"errors", "profile", "source", "model"},
+    "corpus": {"errors", "source"},
+    "corpus_run": {"errors", "source", "corpus", "profile", "model", "run"},
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run"},
     "ui": {"errors", "files", "source", "options", "profile", "render", "run", "export"},
-    "cli": {"errors", "source", "options", "profile", "render", "run", "export", "ui", "model", ""},
+    "cli": {"errors", "source", "options", "profile", "render", "run", "corpus_run", "export", "ui", "model", ""},
     "__main__": {"cli"},
     "": {"profile", "model"},
 }
