@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from laminar_tui.model.patterns import KeptPatterns
     from laminar_tui.profile.counts import Counts
     from laminar_tui.profile.density import Density
+    from laminar_tui.profile.merge import merge
     from laminar_tui.profile.profile import Profile
 
 __version__ = "0.1.0"
-__all__ = ["Counts", "Density", "KeptPatterns", "Profile", "__version__", "capture"]
+__all__ = ["Counts", "Density", "KeptPatterns", "Profile", "__version__", "capture", "merge"]
 
 _HOMES = {
     "capture": "laminar_tui.model.capture",
@@ -31,6 +32,7 @@ _HOMES = {
     "Density": "laminar_tui.profile.density",
     "KeptPatterns": "laminar_tui.model.patterns",
     "Profile": "laminar_tui.profile.profile",
+    "merge": "laminar_tui.profile.merge",
 }
 
 

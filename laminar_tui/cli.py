@@ -6,6 +6,7 @@ Only the standard library is imported here: what a command needs is imported whe
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ SUMMARY = "How the attention weights of a causal language model are distributed:
 EPILOG = """\
 commands:
   laminar-tui [SOURCE]                open the explorer
-  laminar-tui capture SOURCE -o FILE  read the weights into a profile file
+  laminar-tui capture SOURCE -o FILE  read the weights into a profile file, on a prompt or a whole corpus
   laminar-tui show FILE|SOURCE        print a picture or a curve
   laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
   laminar-tui report FILE|SOURCE      say in words and numbers which tokens, which heads, more than chance?
@@ -104,9 +105,9 @@ def _explore_parser() -> argparse.ArgumentParser:
 def _capture_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "laminar-tui capture",
-        description="Run a model on a prompt and write what its attention weights are. Until FILE is written, the "
-        "layers are kept in FILE.partial, which survives a kill: `laminar-tui tail FILE` follows it, and "
-        "`laminar-tui FILE.partial` opens what a run that was cut off has left.",
+        description="Run a model on a prompt, or on a corpus, and write what its attention weights are. Until FILE is "
+        "written, the layers of a prompt are kept in FILE.partial, which survives a kill: `laminar-tui tail FILE` "
+        "follows it, and `laminar-tui FILE.partial` opens what a run that was cut off has left.",
     )
     parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="hub id, folder or .gguf file")
     parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write; `-` for standard output")
@@ -120,6 +121,7 @@ def _capture_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="run for chance: random (random parameters) or shuffled (the same tokens in another order)",
     )
+    _add_corpus_options(parser)
     _add_model_options(parser)
     _add_log_options(parser)
     return parser
@@ -222,6 +224,21 @@ def _add_roles_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "corpus",
+        "Each text is cut into windows of the model's context, or of --max-tokens. Start it with torchrun to "
+        "share the windows out to several processes or GPUs.",
+    )
+    group.add_argument("--corpus", metavar="FILE", help="a text file, a folder of them, or a .jsonl file")
+    group.add_argument("--field", metavar="NAME", help="the field of a .jsonl line with the text (text or prompt)")
+    group.add_argument("--limit", type=_positive, metavar="N", help="read N windows at most")
+    group.add_argument("--resume", action="store_true", help="go on with what an interrupted run has kept")
+    group.add_argument(
+        "--save-every", type=float, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
+    )
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and prompt")
     prompt = group.add_mutually_exclusive_group()
@@ -289,6 +306,11 @@ def capture(options: argparse.Namespace) -> int:
     if not options.output and not options.json:
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
     _check_target(options.output)
+    if options.corpus is not None:
+        return _capture_corpus(options)
+    for name in ("field", "limit", "resume"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} is about a corpus", "name one with --corpus FILE")
     record = _keep_capture(options)
     try:
         profile = _run(options, quiet=options.quiet, record=record)
@@ -351,6 +373,60 @@ def _forget(record: "Record", output: str | None) -> None:
     record.remove()
     if output and output != "-":
         old_path(partial_path(as_path(output))).unlink(missing_ok=True)
+
+
+def _capture_corpus(options: argparse.Namespace) -> int:
+    """Read every window of a corpus; of several processes one writes and tells."""
+    from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus
+
+    if options.prompt is not None or options.prompt_file is not None:
+        raise UsageError("a prompt and a corpus are two runs", "leave one of them out")
+    if not options.output or options.output == "-":
+        raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
+    request = CorpusRequest(
+        make_request(options),
+        options.corpus,
+        as_path(options.output),
+        options.field,
+        options.limit,
+        options.resume,
+        options.save_every,
+    )
+    narrate = (lambda _event: None) if options.quiet or Place.from_environment().rank else _Narrator()
+    try:
+        with _signals_heard() as is_cancelled:
+            profile = capture_corpus(request, narrate, is_cancelled)
+    finally:
+        if isinstance(narrate, _Narrator):
+            narrate.close()
+    if profile is None:
+        return int(ExitCode.DONE)
+    if not options.quiet:
+        n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
+        print(f"wrote {options.output}: {n_prompts:,} prompts, {n_tokens:,} tokens", file=sys.stderr)
+    if options.json:
+        from laminar_tui.export import profile_summary
+
+        print(profile_summary(profile))
+    return _trust(profile)
+
+
+@contextmanager
+def _signals_heard() -> Iterator[Callable[[], bool]]:
+    """Take a first Ctrl+C or TERM as a wish to stop at the next layer, so that what was read can be kept."""
+    heard: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        if heard and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        heard.append(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _trust(profile: "Profile") -> int:

@@ -67,3 +67,9 @@ class MemoryNeededError(LaminarError):
 
 class NetworkError(ModelError):
     """A model that is not in the cache and that the hub does not hand out: away, refused, unknown, or too slow."""
+
+
+class PeerError(LaminarError):
+    """Another process of a run that several share has failed, is gone, or reads something else."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -25,6 +25,7 @@ from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.render.columns import size_words
 from laminar_tui.render.figure import Figure, lay_out, to_png, to_svg
 from laminar_tui.render.text import fit, visible
 
@@ -352,7 +353,7 @@ def _subtitle(profile: Profile, estimator: str, n: NDArray[np.int64]) -> str:
     model = fit(visible(path.name if path.is_absolute() else profile.origin.model), MODEL_ROOM).rstrip()
     least, most = int(n[n > 0].min(initial=n.max())), int(n.max())
     weights = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-    return f"{model} · {profile.n_tokens:,} tokens · n = {weights} a column · {estimator}"
+    return f"{model} · {size_words(profile)} · n = {weights} a column · {estimator}"
 
 
 EXPORTS: dict[str, ExportFormat] = {

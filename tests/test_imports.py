@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "render": {"errors", "profile"},
     "model": {"errors", "profile", "sizes", "source"},
     "run": {"errors", "profile", "source", "model"},
+    "corpus": {"errors", "source"},
+    "corpus_run": {"errors", "source", "corpus", "profile", "model", "run"},
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run", "sizes"},
     "ui": {
@@ -44,7 +46,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("errors", "files", "source", "options", "profile", "render", "run", "export", "ui", "model", ""),
-        *("log", "record", "recovery", "tail"),
+        *("log", "record", "recovery", "tail", "corpus_run"),
     },
     "__main__": {"cli"},
     "": {"profile", "model"},

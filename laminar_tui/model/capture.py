@@ -77,8 +77,8 @@ def capture(
         CancelledError: if `is_cancelled` said so.
     """
     ids = torch.as_tensor(input_ids)
-    ids = (ids[None] if ids.ndim == 1 else ids).to(model.device)
-    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(model.device)
+    ids = (ids[None] if ids.ndim == 1 else ids).to(input_device(model))
+    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(ids.device)
     check_prompt(model, ids)
     first = span_of(mask[0])
     own_tokens = None if tokens is None else list(tokens)[first]
@@ -116,6 +116,8 @@ def capture(
         seconds=seconds,
         checks=checks,
         layer_kinds=reader.kinds,
+        n_prompts=len(ids),
+        n_tokens=int(mask.sum()),
     )
     profile = Profile(origin, tuple(reader.layers))
     if keep is not None:
@@ -177,6 +179,20 @@ class _Probe:
     is_fast: bool
 
 
+def prepare(model: PreTrainedModel, input_ids: Sequence[int]) -> None:
+    """Find out once, on tokens of the caller's choice, what `capture` finds out about a model on its first prompt.
+
+    Then it is the same in every process that reads some of many prompts, and for prompts that are too short for it.
+
+    Args:
+        input_ids: [n_tokens], repeated up to `PROBE_TOKENS`.
+    """
+    few = (list(input_ids) * PROBE_TOKENS)[:PROBE_TOKENS]
+    ids = torch.tensor([few], device=input_device(model))
+    check_prompt(model, ids)
+    _probe(model, find_mechanism(model), ids)
+
+
 _probes: WeakKeyDictionary[PreTrainedModel, tuple[torch.dtype, torch.device, _Probe]] = WeakKeyDictionary()
 
 
@@ -189,13 +205,14 @@ def _probe(model: PreTrainedModel, mechanism: str, ids: torch.Tensor) -> _Probe:
     if mechanism == "hooks":
         return _Probe(None, False)
     known = _probes.get(model)
-    if known is None or known[:2] != (model.dtype, model.device):
+    device = ids.device
+    if known is None or known[:2] != (model.dtype, device):
         few = ids[:, :PROBE_TOKENS]
         is_fast, is_enough = False, few.shape[1] == PROBE_TOKENS
-        if is_enough and model.device.type == "cpu":
+        if is_enough and device.type == "cpu":
             with evaluating(model):
                 is_fast = is_fast_path_equal(model, lambda: forward(model, few, None))
-        known = (model.dtype, model.device, _Probe(_check_outputs(model, few), is_fast))
+        known = (model.dtype, device, _Probe(_check_outputs(model, few), is_fast))
         if is_enough:
             _probes[model] = known
     return known[2]
@@ -327,12 +344,11 @@ def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
     Raises:
         PromptError: for no tokens, more than the model has positions for, or ids beyond its vocabulary.
     """
-    config = model.config.get_text_config()
     n_tokens = ids.shape[1]
     if n_tokens == 0:
         raise PromptError("the prompt has no tokens", "give some text with --prompt")
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if limit and 0 < limit < n_tokens:  # a model without a limit says None, 0 or -1
+    limit = context_length(model)
+    if limit and limit < n_tokens:
         raise PromptError(
             f"the prompt has {n_tokens:,} tokens, the model takes {limit:,}", f"cut it with --max-tokens {limit}"
         )
@@ -345,6 +361,35 @@ def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
         )
 
 
+def context_length(model: PreTrainedModel) -> int | None:
+    """How many tokens a model has positions for; None without a limit."""
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return int(limit) if limit and limit > 0 else None  # a model without a limit says None, 0 or -1
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model wants its token ids.
+
+    Accelerate spreads a model over devices, and offloads parameters: these are on `meta` until they are used, and a
+    hook knows where that is.
+    """
+    embedding = model.get_input_embeddings()
+    device: torch.device = embedding.weight.device
+    if device.type == "meta" and (hook := getattr(embedding, "_hf_hook", None)) is not None:
+        return torch.device(hook.execution_device)
+    return device
+
+
+def _devices(model: PreTrainedModel) -> str:
+    """Where a model's parameters are, each place once: `cpu`, `cuda:0, cuda:1, disk`."""
+    places = getattr(model, "hf_device_map", None)
+    if not places:
+        return str(model.device)
+    names = (f"cuda:{place}" if isinstance(place, int) else str(place) for place in places.values())
+    return ", ".join(dict.fromkeys(names))
+
+
 def empty_profile(model: PreTrainedModel, ids: torch.Tensor, tokens: Sequence[str] | None = None) -> Profile:
     """Make the profile of a capture that has not read a layer yet."""
     config = model.config.get_text_config()
@@ -354,7 +399,7 @@ def empty_profile(model: PreTrainedModel, ids: torch.Tensor, tokens: Sequence[st
         model=str(model.config.name_or_path or model.config.model_type),
         architecture=str(model.config.model_type),
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        device=_devices(model),
         mechanism="tap",
         layer_kinds=_layer_kinds(config, n_layers),
         tokens=tuple(tokens) if tokens is not None else tuple(str(each) for each in first),

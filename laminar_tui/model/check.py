@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import ModelError, UntrustedWeightsError
-from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism, forward
+from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism, forward, input_device
 from laminar_tui.model.recipes import RECIPES, Recipe, recipe_tapped
 from laminar_tui.model.tap import Chunk, attention_implementation
 from laminar_tui.profile.profile import Check
@@ -73,7 +73,7 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
         PromptError, ModelError: as `capture` does.
     """
     ids = torch.as_tensor(input_ids)
-    ids = (ids[None] if ids.ndim == 1 else ids)[:, :MAX_CHECK_TOKENS].to(model.device)
+    ids = (ids[None] if ids.ndim == 1 else ids)[:, :MAX_CHECK_TOKENS].to(input_device(model))
     tolerance = TOLERANCE.get(model.dtype, max(TOLERANCE.values()))
     variation = VARIATION.get(model.dtype, max(VARIATION.values()))
     before = _implementations(model)

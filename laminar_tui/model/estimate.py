@@ -214,7 +214,12 @@ def plan_capture(name: str, model: PreTrainedModel, n_tokens: int, max_memory: i
 
 
 def refuse_too_large(
-    name: str, needs: Estimate, device: torch.device, *, max_memory: int | None = None, device_map: str | None = None
+    name: str,
+    needs: Estimate,
+    device: torch.device,
+    *,
+    max_memory: int | None = None,
+    device_map: str | dict[str, int | str] | None = None,
 ) -> None:
     """Refuse a run that does not fit, before anything is allocated for it.
 

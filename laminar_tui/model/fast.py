@@ -20,7 +20,9 @@ from laminar_tui.model.tally import LayerTally, Rows
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
 
-AT_LEAST_TOKENS = 2
+AT_LEAST_TOKENS = 16
+"""A shorter prompt does not show whether this path is the model's own, so it is never read by it: a window of a corpus
+is read in the same way whatever was read before it."""
 TILE_WEIGHTS = 2**18
 """Weights of a tile: half a megabyte of scores and as much of weights, within the second-level cache of a core."""
 TILE_ROWS = 128
@@ -94,7 +96,7 @@ def attend(
                 layer.read_heads(heads, stop)
 
     with _one_thread_each() as (pool, n_threads):
-        units = _share_out(query.shape[0], query.shape[0] // key.shape[0], query.shape[1], n_threads)
+        units = _share_out(query.shape[0], query.shape[0] // key.shape[0], query.shape[1])
         for done in [pool.submit(read, units[first::n_threads]) for first in range(n_threads)]:
             done.result()
     layer.hand_over()
@@ -118,12 +120,13 @@ def _one_thread_each() -> Iterator[tuple[ThreadPoolExecutor, int]]:
         torch.set_num_threads(before)
 
 
-def _share_out(n_heads: int, group: int, n_tokens: int, n_threads: int) -> list[slice]:
+def _share_out(n_heads: int, group: int, n_tokens: int) -> list[slice]:
     """Cut the heads into units that are read together: short prompts fill a tile only with several heads.
 
-    A unit lies within the heads that share a key head, or takes all of several such groups.
+    A unit lies within the heads that share a key head, or takes all of several such groups. It does not depend on the
+    number of threads, so that the same products are made, and the same bits come out, with any number of them.
     """
-    size = min(TILE_WEIGHTS // (min(TILE_ROWS, n_tokens) * n_tokens), -(-n_heads // n_threads))
+    size = TILE_WEIGHTS // (min(TILE_ROWS, n_tokens) * n_tokens)
     size = max(1, size // group * group if size >= group else math.gcd(size, group))
     return [slice(first, min(first + size, n_heads)) for first in range(0, n_heads, size)]
 

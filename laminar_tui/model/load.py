@@ -14,6 +14,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -108,7 +109,7 @@ def load_model(
     *,
     dtype: str = "auto",
     device: str | None = None,
-    device_map: str | None = None,
+    device_map: str | dict[str, int | str] | None = None,
     terms: Terms | None = None,
     on_progress: OnProgress | None = None,
     on_estimate: Callable[[Estimate], None] | None = None,
@@ -120,7 +121,7 @@ def load_model(
         source: from `laminar_tui.source.find_source`.
         dtype: one of `DTYPES`; `auto` is the checkpoint's own on a GPU, float32 on a CPU.
         device: like `cpu`, `cuda`, `cuda:1`; the first GPU if there is one when left out.
-        device_map: handed to accelerate, like `auto`: layers over several devices.
+        device_map: handed to accelerate, like `auto`: layers over several devices; or module -> device.
         terms: on what terms it is taken.
         on_progress: called in this thread while files are fetched and parameters loaded.
         on_estimate: called in this thread, before parameters are fetched and loaded, with what the run needs.
@@ -328,9 +329,15 @@ def _refuse_incomplete(source: Source, found: dict[str, Any]) -> None:
 
 
 def _refuse_not_finite(source: Source, model: PreTrainedModel) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not torch.isfinite(parameter.sum()) and not parameter.isfinite().all():
-            raise ModelError(f"{source.name} has parameters that are not finite: {name}", "the file is damaged")
+    for place, module in model.named_modules():
+        with align_module_device(module):  # parameters that accelerate offloaded are on `meta` until they are used
+            for name, parameter in module.named_parameters(place, recurse=False):
+                if parameter.is_floating_point() and not _is_finite(parameter):
+                    raise ModelError(f"{source.name} has parameters that are not finite: {name}", "the file is damaged")
+
+
+def _is_finite(parameter: torch.Tensor) -> bool:
+    return bool(torch.isfinite(parameter.sum()) or parameter.isfinite().all())
 
 
 # -- progress --------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 from laminar_tui.profile.roles import ROLES, Roles
+from laminar_tui.profile.spread import Spread
 
 FORMAT = "laminar-profile"
 VERSION = 1
@@ -37,6 +38,8 @@ MAX_HEADS = 4096
 
 _PER_HEAD = ("zeros", "total", "total_sq")
 _ROLE_FIELDS = ("thresholds", "period", "n_sequences", "seed")
+_SPREAD = {"n": np.int64, "mean": np.float64, "std": np.float64}
+"""[heads and a row for the layer, one layer behind the other; names], the names in the header."""
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -85,6 +88,9 @@ def _pack_header(profile: Profile) -> str:
     header = {"version": VERSION, "n_heads": heads, "origin": dataclasses.asdict(profile.origin)}
     if profile.roles is not None:
         header["roles"] = {name: getattr(profile.roles, name) for name in _ROLE_FIELDS}
+    spread = next((layer.spread for layer in profile.layers if layer is not None), None)
+    if spread is not None:
+        header["spread"] = spread.names
     return json.dumps(header, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -111,6 +117,9 @@ def _pack_tensors(profile: Profile) -> Tensors:
     for name, scores in profile.roles.scores.items() if profile.roles else ():
         rows = [row[: layer.n_heads] for row, layer in zip(scores, profile.layers, strict=True) if layer is not None]
         tensors[f"role/{name}"] = np.concatenate(rows)
+    spreads = [layer.spread for layer in read]
+    for name in _SPREAD if all(spreads) else ():
+        tensors[f"spread/{name}"] = np.ascontiguousarray(np.concatenate([getattr(each, name).T for each in spreads]))
     return tensors
 
 
@@ -218,9 +227,12 @@ def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
     first_rows = np.concatenate([[0], np.cumsum(heads)])
     starts = {part: _starts(tensors, part, int(first_rows[-1])) for part in PARTS} if any(heads) else {}
     layers = [
-        _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens)) if n else None
+        _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens) or origin.prompt_length)
+        if n
+        else None
         for first, n in zip(first_rows, heads, strict=False)
     ]
+    layers = _with_spread(layers, header.get("spread"), tensors)
     return Profile(origin, tuple(layers), _unpack_roles(header.get("roles"), tensors, heads))
 
 
@@ -241,6 +253,28 @@ def _unpack_roles(fields: dict[str, Any] | None, tensors: Tensors, heads: list[i
         scores[name] = table
     thresholds = {str(name): float(threshold) for name, threshold in fields["thresholds"].items()}
     return Roles(scores, thresholds, *(int(fields[name]) for name in ("period", "n_sequences", "seed")))
+
+
+def _with_spread(
+    layers: list[LayerProfile | None], names: list[str] | None, tensors: Tensors
+) -> list[LayerProfile | None]:
+    """Read the spread, which the profile of one prompt does not have."""
+    if names is None or "spread/n" not in tensors:
+        return layers
+    last_rows = np.cumsum([0 if layer is None else layer.n_heads + 1 for layer in layers])
+    arrays = {name: tensors[f"spread/{name}"] for name in _SPREAD}
+    for name, array in arrays.items():
+        if array.shape != (last_rows[-1], len(names)) or array.dtype != _SPREAD[name]:
+            raise ValueError("the spread does not fit the heads")
+    named = tuple(str(name) for name in names)
+    return [
+        layer
+        and dataclasses.replace(
+            layer,
+            spread=Spread(named, *(np.ascontiguousarray(a[end - layer.n_heads - 1 : end].T) for a in arrays.values())),
+        )
+        for layer, end in zip(layers, last_rows, strict=True)
+    ]
 
 
 def _unpack_origin(fields: dict[str, Any]) -> Origin:
@@ -291,4 +325,4 @@ def _unpack_layer(
     rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
     if any(row is not None and row.shape[1:] != (n_tokens,) for row in rows.values()):
         raise ValueError("the final weights do not fit the tokens")
-    return LayerProfile(parts, statistics, **rows)
+    return LayerProfile(parts, statistics, rows["final_weights"], rows["key_shares"])

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import Counts, PackedCounts, stack
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Density, estimate_density
-from laminar_tui.profile.parts import PARTS, SinkChoice, population_parts
+from laminar_tui.profile.parts import SinkChoice, population_parts
 from laminar_tui.profile.roles import Roles
+from laminar_tui.profile.spread import Spread
 from laminar_tui.profile.statistics import STATISTICS
 
 By = Literal["layer", "head"]
@@ -48,12 +49,16 @@ class Origin:
         recipe: `true`, or the name of a control whose weights are not the model's (`model.recipes`).
         n_parameters: of the model.
         layer_kinds: one word per layer: `attention`, `sliding`, or what stands where attention does not.
-        tokens: each token's text; continuation bytes of a split character are empty.
-        token_ids: as the model got them.
+        tokens: each token's text; continuation bytes of a split character are empty. None of a corpus.
+        token_ids: as the model got them. None of a corpus.
         versions: library -> version.
         created: ISO 8601, UTC.
         seconds: the time of the forward pass with all that was read from it.
         checks: what was looked at before the weights were believed.
+        n_prompts: how many prompts were read.
+        n_tokens: of all prompts together; 0 stands for the tokens of the one.
+        prompt_length: tokens of each of several prompts; 0 where they differ.
+        corpus: the name of the file or folder they come from; empty for prompts that were given.
     """
 
     model: str
@@ -71,6 +76,10 @@ class Origin:
     created: str = ""
     seconds: float = 0.0
     checks: tuple[Check, ...] = ()
+    n_prompts: int = 1
+    n_tokens: int = 0
+    prompt_length: int = 0
+    corpus: str = ""
 
     @property
     def failed_checks(self) -> tuple[Check, ...]:
@@ -87,13 +96,15 @@ class LayerProfile:
         statistics: NAME -> float64 [n_heads], the names of `STATISTICS`.
         final_weights: float32 [n_heads, n_tokens], the last query's weights; None for several prompts.
         key_shares: float32 [n_heads, n_tokens], the mean weight a key gets from the queries that may see it
-            (q >= k; the alpha of Gu et al., arXiv 2410.10781); None for several prompts.
+            (q >= k; the alpha of Gu et al., arXiv 2410.10781); None for several prompts of different lengths.
+        spread: how far several prompts differ; None for one.
     """
 
     parts: dict[str, PackedCounts]
     statistics: dict[str, NDArray[np.float64]]
     final_weights: NDArray[np.float32] | None = None
     key_shares: NDArray[np.float32] | None = None
+    spread: Spread | None = None
 
     @property
     def n_heads(self) -> int:
@@ -122,23 +133,9 @@ class LayerProfile:
 
 def merge_layers(layers: Sequence[LayerProfile]) -> LayerProfile:
     """Add up what was read from one layer on several prompts: counts add, each number is the mean over the prompts."""
-    if len(layers) == 1:
-        return layers[0]
-    parts = {}
-    for part in PARTS:
-        counts = layers[0].parts[part].unpack()
-        for layer in layers[1:]:
-            counts = counts + layer.parts[part].unpack()
-        parts[part] = PackedCounts.pack(counts)
-    statistics = {}
-    for name in layers[0].statistics:
-        values = np.stack([layer.statistics[name] for layer in layers])
-        defined = np.isfinite(values)
-        total = np.where(defined, values, 0.0).sum(axis=0)
-        statistics[name] = np.divide(
-            total, defined.sum(axis=0), out=np.full_like(total, np.nan), where=defined.any(axis=0)
-        )
-    return LayerProfile(parts, statistics)
+    from laminar_tui.profile import merge
+
+    return merge.merge_layers(layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +164,13 @@ class Profile:
 
     @property
     def n_tokens(self) -> int:
-        """The length of the prompt."""
-        return len(self.origin.tokens)
+        """The length of the prompt, or of each of several; 0 where they differ."""
+        return len(self.origin.tokens) or self.origin.prompt_length
+
+    @property
+    def total_tokens(self) -> int:
+        """How many tokens were read, all prompts together."""
+        return self.origin.n_tokens or len(self.origin.tokens)
 
     @property
     def n_read(self) -> int:

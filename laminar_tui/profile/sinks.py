@@ -25,7 +25,7 @@ def sink_keys(layer: LayerProfile, threshold: float = THRESHOLD) -> list[Sink]:
     """Name the sinks of a layer's heads.
 
     Args:
-        layer: read from one prompt; one added up from several has no shares by key.
+        layer: read from one prompt, or from several of one length; of several lengths there are no shares by key.
         threshold: what alpha_k has to exceed.
 
     Returns:

@@ -329,9 +329,16 @@ def model_facts(profile: Profile) -> list[str]:
         name,
         *control,
         f"{profile.n_layers}L{heads}",
-        f"{profile.n_tokens} tokens",
+        size_words(profile),
         f"{origin.dtype} {origin.device}",
     ]
+
+
+def size_words(profile: Profile) -> str:
+    """Say how much was read: `115 tokens`, `40 prompts, 81,920 tokens`."""
+    n_prompts = profile.origin.n_prompts
+    prompts = f"{n_prompts:,} prompts, " if n_prompts > 1 else ""
+    return f"{prompts}{profile.total_tokens:,} tokens"
 
 
 def picture_facts(columns: Columns) -> list[str]:
@@ -436,10 +443,11 @@ def _token_style(level: int, ramp: Ramp) -> Style | None:
 
 
 def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_only: bool = False) -> list[str]:
-    """The keys that the final token of a head looks at most, the heaviest first: `·Paris (5) 0.42`."""
+    """The keys that a head's final token looks at most, heaviest first: `·Paris (5) 0.42`; or why there are none."""
     weights = profile.layer(layer).final_weights
     if weights is None:
-        return []
+        several = profile.origin.n_prompts > 1
+        return ["other tokens in each prompt, so none are shown" if several else "its weights are not in this profile"]
     row = weights[head]
     labels = [token_label(token, ascii_only=ascii_only) for token in profile.origin.tokens]
     order = np.argsort(-row, kind="stable")[:count]

@@ -75,10 +75,16 @@ def test_uniform_attention_has_no_sink_on_the_shortest_prompt(make_profile: Make
     assert sink_keys(make_profile([uniform[None]]).layer(0)) == []
 
 
-def test_several_prompts_have_a_share_of_key_zero_alone(patterns: Patterns, make_profile: MakeProfile) -> None:
-    pattern = with_sinks(patterns(5, 3, 64, spread=0.5), {(0, 0): 0.8, (2, 9): 0.7})
-    one = make_profile([pattern])
-    several = replace(one, layers=(merge_layers([one.layer(0), one.layer(0)]),))
+def test_of_prompts_of_several_lengths_key_zero_alone_is_judged(patterns: Patterns, make_profile: MakeProfile) -> None:
+    sinks = {(0, 0): 0.8, (2, 9): 0.7}
+    one, other = (make_profile([with_sinks(patterns(5, 3, n, spread=0.5), sinks)]) for n in (64, 60))
+    several = replace(one, layers=(merge_layers([one.layer(0), other.layer(0)]),))
     assert sink_keys(several.layer(0)) == []
     assert sink_heads(several).tolist() == [[True, False, False]]
     assert not sink_heads(several, key=9).any()
+
+
+def test_prompts_of_one_length_have_a_mean_share_by_key(patterns: Patterns, make_profile: MakeProfile) -> None:
+    one = make_profile([with_sinks(patterns(5, 3, 64, spread=0.5), {(0, 0): 0.8, (2, 9): 0.7})])
+    several = replace(one, layers=(merge_layers([one.layer(0), one.layer(0)]),))
+    assert [each[:2] for each in sink_keys(several.layer(0))] == [each[:2] for each in sink_keys(one.layer(0))] != []

@@ -1,0 +1,174 @@
+"""Many prompts out of a text file, a folder of them, or a JSONL file, one at a time.
+
+A corpus may be larger than memory: files are read in pieces, and a text is cut into windows of the model's context
+while it is read. Whoever reads the same corpus with the same tokenizer gets the same windows in the same order.
+"""
+
+import codecs
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laminar_tui.errors import UsageError
+from laminar_tui.source import as_path
+
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+FIELDS = ("text", "prompt")
+"""Where a line of JSONL has its text, if nothing else is said."""
+
+PIECE_BYTES = 2**20
+"""A longer text goes to the tokenizer in pieces that end with a line, so that no file has to fit into memory."""
+
+Encode = Callable[[str], list[int]]
+"""A text's token ids, without those that the tokenizer puts in front of every text."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text of a corpus.
+
+    Attributes:
+        place: the file, and the line where the file has several texts.
+        pieces: the text, a piece after the other; to be read once.
+    """
+
+    place: str
+    pieces: Iterable[str]
+
+
+def read_texts(path: str, field: str | None = None) -> Iterator[Text]:
+    """Read a corpus text by text; blank lines of JSONL are no texts.
+
+    Args:
+        path: a JSONL file (`.jsonl`, `.ndjson`), any other file, which is one text, or a folder of both, whose files
+            are read in the order of their names; hidden ones are left out.
+        field: the field of a JSONL line with the text; `text` or `prompt` when left out.
+
+    Raises:
+        UsageError: if there is nothing to read, or a file or a line of it is not what it should be.
+    """
+    for file in corpus_files(path):
+        if file.suffix in JSONL_SUFFIXES:
+            yield from _read_jsonl(file, field)
+        else:
+            yield Text(str(file), _read_pieces(file))
+
+
+def corpus_files(path: str) -> list[Path]:
+    """Name the files of a corpus.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    found = as_path(path)
+    if path and found.is_file():
+        return [found]
+    if not path or not found.is_dir():
+        raise UsageError(
+            f"no such file or folder: {path}", "a corpus is a text file, a folder of them or a .jsonl file"
+        )
+    names = (file.relative_to(found) for file in found.rglob("*") if file.is_file())
+    files = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
+    if not files:
+        raise UsageError(f"there are no files in {path}", "a corpus is a text file, a folder of them or a .jsonl file")
+    return [found / name for name in files]
+
+
+def _read_jsonl(path: Path, field: str | None) -> Iterator[Text]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                place = f"{path}, line {number}"
+                yield Text(place, (_text_of(line, place, field),))
+
+
+def _text_of(line: bytes, place: str, field: str | None) -> str:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: this is no JSON", "each line of a .jsonl file is one JSON object") from error
+    if not isinstance(fields, dict):
+        raise UsageError(f"{place}: this is no JSON object", 'a line looks like {"text": "..."}')
+    names = (field,) if field else FIELDS
+    texts = [fields[name] for name in names if name in fields]
+    if not texts:
+        found = ", ".join(fields) or "none"
+        raise UsageError(f"{place}: there is no field '{' or '.join(names)}'", f"its fields: {found[:80]}; see --field")
+    if not isinstance(texts[0], str):
+        raise UsageError(f"{place}: the text is no string", "name the field that holds it with --field")
+    return texts[0]
+
+
+def _read_pieces(path: Path) -> Iterator[str]:
+    """Read a file piece by piece, each but the last one up to the end of a line, if it has one."""
+    rest = ""
+    for text in _decode(path):
+        rest += text
+        end = rest.rfind("\n") + 1
+        if end and len(rest) >= PIECE_BYTES // 4:  # characters of up to four bytes
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
+
+
+def _decode(path: Path) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    line = 1
+    with _opened(path) as file:
+        while True:
+            piece = file.read(PIECE_BYTES)
+            try:
+                text = decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                raise UsageError(
+                    f"{path}, line {line}: this is no UTF-8 text", "convert it, or leave it out"
+                ) from error
+            if not piece:
+                return
+            line += text.count("\n")
+            yield text
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
+
+
+def leading_ids(with_special: list[int], without: list[int]) -> list[int]:
+    """The ids that a tokenizer puts in front of every text, from one text with its special tokens and without."""
+    for n in range(len(with_special) - len(without) + 1):
+        if with_special[n : n + len(without)] == without:
+            return with_special[:n]
+    return []
+
+
+def cut_windows(texts: Iterable[Text], encode: Encode, leading: list[int], size: int) -> Iterator[list[int]]:
+    """Cut texts into windows of token ids, none of which holds tokens of two texts.
+
+    Every window begins as the tokenizer begins a text, so that the first key means the same in all of them.
+
+    Args:
+        texts: read one after another, and no further than the windows that are asked for.
+        encode: gives a piece's token ids without the leading ones.
+        leading: what stands in front of every window, shorter than `size`.
+        size: tokens of a window; the last one of a text is what remains.
+
+    Returns:
+        [at most size] ids each.
+    """
+    room = size - len(leading)
+    for text in texts:
+        rest: list[int] = []
+        for piece in text.pieces:
+            rest += encode(piece) if piece else []
+            while len(rest) >= room:
+                yield leading + rest[:room]
+                rest = rest[room:]
+        if rest:
+            yield leading + rest

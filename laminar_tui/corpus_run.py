@@ -1,0 +1,281 @@
+"""The story of a run on many prompts: windows of a corpus in, one profile out, and nothing lost on the way.
+
+What was read is kept beside the output every few seconds, so that an interrupted run goes on where it was. Under
+`torchrun` each process reads every N-th window, and keeps what is its own.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laminar_tui.corpus import corpus_files, cut_windows, leading_ids, read_texts
+from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
+from laminar_tui.profile.partial import Progress, read_progress, write_progress
+from laminar_tui.profile.profile import Profile
+from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load
+from laminar_tui.source import as_path
+
+if TYPE_CHECKING:
+    from laminar_tui.model.load import LoadedModel
+    from laminar_tui.model.parallel import Peers
+
+DEFAULT_WINDOW = 2048
+"""Tokens of a window for a model whose config names no limit."""
+SAVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class CorpusRequest:
+    """What was asked for.
+
+    Attributes:
+        run: the model; its prompt is not looked at, its `max_tokens` is the length of a window.
+        corpus, field: as in `corpus.read_texts`.
+        output: the profile to write.
+        limit: read so many windows at most.
+        resume: go on with what an interrupted run has kept, if there is something.
+        save_seconds: keep what was read that often.
+    """
+
+    run: Request
+    corpus: str
+    output: Path
+    field: str | None = None
+    limit: int | None = None
+    resume: bool = False
+    save_seconds: float = SAVE_SECONDS
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes that share a run this is, as `torchrun` says it in the environment."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "Place":
+        """Read it; a process that nobody started as one of several is alone.
+
+        Raises:
+            UsageError: if it makes no sense.
+        """
+        try:
+            size = int(os.environ.get("WORLD_SIZE", "1"))
+            place = cls(int(os.environ.get("RANK", "0")), size, int(os.environ.get("LOCAL_RANK", "0")))
+        except ValueError as error:
+            raise UsageError("RANK, LOCAL_RANK or WORLD_SIZE is no number", "start several with torchrun") from error
+        if not 0 <= place.rank < place.size:
+            raise UsageError(f"there is no process {place.rank} of {place.size}", "start several with torchrun")
+        return place
+
+    def partial_path(self, output: Path) -> Path:
+        """Where this process keeps what it has read."""
+        mine = "" if self.size == 1 else f".{self.rank}-of-{self.size}"
+        return output.with_name(f"{output.name}.progress{mine}")
+
+
+def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile | None:
+    """Read a corpus and write its profile.
+
+    Returns:
+        The profile, in the one process that wrote it; None in the others.
+
+    Raises:
+        LaminarError: what was wrong with the corpus, the model or what was read; what was read before is kept.
+    """
+    corpus_files(request.corpus)
+    place = Place.from_environment()
+    partial = place.partial_path(request.output)
+    if partial.exists() and not request.resume:
+        raise UsageError(
+            f"{partial} holds an interrupted run", "go on with it by --resume, or remove it and begin anew"
+        )
+    from laminar_tui.model.parallel import joined, own_device
+
+    device = own_device(request.run.device, place.local_rank, place.size)
+    with joined(place.rank, place.size, device) as peers:
+        loaded = load(replace(request.run, device=device), on_event, is_cancelled)
+        return _Reading(request, loaded, peers, partial, on_event, is_cancelled).read_all()
+
+
+class _Reading:
+    """One process's share of a run under way."""
+
+    def __init__(
+        self,
+        request: CorpusRequest,
+        loaded: "LoadedModel",
+        peers: "Peers",
+        partial: Path,
+        on_event: OnEvent,
+        is_cancelled: IsCancelled,
+    ) -> None:
+        self._request = request
+        self._loaded = loaded
+        self._peers = peers
+        self._partial = partial
+        self._on_event = on_event
+        self._is_cancelled = is_cancelled
+        self._size = window_size(loaded, request.run.max_tokens)
+        self._progress = Progress(settings=_settings(request, loaded, self._size, peers))
+        self._is_whole = True  # no window is half in the sums
+        self._n_kept = 0
+        self._kept_at = time.monotonic()
+
+    def read_all(self) -> Profile | None:
+        """Read this process's windows, add up, write."""
+        try:
+            self._read_windows()
+            self._keep()
+            self._peers.wait_for_all(self._is_cancelled)
+            total = self._peers.add_up(self._progress)
+        except (LaminarError, KeyboardInterrupt) as error:
+            raise self._left_off(error) from error
+        if total.n_prompts == 0:
+            raise PromptError(f"there is no text in {self._request.corpus}", "give a corpus with some")
+        profile = total.profile(_name(self._request.corpus)) if self._peers.rank == 0 else None
+        self._write(profile)
+        return profile
+
+    def _read_windows(self) -> None:
+        before = self._resumed()
+        windows = self._windows()
+        for ids in islice(windows, before.n_seen if before else 0):
+            self._progress.see(ids)
+        if before is not None:
+            if (before.n_seen, before.digest) != (self._progress.n_seen, self._progress.digest):
+                raise UsageError(
+                    f"{self._request.corpus} is not what {self._partial} was made of", "remove it and begin anew"
+                )
+            self._progress = before
+        for ids in windows:
+            self._take(ids)
+            self._peers.tell(self._progress.n_seen)
+            if time.monotonic() - self._kept_at >= self._request.save_seconds:
+                self._keep()
+                self._on_event(Step(f"kept {self._n_kept:,} windows"))
+
+    def _take(self, ids: list[int]) -> None:
+        """Read the next window of the corpus, or leave it to another process."""
+        number = self._progress.n_seen
+        is_own = number % self._peers.size == self._peers.rank
+        profile = self._read(ids) if is_own else None
+        self._is_whole = False
+        if profile is not None:
+            self._progress.sums.add(profile, number)
+        self._progress.see(ids)
+        self._is_whole = True
+        if is_own:
+            self._on_event(Step("reading windows of the corpus", number + 1, self._request.limit or 0))
+
+    def _read(self, ids: list[int]) -> Profile:
+        from laminar_tui.model.capture import capture
+
+        if self._is_cancelled():
+            raise CancelledError("the capture was cancelled")
+        recipe = self._request.run.recipe
+        profile = capture(self._loaded.model, ids, recipe=recipe, is_cancelled=self._is_cancelled)
+        model, revision = self._progress.settings["model"], self._progress.settings["revision"]
+        return replace(profile, origin=replace(profile.origin, model=model, revision=revision))
+
+    def _windows(self) -> Iterator[list[int]]:
+        """All windows of the corpus, whoever reads them."""
+        from laminar_tui.model.capture import prepare
+
+        tokenizer = self._loaded.tokenizer
+
+        def encode(text: str, special: bool = False) -> list[int]:
+            return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+        leading = leading_ids(encode("a", True), encode("a"))
+        if self._size <= len(leading):
+            raise UsageError(f"windows of {self._size} tokens hold no text", "give a larger --max-tokens")
+        texts = read_texts(self._request.corpus, self._request.field)
+        for number, ids in enumerate(islice(cut_windows(texts, encode, leading, self._size), self._request.limit)):
+            if number == 0:
+                prepare(self._loaded.model, ids)
+            yield ids
+
+    def _resumed(self) -> Progress | None:
+        if not self._request.resume or not self._partial.exists():
+            return None
+        before = read_progress(self._partial)
+        for name, mine in self._progress.settings.items():
+            if before.settings.get(name) != mine:
+                raise UsageError(
+                    f"{self._partial} was made with another {name}: {before.settings.get(name)}, now {mine}",
+                    "go on with the same, or remove it and begin anew",
+                )
+        self._n_kept = before.n_seen
+        self._on_event(Step(f"going on after {before.n_seen:,} windows"))
+        return before
+
+    def _keep(self) -> None:
+        if self._is_whole and self._progress.n_seen > self._n_kept:
+            write_progress(self._progress, self._partial)
+            self._n_kept = self._progress.n_seen
+        self._kept_at = time.monotonic()
+
+    def _left_off(self, error: BaseException) -> LaminarError:
+        """Keep what was read, and say so together with what went wrong."""
+        if isinstance(error, UsageError) and self._progress.n_seen == 0:
+            return error
+        self._keep()
+        kept = f"{self._n_kept:,} windows are kept in {self._partial}; go on with --resume"
+        if isinstance(error, KeyboardInterrupt | CancelledError):
+            return CancelledError("interrupted", kept if self._n_kept else "no window was read")
+        assert isinstance(error, LaminarError)
+        return type(error)(error.message, f"{error.hint}; {kept}" if self._n_kept else error.hint)
+
+    def _write(self, profile: Profile | None) -> None:
+        """Write the profile in the process that has it; what was kept goes when it is written, in all of them."""
+        failed: LaminarError | None = None
+        if profile is not None:
+            try:
+                profile.save(self._request.output)
+            except LaminarError as error:
+                failed = error
+        said = self._peers.share(failed.message if failed else "")
+        if failed is not None:
+            raise self._left_off(failed) from failed
+        if said:
+            raise PeerError(said)
+        self._partial.unlink(missing_ok=True)
+
+
+def window_size(loaded: "LoadedModel", max_tokens: int | None) -> int:
+    """How many tokens a window has: the model's context, or fewer if asked for."""
+    from laminar_tui.model.capture import context_length
+
+    limit = context_length(loaded.model)
+    return min(max_tokens or limit or DEFAULT_WINDOW, limit or max_tokens or DEFAULT_WINDOW)
+
+
+def _name(corpus: str) -> str:
+    return as_path(corpus).resolve().name
+
+
+def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "Peers") -> dict[str, Any]:
+    """What must be the same for a run to go on, or to be shared: with another, other bytes would come out."""
+    config = loaded.model.config.to_dict() | {"_name_or_path": ""}  # a folder may have been moved
+    config_text = json.dumps(config, sort_keys=True, default=str)
+    return {
+        "model": loaded.source.name if request.run.source else BUNDLED_NAME,
+        "revision": loaded.source.revision or "",
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "recipe": request.run.recipe,
+        "window": size,
+        "field": request.field,
+        "number of processes": peers.size,
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        "config": hashlib.sha256(config_text.encode()).hexdigest()[:16],
+    }

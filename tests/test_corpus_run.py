@@ -1,0 +1,432 @@
+"""A run on many prompts: one profile, kept on the way, and the same bytes however it came about."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load as load_tensors
+
+from laminar_tui.cli import main
+from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus
+from laminar_tui.errors import CancelledError, PeerError, UsageError
+from laminar_tui.profile.merge import merge
+from laminar_tui.profile.profile import Profile
+from laminar_tui.run import Event, Request, Step, run
+
+SameProfile = Callable[[Profile, Profile], None]
+TEXT = "The tide rose, and the boats in the harbour rose with it; nobody was there to see. " * 8
+WINDOW = 16
+
+
+def quiet(_event: Event) -> None:
+    """Says nothing."""
+
+
+def never() -> bool:
+    return False
+
+
+@pytest.fixture
+def request_for(model_folder: Path, tmp_path: Path) -> Callable[..., CorpusRequest]:
+    """Asks for a corpus of two texts on the tiny model, cut into windows of 16 tokens."""
+    (tmp_path / "corpus.jsonl").write_text("\n".join(json.dumps({"text": each}) for each in (TEXT[:150], TEXT[77:318])))
+
+    def make(output: str = "out.laminar", **changes: Any) -> CorpusRequest:
+        model = Request(source=str(model_folder), device="cpu", max_tokens=WINDOW)
+        request = CorpusRequest(model, str(tmp_path / "corpus.jsonl"), tmp_path / output)
+        return replace(request, **changes)
+
+    return make
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Two files are the same but for the times."""
+    a, b = (load_tensors(path.read_bytes()) for path in (one, other))
+    assert a.keys() == b.keys()
+    assert len(a) > 50
+    for name in a:
+        assert a[name].tobytes() == b[name].tobytes(), name
+    origins = [replace(Profile.load(path).origin, created="", seconds=0.0) for path in (one, other)]
+    assert origins[0] == origins[1]
+
+
+def test_a_corpus_is_the_sum_of_its_windows(
+    request_for: Callable[..., CorpusRequest], model_folder: Path, same_profile: SameProfile
+) -> None:
+    steps: list[str] = []
+    found = capture_corpus(
+        request_for(), lambda event: steps.append(event.name) if isinstance(event, Step) else None, never
+    )
+    texts = (TEXT[:150], TEXT[77:318])
+    windows = [text[first : first + WINDOW] for text in texts for first in range(0, len(text), WINDOW)]
+    alone = [run(Request(str(model_folder), window, device="cpu")) for window in windows]
+    expected = merge(alone)
+    assert found is not None
+    assert sum("loading tiny-llama" in step for step in steps) == 1
+    assert (found.origin.n_prompts, found.total_tokens) == (len(windows), 150 + 241)
+    assert found.origin.corpus == "corpus.jsonl"
+    # A prompt of its own is checked on its own tokens, so the checks' texts are not compared.
+    same_profile(found, Profile(found.origin, expected.layers))
+    same_profile(Profile.load(request_for().output), found)
+    assert not list(request_for().output.parent.glob("*partial*"))
+
+
+def test_windows_are_limited(request_for: Callable[..., CorpusRequest]) -> None:
+    found = capture_corpus(request_for(limit=3), quiet, never)
+    assert found is not None
+    assert (found.origin.n_prompts, found.n_tokens, found.layer(0).key_shares is not None) == (3, WINDOW, True)
+
+
+def test_what_is_found_out_about_a_model_is_found_out_once(
+    request_for: Callable[..., CorpusRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where every window is too short for it, so that processes with other windows do not find other things."""
+    from laminar_tui.model import capture
+
+    looked: list[tuple[int, ...]] = []
+    check_outputs = capture._check_outputs
+
+    def count(model: Any, ids: Any) -> Any:
+        looked.append(tuple(ids.shape))
+        return check_outputs(model, ids)
+
+    monkeypatch.setattr(capture, "_check_outputs", count)
+    request = request_for(limit=5)
+    capture_corpus(replace(request, run=replace(request.run, max_tokens=6)), quiet, never)
+    assert looked == [(1, capture.PROBE_TOKENS)]
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_a_cancelled_run_goes_on_and_gives_the_same_bytes(request_for: Callable[..., CorpusRequest], n: int) -> None:
+    capture_corpus(request_for("whole.laminar"), quiet, never)
+    seen: list[int] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Step) and event.name.startswith("reading"):
+            seen.append(event.done)
+
+    with pytest.raises(CancelledError) as stopped:
+        capture_corpus(request_for(), on_event, lambda: len(seen) >= n)
+    partial = request_for().output.with_name("out.laminar.progress")
+    assert len(seen) == n
+    assert not request_for().output.exists()
+    assert f"{n} windows are kept in {partial}; go on with --resume" in stopped.value.hint
+    with pytest.raises(UsageError, match="holds an interrupted run"):
+        capture_corpus(request_for(), quiet, never)
+    capture_corpus(request_for(resume=True), on_event, never)
+    assert seen[-1] == 26
+    assert len(seen) == 26, "no window is read twice"
+    assert_same_run(request_for("whole.laminar").output, request_for().output)
+    assert not partial.exists()
+
+
+def stop_after(n: int, request: CorpusRequest) -> None:
+    seen: list[Event] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Step) and event.name.startswith("reading"):
+            seen.append(event)
+
+    with pytest.raises(CancelledError):
+        capture_corpus(request, on_event, lambda: len(seen) >= n)
+
+
+def test_a_run_goes_on_only_with_the_same_corpus_and_options(
+    request_for: Callable[..., CorpusRequest], tmp_path: Path
+) -> None:
+    stop_after(5, request_for())
+    kept = (tmp_path / "out.laminar.progress").read_bytes()
+    resumed = request_for(resume=True)
+    for change, said in (
+        ({"max_tokens": 8}, "window"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"recipe": "content"}, "recipe"),
+    ):
+        with pytest.raises(UsageError, match=f"another {said}"):
+            capture_corpus(replace(resumed, run=replace(resumed.run, **change)), quiet, never)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("tide", "time"))
+    with pytest.raises(UsageError, match="is not what"):
+        capture_corpus(resumed, quiet, never)
+    assert (tmp_path / "out.laminar.progress").read_bytes() == kept
+
+
+def test_what_was_read_before_an_error_is_kept(request_for: Callable[..., CorpusRequest], tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    good = corpus.read_text()
+    corpus.write_text(good + "\n{bad}\n")
+    with pytest.raises(UsageError, match="line 3") as refused:
+        capture_corpus(request_for(), quiet, never)
+    assert "26 windows are kept" in refused.value.hint
+    corpus.write_text(good)
+    capture_corpus(request_for(resume=True), quiet, never)
+    capture_corpus(request_for("whole.laminar"), quiet, never)
+    assert_same_run(tmp_path / "whole.laminar", tmp_path / "out.laminar")
+
+
+def test_an_output_that_cannot_be_written_loses_nothing(
+    request_for: Callable[..., CorpusRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise UsageError("cannot write: no space left", "choose another place")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Profile, "save", full)
+        with pytest.raises(UsageError, match="no space") as refused:
+            capture_corpus(request_for(), quiet, never)
+    assert "--resume" in refused.value.hint
+    read: list[Event] = []
+    assert capture_corpus(request_for(resume=True), read.append, never) is not None
+    assert not [event for event in read if isinstance(event, Step) and event.name.startswith("reading")]
+
+
+def test_a_text_of_nothing_is_refused(request_for: Callable[..., CorpusRequest], tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"text": ""}\n')
+    with pytest.raises(Exception, match="there is no text"):
+        capture_corpus(request_for(), quiet, never)
+
+
+# -- the command line and real signals -------------------------------------------------------------------------------
+
+
+def command(model_folder: Path, corpus: Path, output: Path, *more: str) -> list[str]:
+    words = ["capture", str(model_folder), "--device", "cpu", "--corpus", str(corpus), "-o", str(output)]
+    return [*words, "--max-tokens", str(WINDOW), *more]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """One thread, as in this process: other threads cut products in other places."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GLOO_SOCKET_IFNAME": "lo"} | changes
+
+
+@pytest.fixture
+def long_corpus(tmp_path: Path) -> Path:
+    """Of some hundred windows, so that a run on it can be stopped in its midst."""
+    path = tmp_path / "long.txt"
+    path.write_text(TEXT * 3)
+    return path
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(model_folder: Path, long_corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.laminar"
+    partial = tmp_path / "out.laminar.progress"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "laminar_tui", *command(model_folder, long_corpus, output, "--save-every", "0", "-q")],
+        env=environment(),
+    )
+    try:
+        written: set[int] = set()
+        while len(written) < 3:
+            assert program.poll() is None, "it ended before it was killed"
+            with suppress(FileNotFoundError):
+                written.add(partial.stat().st_mtime_ns)
+            time.sleep(0.005)
+    finally:
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+    assert program.returncode == -signal.SIGKILL
+    assert not output.exists()
+    assert main(command(model_folder, long_corpus, output, "--resume", "-q")) == 0
+    whole = tmp_path / "whole.laminar"
+    assert main(command(model_folder, long_corpus, whole, "-q")) == 0
+    assert_same_run(whole, output)
+
+
+def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(
+    model_folder: Path,
+    long_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from laminar_tui.profile.partial import Progress
+
+    see = Progress.see
+
+    def see_and_interrupt(progress: Progress, ids: list[int]) -> None:
+        see(progress, ids)
+        if progress.n_seen == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "see", see_and_interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    output = tmp_path / "out.laminar"
+    assert main(command(model_folder, long_corpus, output)) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == ["laminar-tui: interrupted", f"  4 windows are kept in {output}.progress; go on with --resume"]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert Path(f"{output}.progress").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--prompt", "x"], "two runs"),
+        (["-o", "-"], "nowhere to put"),
+        (["--max-tokens", "0"], "not positive"),
+        (["--field", "body", "--corpus", "corpus.jsonl"], "corpus.jsonl, line 1: there is no field 'body'"),
+        (["--corpus", "missing"], "no such file or folder: missing"),
+        (["--corpus", ""], "no such file or folder"),
+    ],
+)
+def test_wrong_use_is_refused(
+    more: list[str],
+    said: str,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpus.jsonl").write_text('{"text": "x"}\n')
+    words = command(model_folder, Path("corpus.jsonl"), Path("out.laminar"), *more)
+    try:
+        code = main(words)
+    except SystemExit as left:
+        code = int(left.code or 0)
+    assert code == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if "laminar" in path.name] == []
+
+
+@pytest.mark.parametrize("option", [["--resume"], ["--limit", "3"], ["--field", "text"]])
+def test_what_belongs_to_a_corpus_is_refused_without_one(
+    option: list[str], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["capture", str(model_folder), "--json", *option]) == 2
+    assert f"{option[0]} is about a corpus" in capsys.readouterr().err
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
+    """The bundled model under torchrun: five windows, one of them short and one long enough for the fast path."""
+    corpus = tmp_path / "corpus.jsonl"
+    lengths = (90, 20, 700, 90, 3)
+    corpus.write_text("\n".join(json.dumps({"text": (TEXT * 3)[n : n + length]}) for n, length in enumerate(lengths)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    words = ["capture", "--corpus", str(corpus), "--device", "cpu", "--max-tokens", "200"]
+    done = subprocess.run(
+        [*launch, "--master-port", str(free_port()), "-m", "laminar_tui", *words, "-o", str(tmp_path / "two.laminar")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("wrote") == 1, "one process tells"
+    assert main([*words, "-q", "-o", str(tmp_path / "one.laminar")]) == 0
+    assert Profile.load(tmp_path / "one.laminar").origin.mechanism == "fast + tap"
+    assert_same_run(tmp_path / "one.laminar", tmp_path / "two.laminar")
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_a_process_that_fails_is_heard_by_the_other(model_folder: Path, long_corpus: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(long_corpus.read_bytes()[:400] + b"\xff")
+    port = str(free_port())
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "laminar_tui", *command(model_folder, corpus, tmp_path / "out.laminar", "-q")],
+            env=environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, corpus in enumerate((long_corpus, bad))
+    ]
+    try:
+        said = [program.communicate(timeout=200)[1] for program in programs]
+    finally:
+        for program in programs:
+            program.kill()
+    assert programs[1].returncode == 2
+    assert "bad.txt, line 1: this is no UTF-8" in said[1]
+    assert programs[0].returncode == 130
+    assert "process 1 of 2" in said[0] or "lost one another" in said[0]
+    assert "--resume" in said[0]
+    assert not (tmp_path / "out.laminar").exists()
+
+
+@pytest.fixture
+def peers() -> Any:
+    """Process 0 of two, with a store in memory in which the other one writes nothing by itself."""
+    import torch
+    from torch.distributed import HashStore
+
+    from laminar_tui.model.parallel import Peers
+
+    store = HashStore()
+    for rank in range(2):
+        store.set(f"at/{rank}", "0")
+    return Peers(0, 2, torch.device("cpu"), 0.3, store), store
+
+
+def test_a_process_that_gets_no_further_is_given_up(peers: Any) -> None:
+    with pytest.raises(PeerError, match="gets no further"):
+        peers[0].wait_for_all(never)
+
+
+def test_a_wait_can_be_cancelled(peers: Any) -> None:
+    with pytest.raises(CancelledError):
+        peers[0].wait_for_all(lambda: True)
+
+
+def test_a_process_that_failed_is_named(peers: Any) -> None:
+    peers[1].set("failed", "process 1 of 2: out of memory")
+    for ask in (lambda: peers[0].tell(3), lambda: peers[0].wait_for_all(never)):
+        with pytest.raises(PeerError, match="process 1 of 2: out of memory"):
+            ask()
+
+
+def test_processes_that_are_done_are_not_waited_for(peers: Any) -> None:
+    peers[1].set("done/1", "")
+    peers[0].wait_for_all(never)
+
+
+@pytest.mark.parametrize("size", ["x", "0", "2"])
+def test_an_environment_that_makes_no_sense_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(UsageError):
+        Place.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_gpu", "size", "expected"),
+    [
+        (None, True, 2, "cuda:1"),
+        ("cuda", True, 2, "cuda:1"),
+        (None, False, 2, None),
+        ("cpu", True, 2, "cpu"),
+        ("cuda:0", True, 2, "cuda:0"),
+        (None, True, 1, None),
+    ],
+)
+def test_each_process_has_the_gpu_of_its_number(
+    asked: str | None, has_gpu: bool, size: int, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from laminar_tui.model.parallel import own_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert own_device(asked, 1, size) == expected
