@@ -237,7 +237,7 @@ class Explorer(Screen[None]):
 
     @property
     def _column(self) -> int:
-        return self.state.layer_index if self.state.view == "overview" else self.state.head_index
+        return self.state.layer_index if self.state.view in ("overview", "lines") else self.state.head_index
 
     def _make_columns(self) -> Columns | None:
         """The columns of the present view; made anew only when profile, look or layer have changed."""
