@@ -9,7 +9,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from laminar_tui import __version__
 from laminar_tui.errors import CancelledError, ExitCode, LaminarError, UsageError
@@ -39,13 +40,20 @@ exit codes: 0 done, 2 wrong use, 3 the model or its weights cannot be trusted, 4
 
 Command = Callable[[argparse.Namespace], int]
 
+MOST_SHOWN = 300
+"""Characters of a message; a path or an option may be of any length."""
+MOST_CELLS = 5000
+MOST_GRID = 100_000
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     parse, execute = COMMANDS[command]
-    options = parse().parse_args(words)
+    parser = parse()
+    parser.error = partial(_refuse_words, parser)  # type: ignore[method-assign]
+    options = parser.parse_args(words)
     # Libraries draw progress bars where the program's own lines or its picture belong.
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -64,12 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: LaminarError) -> None:
-    """Say what went wrong and what to do, in at most three harmless lines."""
+    """Say what went wrong and what to do, in two harmless lines."""
+    print(f"laminar-tui: {_shown(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"  {_shown(error.hint)}", file=sys.stderr)
+
+
+def _refuse_words(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """Leave because of wrong words; argparse itself would print them as they are, after a page of usage."""
+    print(f"{parser.prog}: error: {_shown(message)}\n  {parser.prog} --help lists what it takes", file=sys.stderr)
+    raise SystemExit(int(ExitCode.USAGE))
+
+
+def _shown(text: str) -> str:
+    """Text from outside on one line, harmless, and no longer than anybody reads."""
     from laminar_tui.render.text import visible
 
-    print(f"laminar-tui: {visible(error.message)}", file=sys.stderr)
-    if error.hint:
-        print(f"  {visible(error.hint)}", file=sys.stderr)
+    shown = visible(text[: MOST_SHOWN + 1])
+    return shown if len(shown) <= MOST_SHOWN else shown[: MOST_SHOWN - 1] + "…"
 
 
 # -- the parsers -----------------------------------------------------------------------------------------------------
@@ -106,8 +126,8 @@ def _show_parser() -> argparse.ArgumentParser:
     parser.add_argument("--view", default=None, metavar="NAME", help="overview, layer, head or lines")
     parser.add_argument("--layer", type=int, metavar="L", help="the layer to look at")
     parser.add_argument("--head", type=int, metavar="H", help="the head of that layer")
-    parser.add_argument("--width", type=int, metavar="W", help="in cells (default: the terminal's)")
-    parser.add_argument("--height", type=int, metavar="H", help="in rows (default: 24)")
+    parser.add_argument("--width", type=_cells, metavar="W", help="in cells (default: the terminal's)")
+    parser.add_argument("--height", type=_cells, metavar="H", help="in rows (default: 24)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
     _add_model_options(parser)
     _add_look_options(parser)
@@ -121,7 +141,7 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="FILE", help="a profile")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="npz, json, csv, svg or png")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; `-` for stdout")
-    parser.add_argument("--n-grid", type=int, default=300, metavar="N", help="points of the density grid (300)")
+    parser.add_argument("--n-grid", type=_points, default=300, metavar="N", help="points of the density grid (300)")
     parser.add_argument("--layer", type=int, metavar="L", help="svg, png: the heads of one layer")
     _add_look_options(parser, estimator="gaussian")
     return parser
@@ -173,6 +193,17 @@ def _positive(text: str) -> int:
     return value
 
 
+def _at_most(text: str, most: int) -> int:
+    value = int(text)
+    if not 1 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{value} is not in 1 to {most:,}")
+    return value
+
+
+_cells = partial(_at_most, most=MOST_CELLS)
+_points = partial(_at_most, most=MOST_GRID)
+
+
 # -- the commands ----------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +227,7 @@ def capture(options: argparse.Namespace) -> int:
     elif options.output:
         profile.save(options.output)
         if not options.quiet:
-            print(f"wrote {options.output}", file=sys.stderr)
+            print(f"wrote {_shown(options.output)}", file=sys.stderr)
     if options.json:
         from laminar_tui.export import profile_summary
 
@@ -299,7 +330,7 @@ def export(options: argparse.Namespace) -> int:
     export_profile(
         profile,
         options.to,
-        options.output,
+        options.output if options.output == "-" else as_path(options.output),
         estimator=options.estimator,
         n_grid=options.n_grid,
         population=options.population,
