@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
@@ -25,6 +24,8 @@ from laminar_tui.source import Source
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
 
+MOST_LAYERS = 4096
+"""More would take minutes to build before anything could be found wrong."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -52,6 +53,10 @@ class LoadedModel:
         """
         if not prompt:
             raise PromptError("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
+            raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
         fast = bool(getattr(self.tokenizer, "is_fast", False))
         encoded = self.tokenizer(prompt, return_offsets_mapping=fast, verbose=False)
         ids = [int(each) for each in encoded["input_ids"]][:max_tokens]
@@ -142,7 +147,7 @@ def _is_cached(source: Source, revision: str) -> bool:
 def _find_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        float(torch.zeros(1, device=device))  # `meta` has room for anything, and holds nothing
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"cannot use the device '{name}'", reason[:200]) from error
@@ -164,6 +169,9 @@ def _load_config(source: Source) -> Any:
     if hasattr(config, "auto_map"):
         del config.auto_map
     kind = config.model_type
+    n_layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
+    if not (isinstance(n_layers, int) and 0 <= n_layers <= MOST_LAYERS):
+        raise ModelError(f"{source.name} says that it has {n_layers} layers", "its config.json is damaged")
     named = [name for name in (config.architectures or ()) if isinstance(name, str)]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"{source.name} is no causal language model (its type is {kind})", _CAUSAL_HINT)
@@ -182,7 +190,7 @@ def _explained(source: Source) -> Iterator[None]:
         yield
     except LaminarError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, SafetensorError) as error:
+    except Exception as error:  # a stranger's files make the libraries raise anything, plain Exception among it
         raise _explain(source, error) from error
 
 
