@@ -44,6 +44,7 @@ from laminar_tui.render.rows import Depth, Row, merge_runs
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import draw_column_curves, numbers_line
 from laminar_tui.run import Request
+from laminar_tui.source import as_path
 from laminar_tui.ui import state as states
 from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
 from laminar_tui.ui.help import about_text, help_text
@@ -557,7 +558,7 @@ class Explorer(Screen[None]):
         if name is None or profile is None:
             return
         try:
-            profile.save(Path(name).expanduser())
+            profile.save(as_path(name))
         except LaminarError as error:
             self._fail(error.message, error.hint)
             return
@@ -591,7 +592,10 @@ class Explorer(Screen[None]):
 
 
 def _problem_with(name: str) -> str:
-    path = Path(name).expanduser()
+    try:
+        path = as_path(name)
+    except LaminarError as error:
+        return visible(error.message)
     if path.is_dir():
         return "this is a folder: add a file name"
     if not path.absolute().parent.is_dir():
