@@ -1,7 +1,9 @@
 """Writing files so that a failure at any moment leaves the old file whole."""
 
 import os
+import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from laminar_tui.errors import UsageError
@@ -22,21 +24,24 @@ def write_bytes(path: Path, payload: bytes) -> None:
 
 
 def _replace(path: Path, payload: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with beside.open("wb") as file:
-        try:
+    # A name that nobody can guess, and "x": a link that was laid there would be followed.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with beside.open("xb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Wait until the new name is on the disk; the file is there also where one may not, or cannot, wait for that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -345,7 +345,7 @@ def _fail_write(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def open_full(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         stream = real_open(self, mode, *args, **kwargs)
-        if "w" not in mode:
+        if not set("wx") & set(mode):
             return stream
 
         class Full:
