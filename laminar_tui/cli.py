@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        return execute(options)
+        code = execute(options)
+        sys.stdout.flush()  # at exit, a full disk would be told by a traceback
+        return code
     except LaminarError as error:
         report(error)
         return int(error.exit_code)
@@ -69,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone, like `head`: nothing more to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.DONE)
+    except (OSError, MemoryError) as error:
+        # The machine's, not the program's: most likely standard output is on a full disk.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        report(UsageError(getattr(error, "strerror", None) or "there is not enough memory", "make room, and try again"))
+        return int(ExitCode.USAGE)
 
 
 def report(error: LaminarError) -> None:
@@ -368,12 +376,27 @@ def _run(options: argparse.Namespace, *, quiet: bool) -> "Profile":
 
     narrate = (lambda _event: None) if quiet else _Narrator()
     try:
-        return run(make_request(options), narrate)
+        with _only_results():
+            return run(make_request(options), narrate)
     except CancelledError:
         raise KeyboardInterrupt from None
     finally:
         if isinstance(narrate, _Narrator):
             narrate.close()
+
+
+@contextmanager
+def _only_results() -> Iterator[None]:
+    """Keep what libraries print during a run, C code included, out of standard output: that is for the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class _Narrator:
