@@ -58,7 +58,11 @@ class LoadedModel:
         except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
             raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
         fast = bool(getattr(self.tokenizer, "is_fast", False))
-        encoded = self.tokenizer(prompt, return_offsets_mapping=fast, verbose=False)
+        try:
+            encoded = self.tokenizer(prompt, return_offsets_mapping=fast, verbose=False)
+        except Exception as error:  # it is made of a stranger's files
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise PromptError(f"the tokenizer fails on this prompt: {reason}", "try another prompt") from error
         ids = [int(each) for each in encoded["input_ids"]][:max_tokens]
         if not ids:
             raise PromptError(

@@ -83,7 +83,7 @@ class Runner:
             ended = RunEnded(number, self._session.run(request, listen, cancel.is_set))
         except LaminarError as error:
             ended = RunEnded(number, error=error)
-        except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
+        except BaseException:  # a bug: the thread would vanish with it, so it is shown and logged
             ended = RunEnded(number, crash=traceback.format_exc())
         self._last_ended = number
         self._post(ended)
