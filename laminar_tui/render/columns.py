@@ -328,7 +328,7 @@ def model_facts(profile: Profile) -> list[str]:
         *control,
         f"{profile.n_layers}L{heads}",
         f"{profile.n_tokens} tokens",
-        f"{origin.dtype} {origin.device}",
+        visible(f"{origin.dtype} {origin.device}"),
     ]
 
 
