@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -202,8 +203,9 @@ class Explorer(Screen[None]):
 
     def _log(self, text: str) -> None:
         if self._log_path is not None:
-            with self._log_path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
+            lines = "\n".join(map(visible, text.splitlines()))  # a log is read with `cat`
+            with suppress(OSError), self._log_path.open("a", encoding="utf-8") as file:
+                file.write(lines + "\n")
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
