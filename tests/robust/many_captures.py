@@ -2,9 +2,9 @@
 
     python tests/robust/many_captures.py --captures 500
 
-Prints one JSON object: `resident` [n] bytes, `threads` [n], `descriptors` [n], one reading every ten captures, the
-first after the warm-up. Every fifth capture is cancelled in its second layer, every seventh fails on its prompt, and they go
-by turns through the fast path and through the family's own function.
+Prints one JSON object: `resident` [n] bytes, `threads` [n], `descriptors` [n], a reading every ten captures, from the
+end of the warm-up on. Every fifth capture is cancelled in its second layer, every seventh fails on its prompt, and they
+go by turns through the fast path and through the family's own function.
 """
 
 import argparse
