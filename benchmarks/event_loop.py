@@ -3,8 +3,8 @@
     python benchmarks/event_loop.py [--layers 4] [--tokens 512] [--runs 3]
 
 A model of Pythia-2.8B's layer geometry (32 heads of 80) with random parameters is read in the app, on Textual's
-headless driver; in the same loop a task wakes 60 times a second and takes note of how late it is. The first run, which imports
-torch and loads the parameters, is told apart from those that follow.
+headless driver; in the same loop a task wakes 60 times a second and takes note of how late it is. The first run, which
+imports torch and loads the parameters, is told apart from those that follow.
 """
 
 import argparse

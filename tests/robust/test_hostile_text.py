@@ -39,7 +39,7 @@ from laminar_tui.ui.messages import RunEnded
 from laminar_tui.ui.state import State
 
 N_STRINGS = 20_000
-N_TOKENS = 40
+N_TOKENS = 60
 """Strings in the tokens of one profile; fourteen more stand in its other words."""
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
