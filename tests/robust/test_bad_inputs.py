@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import BIDI, C1, ESC, HOSTILE, LINES, MARKUP, NUL_LIKE, OSC, ZERO_WIDTH, Run, names_below
+from hostile import BIDI, C1, ESC, HOSTILE, LINES, MARKUP, NUL_LIKE, OSC, ZERO_WIDTH, Run, names_below
 from safetensors.numpy import load_file, save_file
 
 from laminar_tui.profile.file import profile_bytes

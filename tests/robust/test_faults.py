@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run, names_below
+from hostile import Run, names_below
 
 from laminar_tui.errors import CancelledError, LaminarError, UntrustedWeightsError, UsageError
 from laminar_tui.export import export_profile

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOSTILE, Run
+from hostile import HOSTILE, Run
 from rich.cells import cell_len
 
 from laminar_tui.cli import report
