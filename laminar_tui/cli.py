@@ -10,8 +10,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from laminar_tui import __version__
 from laminar_tui.errors import CancelledError, ExitCode, LaminarError, UsageError
@@ -45,13 +46,20 @@ exit codes: 0 done, 2 wrong use, 3 the model or its weights cannot be trusted, 4
 
 Command = Callable[[argparse.Namespace], int]
 
+MOST_SHOWN = 300
+"""Characters of a message; a path or an option may be of any length."""
+MOST_CELLS = 5000
+MOST_GRID = 100_000
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     parse, execute = COMMANDS[command]
-    options = parse().parse_args(words)
+    parser = parse()
+    parser.error = partial(_refuse_words, parser)  # type: ignore[method-assign]
+    options = parser.parse_args(words)
     # Libraries draw progress bars where the program's own lines or its picture belong.
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -62,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from laminar_tui.log import start_log_for
 
             start_log_for(options, command)
-        return execute(options)
+        code = execute(options)
+        sys.stdout.flush()  # at exit, a full disk would be told by a traceback
+        return code
     except LaminarError as error:
         report(error)
         return int(error.exit_code)
@@ -73,15 +83,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone, like `head`: nothing more to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.DONE)
+    except (OSError, MemoryError) as error:
+        # The machine's, not the program's: most likely standard output is on a full disk.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        report(UsageError(getattr(error, "strerror", None) or "there is not enough memory", "make room, and try again"))
+        return int(ExitCode.USAGE)
 
 
 def report(error: LaminarError) -> None:
-    """Say what went wrong and what to do, in at most three harmless lines."""
+    """Say what went wrong and what to do, in two harmless lines."""
+    print(f"laminar-tui: {_shown(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"  {_shown(error.hint)}", file=sys.stderr)
+
+
+def _refuse_words(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """Leave because of wrong words; argparse itself would print them as they are, after a page of usage."""
+    print(f"{parser.prog}: error: {_shown(message)}\n  {parser.prog} --help lists what it takes", file=sys.stderr)
+    raise SystemExit(int(ExitCode.USAGE))
+
+
+def _shown(text: str) -> str:
+    """Text from outside on one line, harmless, and no longer than anybody reads."""
     from laminar_tui.render.text import visible
 
-    print(f"laminar-tui: {visible(error.message)}", file=sys.stderr)
-    if error.hint:
-        print(f"  {visible(error.hint)}", file=sys.stderr)
+    shown = visible(text[: MOST_SHOWN + 1])
+    return shown if len(shown) <= MOST_SHOWN else shown[: MOST_SHOWN - 1] + "…"
 
 
 # -- the parsers -----------------------------------------------------------------------------------------------------
@@ -133,8 +160,8 @@ def _show_parser() -> argparse.ArgumentParser:
     parser.add_argument("--view", default=None, metavar="NAME", help="overview, layer, head or lines")
     parser.add_argument("--layer", type=int, metavar="L", help="the layer to look at")
     parser.add_argument("--head", type=int, metavar="H", help="the head of that layer")
-    parser.add_argument("--width", type=int, metavar="W", help="in cells (default: the terminal's)")
-    parser.add_argument("--height", type=int, metavar="H", help="in rows (default: 24)")
+    parser.add_argument("--width", type=_cells, metavar="W", help="in cells (default: the terminal's)")
+    parser.add_argument("--height", type=_cells, metavar="H", help="in rows (default: 24)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
     _add_model_options(parser)
     _add_look_options(parser)
@@ -149,7 +176,7 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="FILE", help="a profile")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="npz, json, csv, svg or png")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; `-` for stdout")
-    parser.add_argument("--n-grid", type=int, default=300, metavar="N", help="points of the density grid (300)")
+    parser.add_argument("--n-grid", type=_points, default=300, metavar="N", help="points of the density grid (300)")
     parser.add_argument("--layer", type=int, metavar="L", help="svg, png: the heads of one layer")
     _add_look_options(parser, estimator="gaussian")
     return parser
@@ -291,6 +318,17 @@ def _positive_seconds(text: str) -> float:
     return value
 
 
+def _at_most(text: str, most: int) -> int:
+    value = int(text)
+    if not 1 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{value} is not in 1 to {most:,}")
+    return value
+
+
+_cells = partial(_at_most, most=MOST_CELLS)
+_points = partial(_at_most, most=MOST_GRID)
+
+
 # -- the commands ----------------------------------------------------------------------------------------------------
 
 
@@ -324,7 +362,7 @@ def capture(options: argparse.Namespace) -> int:
     elif options.output:
         profile.save(options.output)
         if not options.quiet:
-            print(f"wrote {options.output}", file=sys.stderr)
+            print(f"wrote {_shown(options.output)}", file=sys.stderr)
     if options.json:
         from laminar_tui.export import profile_summary
 
@@ -538,7 +576,7 @@ def export(options: argparse.Namespace) -> int:
     export_profile(
         profile,
         options.to,
-        options.output,
+        options.output if options.output == "-" else as_path(options.output),
         estimator=options.estimator,
         n_grid=options.n_grid,
         population=options.population,
@@ -659,7 +697,8 @@ def _run(options: argparse.Namespace, *, quiet: bool, record: "Record | None" = 
         narrate(event)
 
     try:
-        profile = run(request, listen)
+        with _only_results():
+            profile = run(request, listen)
         kept.end(profile)
     except BaseException as error:
         kept.fail(error)
@@ -690,6 +729,20 @@ def _narrated(quiet: bool) -> "Iterator[Callable[[Event], None]]":
         raise KeyboardInterrupt from None
     finally:
         narrate.close()
+
+
+@contextmanager
+def _only_results() -> Iterator[None]:
+    """Keep what libraries print during a run, C code included, out of standard output: that is for the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class _Narrator:

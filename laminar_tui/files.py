@@ -62,8 +62,9 @@ def check_replaceable(path: Path) -> None:
 def _replace(path: Path, payload: bytes) -> None:
     # A name that nobody can guess and lay a link at; its length does not depend on the target's.
     beside = path.with_name(f".laminar-{secrets.token_hex(8)}.part")
-    with beside.open("xb") as file:
-        try:
+    file = beside.open("xb")  # not in the try: a name that is taken is somebody else's file
+    try:
+        with file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # what the umask leaves
             os.chmod(file.fileno(), OWN)  # noqa: PTH101 - of the open file, whatever its name is by now
             file.write(payload)
@@ -72,9 +73,9 @@ def _replace(path: Path, payload: bytes) -> None:
                 mode = stat.S_IMODE(path.lstat().st_mode)
             os.chmod(file.fileno(), mode)  # noqa: PTH101
             os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

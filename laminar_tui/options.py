@@ -25,7 +25,10 @@ def make_request(options: argparse.Namespace) -> "Request":
     if options.prompt_file is not None:
         prompt = read_prompt_file(options.prompt_file)
     elif prompt == "-":
-        prompt = sys.stdin.read()
+        try:
+            prompt = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise UsageError("standard input is no UTF-8 text", "convert it, for example with iconv") from error
     return Request(
         options.source,
         prompt,

@@ -5,6 +5,7 @@ place as soon as it is imported. torch and transformers are imported by the func
 need them.
 """
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -25,6 +26,7 @@ ASSETS = Path(str(files("laminar_tui"))) / "assets"
 BUNDLED_MODEL = ASSETS / "model"
 BUNDLED_NAME = "laminar-small"
 SAMPLE_PROFILE = ASSETS / "sample.laminar"
+MOST_PROMPT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -272,10 +274,16 @@ def read_prompt_file(path: str) -> str:
     """Read a prompt from a text file.
 
     Raises:
-        UsageError: if it cannot be read, or is no UTF-8 text.
+        UsageError: if it cannot be read, is no regular file or larger than any prompt, or is no UTF-8 text.
     """
+    file = as_path(path)
     try:
-        return as_path(path).read_text(encoding="utf-8")
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
+            raise UsageError(f"{path} is no regular file", "to read what a program writes, pipe it into --prompt -")
+        if found.st_size > MOST_PROMPT_BYTES:
+            raise UsageError(f"{path} holds {found.st_size:,} bytes, too many for a prompt", "cut a part out of it")
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "give the path of a text file") from error
     except UnicodeDecodeError as error:

@@ -15,6 +15,8 @@ def as_path(name: str) -> Path:
         UsageError: for a name that the system does not take: an unknown user, too long, a NUL.
     """
     try:
+        if "\0" in name:  # which Path.exists() passes over and open() does not
+            raise ValueError("a NUL in the name")
         path = Path(name).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:

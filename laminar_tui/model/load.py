@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
@@ -32,6 +30,8 @@ from laminar_tui.source import Source
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
 
+MOST_LAYERS = 4096
+"""More would take minutes to build before anything could be found wrong."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -60,7 +60,7 @@ class LoadedModel:
         if not prompt:
             raise PromptError("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
         fast = bool(getattr(self.tokenizer, "is_fast", False))
-        encoded = self.tokenizer(prompt, return_offsets_mapping=fast, verbose=False)
+        encoded = _encode(self.tokenizer, prompt, return_offsets_mapping=fast)
         ids = [int(each) for each in encoded["input_ids"]][:max_tokens]
         if not ids:
             raise PromptError(
@@ -71,6 +71,23 @@ class LoadedModel:
         else:
             tokens = [self.tokenizer.decode([each]) for each in ids]
         return TokenizedPrompt(tuple(ids), tuple(tokens))
+
+
+def _encode(tokenizer: Any, prompt: str, **options: bool) -> Any:
+    """Run a tokenizer.
+
+    Raises:
+        PromptError: if the prompt is no text, or the tokenizer fails on it.
+    """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
+        raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
+    try:
+        return tokenizer(prompt, verbose=False, **options)
+    except Exception as error:  # it is made of a stranger's files
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise PromptError(f"the tokenizer fails on this prompt: {reason}", "try another prompt") from error
 
 
 def _pieces(prompt: str, offsets: list[tuple[int, int]], names: list[str]) -> list[str]:
@@ -212,14 +229,14 @@ def _find_place(
 
 def _count_tokens(tokenizer: Any, terms: Terms) -> int:
     """How many tokens the prompt has: 1 at least, since an empty one is refused elsewhere."""
-    n_tokens = len(tokenizer(terms.prompt, verbose=False)["input_ids"]) if terms.prompt else 1
+    n_tokens = len(_encode(tokenizer, terms.prompt)["input_ids"]) if terms.prompt else 1
     return max(1, min(n_tokens, terms.max_tokens or n_tokens))
 
 
 def _find_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        float(torch.zeros(1, device=device))  # `meta` has room for anything, and holds nothing
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"cannot use the device '{name}'", reason[:200]) from error
@@ -247,6 +264,9 @@ def _load_config(source: Source, folder: Path) -> Any:
                 each.__dict__.pop(name, None)
     _refuse_unknown_quantization(source, getattr(config, "quantization_config", None))
     kind = config.model_type
+    n_layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
+    if not (isinstance(n_layers, int) and 0 <= n_layers <= MOST_LAYERS):
+        raise ModelError(f"{source.name} says that it has {n_layers} layers", "its config.json is damaged")
     named = [name for name in (config.architectures or ()) if isinstance(name, str)]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"{source.name} is no causal language model (its type is {kind})", _CAUSAL_HINT)
@@ -274,24 +294,6 @@ _NO_CODE = "code from a repository is never run"
 _CAUSAL_HINT = "take one that continues text, like EleutherAI/pythia-70m"
 
 
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    ImportError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    ArithmeticError,
-    MemoryError,
-    SafetensorError,
-    StrictDataclassError,
-    UnpicklingError,
-)
-"""What transformers raises on a folder that is not what it expects."""
-
-
 @contextmanager
 def _explained(source: Source) -> Iterator[None]:
     """Turn what transformers and the hub raise about a model into one error that says what to do."""
@@ -299,7 +301,7 @@ def _explained(source: Source) -> Iterator[None]:
         yield
     except LaminarError:
         raise
-    except _LOADING_ERRORS as error:
+    except Exception as error:  # a stranger's files make the libraries raise anything, plain Exception among it
         raise _explain(source, error) from error
 
 

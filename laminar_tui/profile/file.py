@@ -7,6 +7,7 @@ bytes. Sizes are checked against the file before anything is allocated.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_LAYERS = 4096
 MAX_HEADS = 4096
+MOST_WEIGHTS = 2**53
+"""Of one part in all layers: below this, float64 holds every number of weights exactly."""
 
 _PER_HEAD = ("zeros", "total", "total_sq")
 _ROLE_FIELDS = ("thresholds", "period", "n_sequences", "seed")
@@ -287,7 +290,23 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     kept["checks"] = tuple(
         Check(str(check["name"]), bool(check["passed"]), str(check["found"])) for check in kept.get("checks", ())
     )
-    return Origin(**kept)
+    origin = Origin(**kept)
+    _check_origin(origin)
+    return origin
+
+
+def _check_origin(origin: Origin) -> None:
+    """See that every field has its declared type: a digest that fits only says that nothing changed on the way."""
+    texts = [getattr(origin, field.name) for field in dataclasses.fields(Origin) if field.type in (str, "str")]
+    texts += [*origin.versions.keys(), *origin.versions.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a word of the origin is no text")
+    if isinstance(origin.n_parameters, bool) or not isinstance(origin.n_parameters, int):
+        raise ValueError("the number of parameters is no whole number")
+    if not isinstance(origin.seconds, int | float) or not math.isfinite(origin.seconds):
+        raise ValueError("the seconds are no number")
+    if len(origin.token_ids) != len(origin.tokens):
+        raise ValueError("the tokens do not fit their ids")
 
 
 def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
@@ -300,6 +319,11 @@ def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
         raise ValueError(f"the sizes of part {part} do not fit")
     if bins.dtype != np.uint16 or hits.dtype.kind != "u" or bins.max(initial=0) >= N_BINS:
         raise ValueError(f"part {part} holds bins that do not exist")
+    if not hits.sum(dtype=np.float64) < MOST_WEIGHTS or hits.min(initial=1) < 1:
+        raise ValueError(f"part {part} holds an impossible number of weights")
+    falls = np.flatnonzero(bins[1:] <= bins[:-1]) + 1
+    if not np.isin(falls, starts).all():
+        raise ValueError(f"part {part} holds a bin twice")
     return starts
 
 
@@ -311,8 +335,8 @@ def _unpack_layer(
         begin, end = starts[part][first], starts[part][last]
         hits = tensors[f"{part}/hits"][begin:end]
         per_head = {name: tensors[f"{part}/{name}"][first:last] for name in _PER_HEAD}
-        if any(len(values) != last - first for values in per_head.values()):
-            raise ValueError(f"the sums of part {part} do not fit")
+        hits_before = np.concatenate([[0], np.cumsum(hits, dtype=np.float64)])
+        _check_sums(part, per_head, np.diff(hits_before[starts[part][first : last + 1] - begin]))
         parts[part] = PackedCounts(
             starts[part][first : last + 1] - begin,
             tensors[f"{part}/bins"][begin:end],
@@ -323,6 +347,18 @@ def _unpack_layer(
         name.removeprefix("stat/"): tensor[first:last] for name, tensor in tensors.items() if name.startswith("stat/")
     }
     rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
-    if any(row is not None and row.shape[1:] != (n_tokens,) for row in rows.values()):
+    shape = (last - first, n_tokens)
+    if any(row is not None and (row.shape != shape or row.dtype != np.float32) for row in rows.values()):
         raise ValueError("the final weights do not fit the tokens")
+    if any(values.shape != shape[:1] or values.dtype != np.float64 for values in statistics.values()):
+        raise ValueError("the numbers do not fit the heads")
     return LayerProfile(parts, statistics, rows["final_weights"], rows["key_shares"])
+
+
+def _check_sums(part: str, per_head: Tensors, n: NDArray[np.float64]) -> None:
+    """See that each sum is one number a head, and possible for `n` weights of at most 1."""
+    for name, values in per_head.items():
+        if values.shape != n.shape or values.dtype != (np.int64 if name == "zeros" else np.float64):
+            raise ValueError(f"the sums of part {part} do not fit")
+        if not ((values >= 0) & (values <= 1.001 * n)).all():  # False for NaN
+            raise ValueError(f"the sums of part {part} are not those of its weights")

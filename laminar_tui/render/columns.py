@@ -330,7 +330,7 @@ def model_facts(profile: Profile) -> list[str]:
         *control,
         f"{profile.n_layers}L{heads}",
         size_words(profile),
-        f"{origin.dtype} {origin.device}",
+        visible(f"{origin.dtype} {origin.device}"),
     ]
 
 

@@ -44,6 +44,7 @@ from laminar_tui.render.rows import Depth, Row, merge_runs
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import draw_column_curves, numbers_line
 from laminar_tui.run import Request
+from laminar_tui.source import as_path
 from laminar_tui.ui import state as states
 from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
 from laminar_tui.ui.help import about_text, help_text
@@ -235,7 +236,7 @@ class Explorer(Screen[None]):
 
     @property
     def _column(self) -> int:
-        return self.state.layer_index if self.state.view == "overview" else self.state.head_index
+        return self.state.layer_index if self.state.view in ("overview", "lines") else self.state.head_index
 
     def _make_columns(self) -> Columns | None:
         """The columns of the present view; made anew only when profile, look or layer have changed."""
@@ -573,7 +574,7 @@ class Explorer(Screen[None]):
         if name is None or profile is None:
             return
         try:
-            profile.save(Path(name).expanduser())
+            profile.save(as_path(name))
         except LaminarError as error:
             self._fail(error.message, error.hint)
             return
@@ -608,7 +609,10 @@ class Explorer(Screen[None]):
 
 
 def _problem_with(name: str) -> str:
-    path = Path(name).expanduser()
+    try:
+        path = as_path(name)
+    except LaminarError as error:
+        return visible(error.message)
     if path.is_dir():
         return "this is a folder: add a file name"
     if not path.absolute().parent.is_dir():
