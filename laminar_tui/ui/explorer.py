@@ -3,12 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult, SystemCommand
@@ -20,34 +19,20 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
-from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.file import SUFFIX
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import (
-    CURVE_COLOR,
-    Columns,
-    Look,
-    head_columns,
-    join_fitting,
-    layer_columns,
-    line_curves,
-    model_facts,
-    number,
-    picture_facts,
-    statistics_lines,
-    token_rows,
-    top_keys,
-)
-from laminar_tui.render.curve import Curve
+from laminar_tui.render.columns import Columns, head_columns, layer_columns
 from laminar_tui.render.palette import Ramp, make_ramp
-from laminar_tui.render.rows import Depth, Row, merge_runs
-from laminar_tui.render.text import fit, visible
-from laminar_tui.render.views import draw_column_curves, numbers_line
+from laminar_tui.render.rows import Row
+from laminar_tui.render.text import visible
 from laminar_tui.run import Request
+from laminar_tui.ui import drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
+from laminar_tui.ui.drawing import Scene
+from laminar_tui.ui.drawing import Terminal as Terminal
 from laminar_tui.ui.help import about_text, help_text
-from laminar_tui.ui.keys import KEYS, bindings, key_line, works_in
+from laminar_tui.ui.keys import KEYS, bindings, works_in
 from laminar_tui.ui.messages import ProfileGrew, RunEnded
 from laminar_tui.ui.runner import Runner
 from laminar_tui.ui.state import State, ViewName
@@ -55,20 +40,20 @@ from laminar_tui.ui.widgets import HeatmapView, Lines
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 WIDE, TALL = 100, 36
-BAR_CELLS = 16
 STATUS_EVERY = 0.25
 """Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
 TWICE_WITHIN = 2.0
 
-BOLD = Style(bold=True)
 
-
-@dataclass(frozen=True)
-class Terminal:
-    """What the terminal can show."""
-
-    depth: Depth = "truecolor"
-    ascii_only: bool = False
+DRAWN = {
+    "where": drawing.draw_where,
+    "title": drawing.draw_title,
+    "curve": drawing.draw_curve,
+    "numbers": drawing.draw_numbers,
+    "summary": drawing.draw_summary,
+    "keys": drawing.draw_keys,
+}
+"""What each widget of rows is drawn by."""
 
 
 class Explorer(Screen[None]):
@@ -102,6 +87,7 @@ class Explorer(Screen[None]):
         self._saved: object = state.profile
         self.saved_path = ""
         self._timer: Timer | None = None
+        self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
     # -- what it is made of ------------------------------------------------------------------------------------------
 
@@ -216,28 +202,19 @@ class Explorer(Screen[None]):
         if self._timer is None:  # not composed yet
             return
         state = self.state
-        for view in ("overview", "layer", "head", "lines"):
+        for view in get_args(ViewName):
             self.set_class(state.view == view, f"-{view}")
-        self._lines("where").display_rows(self._draw_where)
-        self._lines("keys").display_rows(self._draw_keys)
-        columns = self._make_columns()
-        self._lines("title").display_rows(partial(self._draw_title, columns))
+        columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
         if columns is not None and state.view in ("overview", "layer"):
-            self.query_one(HeatmapView).show_columns(
-                columns, self._make_ramp(), self._column, state.height, ascii_only=self._terminal.ascii_only
-            )
-        self._lines("curve").display_rows(partial(self._draw_curve, columns))
-        self._lines("numbers").display_rows(partial(self._draw_numbers, columns))
-        self._lines("summary").display_rows(partial(self._draw_summary, columns))
+            heat.show_columns(columns, ramp, state.column, state.height, ascii_only=self._terminal.ascii_only)
+        self._scene = Scene(state, columns, ramp, self._terminal, heat.band, self._request is not None)
+        for name, draw in DRAWN.items():
+            self._lines(name).display_rows(partial(draw, self._scene))
         self._show_tokens()
         self._show_status()
 
     def _lines(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)
-
-    @property
-    def _column(self) -> int:
-        return self.state.layer_index if self.state.view == "overview" else self.state.head_index
 
     def _make_columns(self) -> Columns | None:
         """The columns of the present view; made anew only when profile, look or layer have changed."""
@@ -260,147 +237,24 @@ class Explorer(Screen[None]):
             self._ramp_for = key
         return self._ramp
 
-    def _draw_where(self, width: int, height: int) -> list[Row]:
-        del height
-        state = self.state
-        path = ["laminar"]
-        if state.view in ("layer", "head"):
-            path.append(f"layer {state.layer_index}")
-        if state.view == "head":
-            path.append(f"head {state.head_index}")
-        if state.view == "lines":
-            path.append("all layers' curves")
-        left = " " + (" > " if self._terminal.ascii_only else " › ").join(path)
-        facts = model_facts(state.profile) if state.profile else ["no profile yet"]
-        room = max(0, width - len(left) - 2)
-        right = join_fitting(facts, "  ", room - 1) + " "
-        line = left + "  " + fit(right, room, align="right", ascii_only=self._terminal.ascii_only)
-        return [merge_runs([(self._fit(line, width), None)])]
-
-    def _draw_title(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        del height
-        if columns is None:
-            facts = ["attention weights, layer by layer: nothing read yet"]
-        elif self.state.view == "lines":
-            colors = "" if self._terminal.depth == "none" else ": self (violet) and final (orange), late layers dark"
-            facts = [f"one curve a layer{colors}", *self.state.look.facts()[1:]]
-        elif self.state.view == "head":
-            facts = picture_facts(columns)[:-1]
-        else:
-            facts = picture_facts(columns)
-        return [merge_runs([(self._fit(" " + join_fitting(facts, " · ", width - 1), width), None)])]
-
-    def _draw_curve(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        state = self.state
-        if columns is None or height < 3:
-            return []
-        curves: list[Curve] = []
-        heading = ""
-        if state.view == "lines" and state.profile is not None:
-            curves = line_curves(state.profile, state.look)
-        elif columns.measured[self._column]:
-            curves = [columns.curve(self._column, "" if self._terminal.depth == "none" else CURVE_COLOR)]
-            kind = "layer" if state.view == "overview" else "head"
-            heading = f"density, {kind} {columns.labels[self._column]}"
-        rows: list[Row] = []
-        if state.view in ("overview", "layer"):
-            rows = [merge_runs([(self._fit(heading, width, align="center"), None)])]
-        mode = "ascii" if self._terminal.ascii_only else state.mode
-        faintest = columns.faintest(DEFAULT_GRID)
-        return rows + draw_column_curves(curves, state.look, width, height - len(rows), mode=mode, faintest=faintest)
-
-    def _draw_numbers(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        state = self.state
-        if columns is None or state.profile is None or not state.has_layer:
-            return []
-        head = state.head_index if state.view in ("layer", "head") else None
-        of_all = [("over all queries and keys", "")] if state.look != Look() else []
-        pairs = columns.summary(self._column) + of_all + statistics_lines(state.profile, state.layer_index, head)
-        names = max((len(name) for name, value in pairs if value), default=0) + 2
-        return [
-            merge_runs([(self._fit(name, names), None), (self._fit(value, max(0, width - names)), BOLD)])
-            if value
-            else merge_runs([(self._fit(name, width), None)])
-            for name, value in pairs[:height]
-        ]
-
-    def _draw_summary(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        del height
-        if columns is None:
-            return []
-        if self.state.view == "lines":
-            return []
-        kind = "layer" if self.state.view == "overview" else "head"
-        name = f" {kind} {columns.labels[self._column]}"
-        pairs = columns.summary(self._column)
-        if self.state.view in ("overview", "layer") and columns.n[self._column] > 0:
-            low, high, n = columns.in_band(self._column, *self.query_one(HeatmapView).band)
-            pairs[0] = (f"{n:,} of {columns.n[self._column]:,} weights in {number(low)}–{number(high)}", "")
-        line = f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
-        return [merge_runs([(self._fit(line, width), None)])]
-
     def _show_tokens(self) -> None:
-        state, tokens = self.state, self._lines("tokens")
-        if state.view != "head" or state.profile is None or not state.has_layer:
+        tokens = self._lines("tokens")
+        if self.state.view != "head" or not self.state.has_layer:
             return
-        rows = self._draw_tokens(max(10, self.size.width - 2))
-        tokens.styles.height = min(len(rows), 8)
-        tokens.display_rows(self._draw_token_rows)
-
-    def _draw_token_rows(self, width: int, height: int) -> list[Row]:
-        """The heading and the last rows: the final token is in sight also where the prompt is long."""
-        heading, *rows = self._draw_tokens(width) or [[]]
-        return [heading, *rows[-(height - 1) :]] if height > 1 else [heading]
-
-    def _draw_tokens(self, width: int) -> list[Row]:
-        state = self.state
-        if state.profile is None or not state.has_layer:
-            return []
-        weights = state.profile.layer(state.layer_index).final_weights
-        row = None if weights is None else weights[state.head_index]
-        ascii_only = self._terminal.ascii_only
-        keys = top_keys(state.profile, state.layer_index, state.head_index, 8, ascii_only=ascii_only)
-        line = join_fitting(["final token looks at:", *keys], "  ", width)
-        heading = merge_runs([(self._fit(line, width), BOLD)])
-        return [heading, *token_rows(state.profile.origin.tokens, row, self._make_ramp(), width, ascii_only=ascii_only)]
-
-    def _draw_keys(self, width: int, height: int) -> list[Row]:
-        del height
-        pieces: list[tuple[str, Style | None]] = [(" ", None)]
-        without = frozenset({"prompt", "again"}) if self._request is None else frozenset()
-        for shown, label in key_line(self.state.view, width - 1, without):
-            pieces += [(shown, BOLD), (f" {label}  ", None)]
-        used = sum(len(text) for text, _ in pieces)
-        return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
+        tokens.styles.height = min(len(drawing.all_token_rows(self._scene, max(10, self.size.width - 2))), 8)
+        tokens.display_rows(partial(drawing.draw_tokens, self._scene))
 
     def _show_status(self) -> None:
         self._lines("status").display_rows(self._draw_status)
 
     def _draw_status(self, width: int, height: int) -> list[Row]:
         del height
-        return [merge_runs([(self._fit(" " + self._status(), width), None)])]
+        return [self._terminal.line(" " + self._status(), width)]
 
     def _status(self) -> str:
-        profile = self.state.profile
         if self.runner.is_running:
-            step = self.runner.step
-            bar = f"  {_bar(step.done / step.total, self._terminal.ascii_only)}" if step.total else ""
-            unit = "layer " if step.name == "forward" else ""
-            progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
-            return f"{visible(step.name)}{bar}{progress}  {self.runner.seconds:.1f} s  Esc stops"
-        if self._note:
-            return self._note
-        if profile is None:
-            return "nothing to show"
-        n_checks = len(profile.origin.checks)
-        checked = f"  {n_checks} {'check' if n_checks == 1 else 'checks'} passed (i)" if n_checks else ""
-        saved = f"  saved as {visible(self.saved_path)}" if self.saved_path and profile is self._saved else ""
-        if profile is not self._saved:
-            saved = "  not saved (w writes)"
-        return f"{profile.n_read} of {profile.n_layers} layers  {profile.origin.seconds:.1f} s{checked}{saved}"
-
-    def _fit(self, text: str, width: int, *, align: str = "left") -> str:
-        return fit(text, width, align=align, ascii_only=self._terminal.ascii_only)  # type: ignore[arg-type]
+            return drawing.progress_text(self.runner.step, self.runner.seconds, self._terminal)
+        return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -599,9 +453,3 @@ def _problem_with(name: str) -> str:
     if path.exists():
         return "this file exists: Enter once more replaces it"
     return "" if os.access(path.absolute().parent, os.W_OK) else "this folder cannot be written to"
-
-
-def _bar(share: float, ascii_only: bool) -> str:
-    full = min(BAR_CELLS, max(0, round(share * BAR_CELLS)))
-    filled, empty = ("#", ".") if ascii_only else ("━", "╌")
-    return filled * full + empty * (BAR_CELLS - full)

@@ -57,6 +57,11 @@ class State:
         return layer.n_heads if layer else 0
 
     @property
+    def column(self) -> int:
+        """The column under the cursor: a layer in the overview, a head elsewhere."""
+        return self.layer_index if self.view == "overview" else self.head_index
+
+    @property
     def has_layer(self) -> bool:
         """Whether the layer under the cursor holds weights."""
         return self.n_heads > 0
