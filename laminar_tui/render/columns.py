@@ -43,6 +43,7 @@ class Look:
         population, sink, estimator: names in `POPULATIONS`, `SINK_CHOICES`, `ESTIMATORS`.
         scale: density -> colour, and the curve's y axis.
         per_column: each column has its own top colour.
+        window: the stretch of the estimator's axis that is shown; None for all of it.
     """
 
     population: str = "final"
@@ -50,6 +51,31 @@ class Look:
     estimator: str = DEFAULT_ESTIMATOR
     scale: Scale = "log"
     per_column: bool = False
+    window: tuple[float, float] | None = None
+
+    @property
+    def low(self) -> float:
+        """Where the axis begins: a weight, or its log10."""
+        return self.window[0] if self.window else self.method.low
+
+    @property
+    def high(self) -> float:
+        """Where the axis ends: a weight, or its log10."""
+        return self.window[1] if self.window else self.method.high
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """The weights at the two ends of the axis."""
+        return self.weight_at(0.0), self.weight_at(1.0)
+
+    def weight_at(self, place: float) -> float:
+        """The weight at a place of the axis, 0 at its lower end to 1."""
+        return weight_at(self.low + place * (self.high - self.low), self.method)
+
+    def place_of(self, weight: float) -> float:
+        """The place of a weight on the axis: below 0 or above 1 where it is not shown."""
+        position = (math.log10(weight) if weight > 0 else -math.inf) if self.method.is_log else weight
+        return (position - self.low) / (self.high - self.low)
 
     @property
     def method(self) -> Estimator:
@@ -63,7 +89,8 @@ class Look:
             words.append(SINK_WORDS[self.sink])
         elif self.sink == "only":
             words.append("sink alone: has none")
-        return [*words, self.method.label]
+        zoom = [f"zoom {number(self.weights[0])}–{number(self.weights[1])}"] if self.window else []
+        return [*words, *zoom, self.method.label]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +127,7 @@ class Columns:
 
     def densities(self, n_cells: int) -> NDArray[np.float64]:
         """Average the density over equal cells of the axis, [n_columns, n_cells]; NaN for what was not measured."""
-        method = self.look.method
-        cells = self.nodes.mean(np.linspace(method.low, method.high, n_cells + 1))
+        cells = self.nodes.mean(np.linspace(self.look.low, self.look.high, n_cells + 1))
         cells[~self.measured] = np.nan
         return cells
 
@@ -111,15 +137,13 @@ class Columns:
         One weight's density is 1/n, spread over its cell or its kernel, whichever is wider (a Gaussian's width at its
         peak's height is 2.5 bandwidths); of all columns the faintest counts.
         """
-        method = self.look.method
         kernel = np.nan_to_num(self.nodes.bandwidth) * math.sqrt(2 * math.pi)
-        width = np.maximum(kernel, (method.high - method.low) / n_cells)
+        width = np.maximum(kernel, (self.look.high - self.look.low) / n_cells)
         some = self.measured & (self.n > 0)
         return float(1 / (3 * self.n[some] * width[some]).max()) if some.any() else 1.0
 
     def heatmap(self, layout: Layout, title: str = "") -> Heatmap:
         """Make the picture for a layout."""
-        method = self.look.method
         density = self.densities(layout.n_pixels)
         low, high = color_range(density, self.faintest(layout.n_pixels), self.look.scale)
         if self.look.per_column:
@@ -130,16 +154,16 @@ class Columns:
             high,
             self.look.scale,
             self.labels,
-            y_low=weight_at(method.low, method),
-            y_high=weight_at(method.high, method),
-            y_log=method.is_log,
+            y_low=self.look.weights[0],
+            y_high=self.look.weights[1],
+            y_log=self.look.method.is_log,
             title=title,
         )
 
     def curve(self, column: int, color: str = CURVE_COLOR) -> Curve:
         """Make one column's density curve: on `DEFAULT_GRID` points, each the average over its cell."""
         method = self.look.method
-        edges = np.linspace(method.low, method.high, DEFAULT_GRID + 1)
+        edges = np.linspace(self.look.low, self.look.high, DEFAULT_GRID + 1)
         middles = (edges[1:] + edges[:-1]) / 2
         nodes = self.nodes
         one = Nodes(nodes.low, nodes.high, nodes.values[column], nodes.bandwidth[column])
@@ -148,14 +172,27 @@ class Columns:
 
     def in_band(self, column: int, low: float, high: float) -> tuple[float, float, int]:
         """Look at a band of the weight axis, given by positions from 0 to 1: its weights' ends, how many are in it."""
-        method = self.look.method
-        span = method.high - method.low
-        first, last = (weight_at(method.low + at * span, method) for at in (low, high))
-        values = first <= BIN_VALUES if low > 0 else np.ones(len(BIN_VALUES), bool)
-        inside = values & (last > BIN_VALUES if high < 1 else True)
-        if method.is_log:
+        first, last = self.look.weight_at(low), self.look.weight_at(high)
+        return first, last, self.count(column, first, last)
+
+    def count(self, column: int, low: float, high: float) -> int:
+        """How many weights lie in [low, high), rounded to float16; 0 and 1 belong to the bands that end there."""
+        inside = (low <= BIN_VALUES) & ((high >= 1) | (high > BIN_VALUES))
+        if self.look.method.is_log:
             inside[0] = False  # what rounded to zero is below the axis
-        return first, last, int(self.counts.hits[column][inside].sum())
+        return int(self.counts.hits[column][inside].sum())
+
+    def filled(self, column: int, rows: int) -> NDArray[np.bool_]:
+        """Which of `rows` equal bands of the shown axis hold a weight, [rows] from the lowest."""
+        edges = np.array([self.look.weight_at(row / rows) for row in range(rows + 1)])
+        values = BIN_VALUES[self.counts.hits[column] > 0]
+        if self.look.method.is_log:
+            values = values[values > 0]
+        bands = np.searchsorted(edges, values, side="right") - 1
+        bands[values == edges[-1]] = rows - 1
+        filled = np.zeros(rows, bool)
+        filled[bands[(bands >= 0) & (bands < rows)]] = True
+        return filled
 
     def summary(self, column: int) -> list[tuple[str, str]]:
         """Say in numbers what a column holds: names and values, the most important first."""

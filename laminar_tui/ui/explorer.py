@@ -28,6 +28,7 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import drawing
 from laminar_tui.ui import state as states
+from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
 from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.drawing import Terminal as Terminal
@@ -72,6 +73,7 @@ class Explorer(Screen[None]):
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
         super().__init__()
+        self._compositor = CroppingCompositor()
         self.set_reactive(Explorer.state, states.settle(state))
         self._request = request
         self._terminal = terminal

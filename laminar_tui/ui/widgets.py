@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from laminar_tui.render.columns import Columns, weight_at
+from laminar_tui.render.columns import Columns
 from laminar_tui.render.heatmap import Drawing, Layout, View, plan, scroll_to
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.rows import Row
@@ -27,11 +27,22 @@ def _draw_nothing(_width: int, _height: int) -> list[Row]:
     return []
 
 
-def changed_cells(before: Row, after: Row) -> tuple[int, int]:
-    """Give the first cell in which two rows differ, and the one after the last."""
+JOINED_WITHIN = 10
+"""Cells that are sent again between two that have changed: to move the cursor costs as much."""
+
+
+def changed_spans(before: Row, after: Row) -> list[tuple[int, int]]:
+    """Give the spans of cells in which two rows differ, each by its first cell and the one after its last."""
     pairs = zip_longest(_cells(before), _cells(after))
-    differs = [at for at, (old, new) in enumerate(pairs) if old != new]
-    return (differs[0], differs[-1] + 1) if differs else (0, 0)
+    spans: list[tuple[int, int]] = []
+    for at, (old, new) in enumerate(pairs):
+        if old == new:
+            continue
+        if spans and at - spans[-1][1] < JOINED_WITHIN:
+            spans[-1] = (spans[-1][0], at + 1)
+        else:
+            spans.append((at, at + 1))
+    return spans
 
 
 def _cells(row: Row) -> list[tuple[str, object]]:
@@ -71,9 +82,8 @@ class Lines(Widget):
             if y >= len(before) or y >= len(self._rows):
                 self.refresh(Region(0, y, self.size.width, 1))
             elif before[y] != self._rows[y]:
-                # Textual sends a row from the widget's left edge to the last cell that has changed.
-                start, end = changed_cells(before[y], self._rows[y])
-                self.refresh(Region(start, y, end - start, 1))
+                for start, end in changed_spans(before[y], self._rows[y]):
+                    self.refresh(Region(start, y, end - start, 1))
 
     def render_line(self, y: int) -> Strip:
         """Give one row; the size may have changed before any resize event."""
@@ -171,10 +181,10 @@ class HeatmapView(Widget):
 
     def _plan(self, width: int, height: int) -> Layout:
         assert self._columns is not None
-        method = self._columns.look.method
-        low, high = weight_at(method.low, method), weight_at(method.high, method)
+        look = self._columns.look
+        low, high = look.weights
         n_columns = len(self._columns.labels)
-        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=method.is_log, title=False)
+        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=look.method.is_log, title=False)
 
     def _make_drawing(self) -> Drawing | None:
         if self._columns is None or self._ramp is None or not self.size.area:
