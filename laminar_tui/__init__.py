@@ -5,6 +5,10 @@
     profile.density("final", sink="without").values   # [n_layers, 300]
     profile.save("run.laminar")
 
+    kept = laminar_tui.KeptPatterns()                 # exact weights of any head, after the capture
+    laminar_tui.capture(model, input_ids, keep=kept)
+    kept.pattern(layer=3, head=5)                     # [n_tokens, n_tokens], NaN where the mask hides
+
 The names are imported when they are used: `laminar_tui.Profile` alone needs no torch.
 """
 
@@ -13,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laminar_tui.model.capture import capture
+    from laminar_tui.model.patterns import KeptPatterns
     from laminar_tui.profile.counts import Counts
     from laminar_tui.profile.density import Density
     from laminar_tui.profile.profile import Profile
 
 __version__ = "0.1.0"
-__all__ = ["Counts", "Density", "Profile", "__version__", "capture"]
+__all__ = ["Counts", "Density", "KeptPatterns", "Profile", "__version__", "capture"]
 
 _HOMES = {
     "capture": "laminar_tui.model.capture",
     "Counts": "laminar_tui.profile.counts",
     "Density": "laminar_tui.profile.density",
+    "KeptPatterns": "laminar_tui.model.patterns",
     "Profile": "laminar_tui.profile.profile",
 }
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile.patterns import PatternSource
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
     from laminar_tui.model.load import LoadedModel
+    from laminar_tui.model.patterns import KeptPatterns
 
 ASSETS = Path(str(files("laminar_tui"))) / "assets"
 BUNDLED_MODEL = ASSETS / "model"
@@ -106,8 +108,17 @@ def load(request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> "Loa
     )
 
 
-def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+def read(
+    loaded: "LoadedModel",
+    request: Request,
+    on_event: OnEvent,
+    is_cancelled: IsCancelled,
+    keep: "KeptPatterns | None" = None,
+) -> Profile:
     """Run a loaded model on the prompt and read every weight.
+
+    Args:
+        keep: answers questions for exact weights afterwards.
 
     Raises:
         LaminarError: what was wrong with the prompt, the model, or what was read.
@@ -141,14 +152,24 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
             recipe=request.recipe,
             on_layer=on_layer,
             is_cancelled=is_cancelled,
+            keep=keep,
         )
     )
 
 
 class Session:
-    """Runs requests one after another and keeps the model for the next prompt."""
+    """Runs requests one after another and keeps the model for the next prompt.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_patterns: whether exact weights can be asked for after a run; it costs memory.
+
+    Attributes:
+        patterns: answers such questions; None before the first run has ended, and during the next one.
+    """
+
+    def __init__(self, keeps_patterns: bool = True) -> None:
+        self.patterns: PatternSource | None = None
+        self._keeps_patterns = keeps_patterns
         self._loaded: LoadedModel | None = None
         self._loaded_for: tuple[object, ...] = ()
 
@@ -159,16 +180,27 @@ class Session:
             LaminarError: what was wrong with the source, the model, the prompt, or what was read.
         """
         wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
+        self.patterns = None  # it holds on to the model, and to queries and keys that may not fit beside new ones
         if self._loaded is None or wanted != self._loaded_for:
             self._loaded = None  # before the next one is loaded: two may not fit
             self._loaded = load(request, on_event, is_cancelled)
             self._loaded_for = wanted
-        return read(self._loaded, request, on_event, is_cancelled)
+        if not self._keeps_patterns:
+            return read(self._loaded, request, on_event, is_cancelled)
+
+        from laminar_tui.model.patterns import KeptPatterns
+
+        kept = KeptPatterns()
+        profile = read(self._loaded, request, on_event, is_cancelled, kept)
+        self.patterns = kept
+        return profile
 
 
 def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
     """Load and read in one go: what the headless commands do."""
-    return Session().run(request, on_event or (lambda _event: None), is_cancelled or (lambda: False))
+    return Session(keeps_patterns=False).run(
+        request, on_event or (lambda _event: None), is_cancelled or (lambda: False)
+    )
 
 
 def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None = None) -> "Verdict":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 from laminar_tui.errors import CancelledError, ModelError, PromptError
 from laminar_tui.model import fast
 from laminar_tui.model.fallback import hooked
+from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import Recipe, find_recipe, recipe_tapped
 from laminar_tui.model.tap import (
@@ -46,6 +48,7 @@ def capture(
     recipe: str = TRUE_RECIPE,
     on_layer: OnLayer | None = None,
     is_cancelled: IsCancelled | None = None,
+    keep: KeptPatterns | None = None,
 ) -> Profile:
     """Run a causal language model once and count every attention weight that it uses.
 
@@ -57,6 +60,7 @@ def capture(
         recipe: `true`, or a control in `model.recipes.RECIPES` that makes other weights than the model's.
         on_layer: called after each layer with its index and its profile, in the calling thread.
         is_cancelled: asked before each layer and each chunk of query rows; True stops the forward.
+        keep: answers questions for exact weights afterwards, of the first prompt; it holds on to the model.
 
     Returns:
         The profile; several prompts are added up.
@@ -82,14 +86,20 @@ def capture(
     plain = recipe == TRUE_RECIPE and given is None and len(ids) == 1
     if plain and probe.is_fast and ids.shape[1] >= fast.AT_LEAST_TOKENS:
         mechanism, read = "fast", _read_fast
+    own_call = keep.keep if keep is not None and len(ids) == 1 and first == slice(0, ids.shape[1]) else None
+
+    def make_reader() -> Reader:
+        if keep is not None:
+            keep.clear()
+        return Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled, own_call)
+
     started = time.perf_counter()
+    reader = make_reader()
     try:
-        reader = Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
         _read_with(read, model, reader, ids, given)
     except NotPlainError:
-        mechanism = "tap"
-        reader = Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled)
-        _read_with(_read_by_tap, model, reader, ids, given)
+        mechanism, read, reader = "tap", _read_by_tap, make_reader()
+        _read_with(read, model, reader, ids, given)
     seconds = time.perf_counter() - started
     checks = reader.verify()
     if probe.check is not None:
@@ -102,7 +112,11 @@ def capture(
         checks=checks,
         layer_kinds=reader.kinds,
     )
-    return Profile(origin, tuple(reader.layers))
+    profile = Profile(origin, tuple(reader.layers))
+    if keep is not None:
+        read_again = partial(_read_again, read, model, ids[:1, first])
+        keep.finish(Again(profile, len(ids), tuple(reader.calls), read_again, partial(evaluating, model)))
+    return profile
 
 
 def find_mechanism(model: PreTrainedModel) -> str:
@@ -123,6 +137,10 @@ def _read_with(
 ) -> None:
     with evaluating(model), reader.watching(model):
         read(model, reader, ids, mask)
+
+
+def _read_again(read: Callable[..., None], model: PreTrainedModel, ids: torch.Tensor, receiver: Receiver) -> None:
+    read(model, receiver, ids, None)
 
 
 @contextmanager

@@ -8,15 +8,21 @@ from torch import nn
 
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
 from laminar_tui.model.tally import LayerTally
-from laminar_tui.model.tap import Chunk, Visits, uses_interface
+from laminar_tui.model.tap import Call, Chunk, Visits, uses_interface
 from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
 
 OnLayer = Callable[[int, LayerProfile], None]
 IsCancelled = Callable[[], bool]
+OnCall = Callable[[int, Call], None]
 
 
 class Reader:
-    """Takes in what is read: one tally per layer and sequence, in the order of the model's calls."""
+    """Takes in what is read: one tally per layer and sequence, in the order of the model's calls.
+
+    Attributes:
+        layers: what was read of each layer.
+        calls: which layer each attention of the forward was, in their order; None for one that repeats another.
+    """
 
     def __init__(
         self,
@@ -24,12 +30,15 @@ class Reader:
         mask: torch.Tensor,
         on_layer: OnLayer | None,
         is_cancelled: IsCancelled | None,
+        on_call: OnCall | None = None,
     ) -> None:
         self.layers: list[LayerProfile | None] = [None] * len(kinds)
+        self.calls: list[int | None] = []
         self._kinds = list(kinds)
         self._spans = [span_of(row) for row in mask]
         self._n_tokens = mask.shape[1]
         self._on_layer = on_layer
+        self._on_call = on_call
         self._is_cancelled = is_cancelled or (lambda: False)
         self._visits: Visits | None = None
         self._seen: dict[nn.Module, int] = {}
@@ -66,10 +75,17 @@ class Reader:
         visit = self._visits.of(module) if self._visits else 0
         self._is_repeat = self._seen.get(module) == visit
         if self._is_repeat:
+            self.calls.append(None)
             return
         self._seen[module] = visit
         self._index = self._place(getattr(module, "layer_idx", None))
+        self.calls.append(self._index)
         self._tallies = []
+
+    def take_call(self, call: Call) -> None:
+        """Hand on what the layer's attention function was handed."""
+        if self._on_call is not None and not self._is_repeat:
+            self._on_call(self._index, call)
 
     def receive(self, chunk: Chunk) -> None:
         """Count some query rows."""

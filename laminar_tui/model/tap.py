@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -54,6 +54,28 @@ class Chunk:
     tolerance: float = 1e-4
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a layer's attention function was handed: everything that its weights are made of.
+
+    Attributes:
+        module: the attention module.
+        query: [batch, n_heads, n_queries, d], after rotary embedding.
+        key, value: [batch, n_kv_heads, n_keys, d].
+        mask: added to the scores, or boolean; None where all keys are seen, or the past ones if `is_causal`.
+        kwargs: the keywords, which differ by family.
+        is_causal: whether no mask stands for the triangle.
+    """
+
+    module: nn.Module
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    kwargs: dict[str, Any]
+    is_causal: bool = False
+
+
 class Receiver(Protocol):
     """What takes the weights in, layer by layer, in the order of the model's calls."""
 
@@ -71,6 +93,14 @@ class Receiver(Protocol):
 
     def end_layer(self) -> None:
         """The layer's last row was received."""
+
+
+@runtime_checkable
+class TakesCalls(Protocol):
+    """A receiver that also wants what each attention function was handed."""
+
+    def take_call(self, call: Call) -> None:
+        """Comes after `begin_layer` and before the layer's rows; raising stops the forward."""
 
 
 class Ignore:
@@ -245,34 +275,53 @@ def own_attention_function(module: nn.Module) -> AttentionFunction:
     )
 
 
+def weigh(call: Call, first: int = 0, last: int | None = None) -> Iterator[tuple[Chunk, torch.Tensor]]:
+    """Give a layer's weights in pieces of whole query rows, each with the output that is made of it.
+
+    Args:
+        call: what the layer's attention function was handed.
+        first, last: only the pieces with a query first <= q < last.
+
+    Raises:
+        ModelError: if the family has no eager attention function, or it gives no weights.
+    """
+    module, query, key, kwargs = call.module, call.query, call.key, call.kwargs
+    function = own_attention_function(module)
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
+    query32, key32, value32 = query.float(), key.float(), call.value.float()
+    seen_mask = _sparse(call.mask, kwargs.get("indices"), query, n_keys)
+    for rows in _row_chunks(query, n_keys, kwargs):
+        if rows.stop <= first or (last is not None and rows.start >= last):
+            continue
+        if call.is_causal:
+            allowed, mask = _float32_mask(_triangle(rows, n_keys, query.device), slice(None), query, n_keys)
+        else:
+            allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
+        extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
+        output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
+        if weights is None:
+            raise ModelError(f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys")
+        off_sequence = weights.shape[-1] > n_keys or any(kwargs.get(name) is not None for name in ("s_aux", "sinks"))
+        yield Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence), output
+
+
 def _attend_with(receiver: Receiver) -> AttentionFunction:
     def attend(
         module: nn.Module,
-        query: torch.Tensor,  # [batch, n_heads, n_queries, d]
-        key: torch.Tensor,  # [batch, n_kv_heads, n_keys, d]
+        query: torch.Tensor,
+        key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         receiver.begin_layer(module)
-        function = own_attention_function(module)
-        n_queries, n_keys = query.shape[2], key.shape[2]
-        # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
-        query32, key32, value32 = query.float(), key.float(), value.float()
-        seen_mask = _sparse(attention_mask, kwargs.get("indices"), query, n_keys)
+        call = Call(module, query, key, value, attention_mask, kwargs)
+        if isinstance(receiver, TakesCalls):
+            receiver.take_call(call)
         outputs = []
-        for rows in _row_chunks(query, n_keys, kwargs):
-            allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
-            extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
-            output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
-            if weights is None:
-                raise ModelError(
-                    f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys"
-                )
-            off_sequence = weights.shape[-1] > n_keys or any(
-                kwargs.get(name) is not None for name in ("s_aux", "sinks")
-            )
-            receiver.receive(Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence))
+        for chunk, output in weigh(call):
+            receiver.receive(chunk)
             outputs.append(output)
         receiver.end_layer()
         return torch.cat(outputs, dim=1).to(query.dtype), None
@@ -292,6 +341,8 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         if not fast.fits(query, key, attention_mask, kwargs):
             raise NotPlainError
         receiver.begin_layer(module)
+        if isinstance(receiver, TakesCalls):
+            receiver.take_call(Call(module, query, key, value, attention_mask, kwargs, attention_mask is None))
         tally = receiver.tally_for_tiles(query.shape[1])
         if tally is None:
             raise NotPlainError
@@ -352,6 +403,12 @@ _CUT_WITH_ROWS = {"position_bias"}
 """Tensor keywords with one row a query, on the axis before the last."""
 _WITHOUT_EFFECT = {"position_ids", "cache_position", "indices"}
 """Tensor keywords that no family's eager attention function reads."""
+
+
+def _triangle(rows: slice, n_keys: int, device: torch.device) -> torch.Tensor:
+    """Rows of the causal mask, bool [1, 1, rows, n_keys]."""
+    queries, keys = torch.arange(rows.start, rows.stop, device=device), torch.arange(n_keys, device=device)
+    return (keys[None, :] <= queries[:, None])[None, None]
 
 
 def _rows_of(name: str, value: Any, rows: slice) -> Any:

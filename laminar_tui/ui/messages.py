@@ -1,5 +1,7 @@
 """What the run tells the screen: frozen, and each with the whole state, so that a later one may replace an earlier."""
 
+from collections.abc import Callable
+
 from textual.message import Message
 
 from laminar_tui.errors import LaminarError
@@ -42,3 +44,48 @@ class RunEnded(RunMessage):
         self.profile = profile
         self.error = error
         self.crash = crash
+
+
+class Answered(RunMessage):
+    """A question for exact weights was answered; the screen calls `deliver`.
+
+    Attributes:
+        kind: of the question; only the newest one of a kind counts.
+        value: the answer; None if there is none.
+        error: what the user can do something about; None for none.
+        crash: a bug's traceback; empty for none.
+    """
+
+    def __init__(
+        self,
+        run: int,
+        kind: str,
+        value: object = None,
+        error: LaminarError | None = None,
+        crash: str = "",
+        *,
+        then: Callable[[], object],
+        is_outdated: Callable[[], bool],
+    ) -> None:
+        super().__init__(run)
+        self.kind = kind
+        self.value = value
+        self.error = error
+        self.crash = crash
+        self._then = then
+        self._is_outdated = is_outdated
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a newer question of this kind was asked, or another run was begun."""
+        return self._is_outdated()
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether there is an answer, and not an error."""
+        return self.error is None and not self.crash
+
+    def deliver(self) -> None:
+        """Give the answer to who asked, unless it is an error or outdated."""
+        if self.is_answer and not self.is_outdated:
+            self._then()

@@ -1,17 +1,46 @@
-"""The thread that runs the model, and the model it keeps for the next prompt.
+"""The threads that run the model and answer questions about its last run, and the model they keep for the next prompt.
 
-A daemon thread: a worker thread of Textual's would hold the process after `quit` until the forward pass ends.
+Daemon threads: a worker thread of Textual's would hold the process after `quit` until the forward pass ends.
 """
 
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from laminar_tui.errors import LaminarError
+from laminar_tui.errors import LaminarError, UsageError
+from laminar_tui.profile.patterns import Interruptible, PatternSource
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import Event, LayerRead, Request, Session, Started, Step
-from laminar_tui.ui.messages import ProfileGrew, RunEnded, RunMessage
+from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded, RunMessage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """Something asked of a source, and what to do with the answer."""
+
+    run: int
+    kind: str
+    ask: Callable[[PatternSource], Any]
+    then: Callable[[Any], object]
+    source: PatternSource | None
+    outdated: threading.Event = field(default_factory=threading.Event)
+
+    def answered(self, value: object = None, error: LaminarError | None = None, crash: str = "") -> Answered:
+        """Make the message that brings the answer."""
+        return Answered(
+            self.run,
+            self.kind,
+            value,
+            error,
+            crash,
+            then=lambda: self.then(value),
+            is_outdated=self.outdated.is_set,
+        )
 
 
 class Runner:
@@ -26,6 +55,11 @@ class Runner:
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
         self._session = Session()
+        self._in_use = threading.Lock()  # the model: one forward at a time
+        self._questions: dict[str, _Question] = {}  # kind -> the newest
+        self._waiting: dict[str, _Question] = {}
+        self._answering: threading.Thread | None = None
+        self._asking = threading.Lock()
         self._last_ended = 0
         self.number = 0
         self.step = Step("")
@@ -39,7 +73,7 @@ class Runner:
     @property
     def has_thread(self) -> bool:
         """Whether a thread is left that may be in a forward pass."""
-        return self._thread is not None and self._thread.is_alive()
+        return any(thread is not None and thread.is_alive() for thread in (self._thread, self._answering))
 
     @property
     def seconds(self) -> float:
@@ -59,8 +93,73 @@ class Runner:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Ask the run to stop: it does within a layer."""
+        """Ask the run to stop: it does within a layer. Questions stop too, and get no answer."""
         self._cancel.set()
+        for question in self._questions.values():
+            question.outdated.set()
+
+    def ask(
+        self,
+        kind: str,
+        question: Callable[[PatternSource], T],
+        then: Callable[[T], object] = lambda _answer: None,
+        source: PatternSource | None = None,
+    ) -> None:
+        """Put a question about exact weights to the last run; its answer comes as a message `Answered`.
+
+        Questions are answered one at a time, in a thread of their own. A question of a kind makes older ones of this
+        kind outdated: they are stopped and get no answer. While the model runs the answer is an error that says so.
+
+        Args:
+            kind: what is asked for, like `entries` or `pattern`.
+            question: called with the source in the answering thread; what it returns is the answer.
+            then: called with the answer by `Answered.deliver`, where the screen handles messages.
+            source: what to ask; the last run of this session if left out.
+        """
+        asked = _Question(self.number, kind, question, then, source)
+        if (older := self._questions.get(kind)) is not None:
+            older.outdated.set()
+        self._questions[kind] = asked
+        if self.is_running:
+            error = UsageError("the model is running", "exact weights can be looked at when it has ended")
+            self._post(asked.answered(error=error))
+            return
+        with self._asking:
+            self._waiting.pop(kind, None)  # the newest question waits longest
+            self._waiting[kind] = asked
+            if self._answering is None:
+                self._answering = threading.Thread(target=self._answer_all, name="questions", daemon=True)
+                self._answering.start()
+
+    def _answer_all(self) -> None:
+        while (question := self._next_question()) is not None:
+            with self._in_use:
+                self._answer(question)
+
+    def _next_question(self) -> _Question | None:
+        """Take the question that waits longest; without one the thread ends."""
+        with self._asking:
+            if not self._waiting:
+                self._answering = None
+                return None
+            return self._waiting.pop(next(iter(self._waiting)))
+
+    def _answer(self, question: _Question) -> None:
+        if question.outdated.is_set():
+            return
+        try:
+            source = question.source or self._session.patterns
+            if source is None:
+                raise UsageError("no run has ended whose weights could be looked at", "run the model first")
+            if isinstance(source, Interruptible):
+                source = source.until(question.outdated.is_set)
+            answer = question.answered(question.ask(source))
+        except LaminarError as error:
+            answer = question.answered(error=error)
+        except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
+            answer = question.answered(crash=traceback.format_exc())
+        if not question.outdated.is_set():
+            self._post(answer)
 
     def _run(self, number: int, request: Request, cancel: threading.Event, previous: threading.Thread | None) -> None:
         if previous is not None:
@@ -80,7 +179,8 @@ class Runner:
                 self._post(ProfileGrew(number, grown))
 
         try:
-            ended = RunEnded(number, self._session.run(request, listen, cancel.is_set))
+            with self._in_use:
+                ended = RunEnded(number, self._session.run(request, listen, cancel.is_set))
         except LaminarError as error:
             ended = RunEnded(number, error=error)
         except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
