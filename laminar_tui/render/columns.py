@@ -32,6 +32,9 @@ CURVE_COLOR = "#3fa7d6"
 SELF_COLORS = ("#b7a1e0", "#5b3a9e")
 FINAL_COLORS = ("#f2c14e", "#b5420f")
 
+MARKED = Style(bold=True, underline=True)
+"""The query among the tokens."""
+
 SINK_WORDS: dict[str, str] = {"with": "with sink", "without": "sink left out", "only": "sink alone"}
 
 
@@ -250,11 +253,19 @@ def _layer_nodes(layer: LayerProfile, look: Look) -> Nodes:
     return made[key]
 
 
-def head_columns(profile: Profile, look: Look, layer: int) -> Columns:
-    """Make the columns of one layer: one a head."""
+def head_columns(profile: Profile, look: Look, layer: int, heads: Sequence[int] | None = None) -> Columns:
+    """Make the columns of one layer: one a head, in the order in which they are given, or all by their numbers."""
     counts = profile.layer(layer).head_counts(look.population, look.sink)
-    n_heads = counts.total.shape[0]
-    return Columns(counts, tuple(str(head) for head in range(n_heads)), np.ones(n_heads, bool), look)
+    heads = range(counts.total.shape[0]) if heads is None else heads
+    return Columns(counts[list(heads)], tuple(str(head) for head in heads), np.ones(len(heads), bool), look)
+
+
+def layer_column(profile: Profile, look: Look, layer: int) -> Columns:
+    """Make the one column of a layer, its heads pooled."""
+    read = profile.layer(layer)
+    counts = read.layer_counts(look.population, look.sink)
+    one = Counts(counts.hits[None], counts.zeros[None], counts.total[None], counts.total_sq[None])
+    return Columns(one, (str(layer),), np.ones(1, bool), look, (_layer_nodes(read, look),))
 
 
 def weight_at(position: float, method: Estimator) -> float:
@@ -423,6 +434,7 @@ def token_rows(
     width: int,
     *,
     ascii_only: bool = False,
+    marked: int | None = None,
 ) -> list[Row]:
     """Write the prompt's tokens one after another, each on the colour of its weight.
 
@@ -431,22 +443,39 @@ def token_rows(
         weights: [n_tokens]; None writes the tokens without colour.
         ramp: the colours; the scale is logarithmic from a thousandth of the highest weight.
         width: in cells; rows are filled up with blanks.
+        marked: the number of a token that is underlined.
     """
-    rows: list[list[tuple[str, Style | None]]] = [[]]
-    used = 0
     levels = None if weights is None else _token_levels(weights, ramp.n_levels)
+    rows = []
+    for line in token_lines(tokens, width, ascii_only=ascii_only):
+        pieces: list[tuple[str, Style | None]] = []
+        for index, label in line:
+            style = _token_style(int(levels[index]), ramp) if levels is not None else None
+            pieces.append((label, (style or Style()) + MARKED if index == marked else style))
+        used = sum(cell_len(label) for _, label in line)
+        rows.append(merge_runs([*pieces, (" " * (width - used), None)]))
+    return rows
+
+
+def token_lines(tokens: Sequence[str], width: int, *, ascii_only: bool = False) -> list[list[tuple[int, str]]]:
+    """Break the prompt into lines of numbers and labels, each at most `width` cells."""
+    lines: list[list[tuple[int, str]]] = [[]]
+    used = 0
     for index, token in enumerate(tokens):
-        label = token_label(token, ascii_only=ascii_only) if token else "." if ascii_only else "‥"
+        label = token_name(token, ascii_only=ascii_only)
         label = fit(label, min(cell_len(label), width), ascii_only=ascii_only)
         cells = cell_len(label)
         if used + cells > width and used:
-            rows[-1].append((" " * (width - used), None))
-            rows.append([])
+            lines.append([])
             used = 0
-        rows[-1].append((label, _token_style(levels[index], ramp) if levels is not None else None))
+        lines[-1].append((index, label))
         used += cells
-    rows[-1].append((" " * (width - used), None))
-    return [merge_runs(row) for row in rows]
+    return lines
+
+
+def token_name(token: str, *, ascii_only: bool = False) -> str:
+    """A token's label, or the sign for one that continues the character before it."""
+    return token_label(token, ascii_only=ascii_only) if token else "." if ascii_only else "‥"
 
 
 def _token_levels(weights: NDArray[np.float32], n_levels: int) -> NDArray[np.int64]:
@@ -473,9 +502,12 @@ def _token_style(level: int, ramp: Ramp) -> Style | None:
 def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_only: bool = False) -> list[str]:
     """The keys that the final token of a head looks at most, the heaviest first: `·Paris (5) 0.42`."""
     weights = profile.layer(layer).final_weights
-    if weights is None:
-        return []
-    row = weights[head]
-    labels = [token_label(token, ascii_only=ascii_only) for token in profile.origin.tokens]
-    order = np.argsort(-row, kind="stable")[:count]
-    return [f"{labels[key] or '‥'} ({key}) {number(float(row[key]))}" for key in order]
+    return [] if weights is None else heaviest_keys(profile.origin.tokens, weights[head], count, ascii_only=ascii_only)
+
+
+def heaviest_keys(
+    tokens: Sequence[str], weights: NDArray[np.float32], count: int, *, ascii_only: bool = False
+) -> list[str]:
+    """Name the keys with the largest weights, the heaviest first: `·Paris (5) 0.42`."""
+    order = np.argsort(-weights, kind="stable")[:count]
+    return [f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}" for key in order]

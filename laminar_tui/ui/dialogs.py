@@ -150,3 +150,24 @@ class FileDialog(Dialog[str]):
             self.query_one("#note", Static).update(problem or "type a name")
         else:
             self.dismiss(name)
+
+
+class FindLine(Input):
+    """The line in which a goal is typed; it takes no character that a terminal would act on."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(
+            placeholder="20   20.7   L20H7   >0.6   18>.6   a token's text",
+            restrict=r"[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*",
+            select_on_focus=False,
+            compact=True,
+            id=id,
+        )
+        self.cursor_blink = False
+        self.can_focus = False
+
+    def begin(self) -> None:
+        """Take the keys."""
+        self.can_focus = True
+        self.value = ""
+        self.focus()

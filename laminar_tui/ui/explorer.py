@@ -1,7 +1,9 @@
 """The explorer: one screen that holds the state, hands its values to the widgets and turns keys into new states."""
 
 import os
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,12 +18,14 @@ from textual.containers import Container, Horizontal
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from laminar_tui.errors import LaminarError
+from laminar_tui.files import write_bytes
 from laminar_tui.profile.file import SUFFIX
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Columns, head_columns, layer_columns
+from laminar_tui.render.curve import Curve
 from laminar_tui.render.palette import Ramp, make_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
@@ -29,18 +33,21 @@ from laminar_tui.run import Request
 from laminar_tui.ui import drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.compositor import CroppingCompositor
-from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
+from laminar_tui.ui.dialogs import FileDialog, FindLine, PromptDialog, TextDialog
 from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.drawing import Terminal as Terminal
+from laminar_tui.ui.exact import NO_ROWS, ExactWeights
+from laminar_tui.ui.find import Target, find_tokens, parse_target
 from laminar_tui.ui.help import about_text, help_text
-from laminar_tui.ui.keys import KEYS, bindings, works_in
-from laminar_tui.ui.messages import ProfileGrew, RunEnded
+from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
+from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded, Wrote
 from laminar_tui.ui.runner import Runner
 from laminar_tui.ui.state import State, ViewName
-from laminar_tui.ui.widgets import HeatmapView, Lines
+from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
+from laminar_tui.ui.writing import as_tsv, export_by_name, file_stem, problem_with, table
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
-WIDE, TALL = 100, 36
+WIDE, TALL, HIGH = 100, 36, 46
 STATUS_EVERY = 0.25
 """Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
 TWICE_WITHIN = 2.0
@@ -51,6 +58,7 @@ DRAWN = {
     "title": drawing.draw_title,
     "curve": drawing.draw_curve,
     "numbers": drawing.draw_numbers,
+    "behind": drawing.draw_behind,
     "summary": drawing.draw_summary,
     "keys": drawing.draw_keys,
 }
@@ -81,6 +89,10 @@ class Explorer(Screen[None]):
         self.runner = Runner(self.post_message)
         self._columns: Columns | None = None
         self._columns_for: tuple[object, ...] = ()
+        self._exact = ExactWeights(self.runner, self._show)
+        self._pin_curves: dict[tuple[object, ...], Curve] = {}
+        self._found: tuple[int, ...] = ()
+        self._found_at = 0
         self._ramp: Ramp | None = None
         self._ramp_for: tuple[str, bool] = ("", False)
         self._grown: Profile | None = None
@@ -99,12 +111,15 @@ class Explorer(Screen[None]):
         yield Static("", id="banner", markup=False)
         with Horizontal(id="body"):
             yield HeatmapView(id="heat")
+            yield PatternView(id="pattern")
             with Container(id="side"):
                 yield Lines(id="curve")
                 yield Lines(id="numbers")
+                yield Lines(id="behind")
         yield Lines(id="tokens")
         yield Lines(id="summary")
         yield Lines(id="status")
+        yield FindLine(id="find")
         yield Lines(id="keys")
         yield Static("", id="tiny", markup=False)
 
@@ -122,6 +137,7 @@ class Explorer(Screen[None]):
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
         self.set_class(width >= WIDE, "-wide")
         self.set_class(height >= TALL, "-tall")
+        self.set_class(height >= HIGH, "-high")
         self.set_class(tiny, "-tiny")
         if tiny:
             self.query_one("#tiny", Static).update(
@@ -163,6 +179,7 @@ class Explorer(Screen[None]):
         if read is not None:
             self.state = states.settle(replace(self.state, profile=read))
         if message.profile is not None:
+            self._exact.is_of(message.profile)
             self._distrust()
         elif message.error is not None and message.error.exit_code == 130:
             self._note = "stopped; the layers read so far are kept"
@@ -175,6 +192,17 @@ class Explorer(Screen[None]):
                 f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
             )
         self._show_status()
+
+    def on_answered(self, message: Answered) -> None:
+        """Show what a question has brought, or why it brought nothing."""
+        if message.is_outdated:
+            return
+        message.deliver()
+        if message.error is not None:
+            self._say(f"{visible(message.error.message)}: {visible(message.error.hint)}")
+        elif message.crash:
+            self._log(message.crash)
+            self._say(f"a bug in laminar_tui: {visible(message.crash.strip().splitlines()[-1])}")
 
     def _distrust(self) -> None:
         """Put a failed check over the picture: what it shows is not to be believed."""
@@ -206,28 +234,65 @@ class Explorer(Screen[None]):
         state = self.state
         for view in get_args(ViewName):
             self.set_class(state.view == view, f"-{view}")
+        self.set_class(state.listing, "-listing")
         columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
-        if columns is not None and state.view in ("overview", "layer"):
-            heat.show_columns(columns, ramp, state.column, state.height, ascii_only=self._terminal.ascii_only)
-        self._scene = Scene(state, columns, ramp, self._terminal, heat.band, self._request is not None)
+        ascii_only = self._terminal.ascii_only
+        if columns is not None and state.is_picture:
+            heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only)
+        self._scene = self._make_scene(columns, ramp, heat.band)
+        if state.view == "map":
+            rows = self._scene.rows or NO_ROWS
+            view = self.query_one(PatternView)
+            scale, query = state.look.scale, state.query_index
+            view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
         for name, draw in DRAWN.items():
             self._lines(name).display_rows(partial(draw, self._scene))
-        self._show_tokens()
+        if state.view == "head" and state.has_layer:
+            self._show_tokens()
         self._show_status()
+
+    def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
+        state = self.state
+        scene = Scene(state, columns, ramp, self._terminal, band, self._request is not None)
+        if columns is None or state.profile is None or not state.has_layer:
+            return scene
+        scene = replace(scene, pins=self._make_pins(), is_last_only=not self._exact.has_all_queries(state))
+        if state.is_picture and (self.has_class("-wide", "-high") or state.listing):
+            asked = drawing.what_is_asked(scene, self._exact.scope(state))
+            return replace(scene, asked=asked, entries=self._exact.entries(state, asked))
+        if state.view in ("head", "map"):
+            return replace(scene, rows=self._exact.rows(state))
+        return scene
+
+    def _make_pins(self) -> tuple[Curve, ...]:
+        """The pinned curves in the present look, made once for each."""
+        state, profile = self.state, self.state.profile
+        here = (state.layer_index, None if state.view == "overview" else state.head_index)
+        curves = []
+        for (layer, head), color in zip(state.pins, drawing.PIN_COLORS, strict=False):
+            if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
+                continue
+            key = (profile, state.look, layer, head)
+            if key not in self._pin_curves:
+                self._pin_curves[key] = drawing.pin_curve(profile, state.look, layer, head)
+            curves.append(replace(self._pin_curves[key], color="" if self._terminal.depth == "none" else color))
+        return tuple(curves)
 
     def _lines(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)
 
     def _make_columns(self) -> Columns | None:
-        """The columns of the present view; made anew only when profile, look or layer have changed."""
+        """The columns of the present view; made anew only when profile, look, layer or order have changed."""
         state = self.state
         if state.profile is None:
             return None
-        layer = None if state.view in ("overview", "lines") else state.layer_index
-        key = (state.profile, state.look, layer)
+        layer = None if state.view in ("overview", "lines") or not state.has_layer else state.layer_index
+        key = (state.profile, state.look, layer, state.order if layer is not None else "")
         if key != self._columns_for or self._columns is None:
-            make = partial(layer_columns, state.profile, state.look)
-            self._columns = make() if layer is None else head_columns(state.profile, state.look, layer)
+            if layer is None:
+                self._columns = layer_columns(state.profile, state.look)
+            else:
+                self._columns = head_columns(state.profile, state.look, layer, state.heads)
             self._columns_for = key
         return self._columns
 
@@ -241,9 +306,7 @@ class Explorer(Screen[None]):
 
     def _show_tokens(self) -> None:
         tokens = self._lines("tokens")
-        if self.state.view != "head" or not self.state.has_layer:
-            return
-        tokens.styles.height = min(len(drawing.all_token_rows(self._scene, max(10, self.size.width - 2))), 8)
+        tokens.styles.height = drawing.count_token_rows(self._scene, max(10, self.size.width - 2))
         tokens.display_rows(partial(drawing.draw_tokens, self._scene))
 
     def _show_status(self) -> None:
@@ -261,14 +324,25 @@ class Explorer(Screen[None]):
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that mean nothing in this view do nothing in it."""
-        del parameters
-        known = [key for key in KEYS if key.action.partition("(")[0] == action]
-        return not known or any(works_in(key, self.state.view) for key in known)
+        """Keys that mean nothing in this view do nothing in it; while a goal is typed, only Esc and ctrl+c do."""
+        key = find_key(action, parameters)
+        if self.has_class("-finding"):
+            return key is None or key.id in ("out", "cancel")
+        return key is None or works_in(key, self.state.view)
 
     def _change(self, change: Callable[[State], State]) -> None:
         self._note = ""
-        self.state = change(self.state)
+        before = self.state
+        after = change(before)
+        if after.entry == before.entry and drawing.cell_of(after) != drawing.cell_of(before):
+            after = replace(after, entry=0)
+        self.state = after
+        if after == before:
+            self._show_status()
+
+    def action_change(self, name: str) -> None:
+        """Make one of the changes that need nothing but the state."""
+        self._change(states.CHANGES[name])
 
     def action_column(self, step: int) -> None:
         """Go to another column."""
@@ -278,24 +352,65 @@ class Explorer(Screen[None]):
         """Go to one column."""
         self._change(lambda state: states.move_to_column(state, column))
 
-    def action_weight(self, step: int) -> None:
-        """Move the crosshair by a row."""
+    def action_row(self, step: int) -> None:
+        """Move down by so many rows: the crosshair, the selected entry, or the query of the map."""
+        if self.state.view == "map":
+            self.action_query(step)
+        elif self.state.listing:
+            last = max(0, (self._scene.entries.n_shown if self._scene.entries else 0) - 1)
+            self._change(lambda state: replace(state, entry=min(max(state.entry + step, 0), last)))
+        else:
+            self._move_crosshair(-step)
+
+    def _move_crosshair(self, step: int) -> None:
         rows = self.query_one(HeatmapView).rows
         # From the middle of a row to the middle of the next, so that rounding never skips one.
         row = min(int(self.state.height * rows), rows - 1) + step
+        if not 0 <= row < rows and self.state.look.window is not None:
+            self._change(lambda state: states.pan(state, step))
+            rows, row = self.query_one(HeatmapView).rows, min(int(self.state.height * rows), rows - 1) + step
+        self._change(lambda state: states.move_height(replace(state, height=(row + 0.5) / rows), 0.0))
+
+    def action_filled(self, step: int) -> None:
+        """Put the crosshair on the next row that holds weights, up (1) or down (-1), round the ends."""
+        columns, rows = self._scene.columns, self.query_one(HeatmapView).rows
+        if columns is None or not self.state.has_layer:
+            return
+        filled = columns.filled(self.state.column, rows)
+        here = min(int(self.state.height * rows), rows - 1)
+        row = next((row for at in range(1, rows) if filled[row := (here + step * at) % rows]), here)
         self._change(lambda state: states.move_height(replace(state, height=(row + 0.5) / rows), 0.0))
 
     def action_layer_step(self, step: int) -> None:
         """Go to another layer in the same view."""
         self._change(lambda state: states.move_layer(state, step))
 
+    def action_head_step(self, step: int) -> None:
+        """Go to another head, also where the columns are something else."""
+        self._change(lambda state: states.move_head(state, step))
+
+    def action_query(self, step: int) -> None:
+        """Look at another query token, if its weights can be had."""
+        if self._scene.is_last_only and self.state.view == "head":
+            self._say(self._exact.why_last_only(self.state))
+        else:
+            self._change(lambda state: states.move_query(state, step))
+
     def action_go_in(self) -> None:
-        """Open what is under the cursor."""
-        self._change(states.go_in)
+        """Open what is under the cursor: a column, or the head of the selected entry with its query."""
+        found, at = self._scene.entries, self.state.entry
+        if not self.state.listing:
+            self._change(states.go_in)
+        elif found is not None and at < found.n_shown:
+            layer = self.state.layer_index
+            head, query, key = int(found.head[at]), int(found.query[at]), int(found.key[at])
+            self._change(lambda state: states.go_to_head(state, layer, head, query, key))
 
     def action_go_out(self) -> None:
-        """Stop the run; else take a failure's banner away; else go back."""
-        if self.runner.is_running:
+        """Leave the goal that is being typed; stop the run; take a failure's banner away; else go back."""
+        if self.has_class("-finding"):
+            self._end_find()
+        elif self.runner.is_running:
             self.runner.cancel()
         elif self.has_class("-failed"):
             self.remove_class("-failed")
@@ -310,37 +425,70 @@ class Explorer(Screen[None]):
         """Look at another population."""
         self._change(lambda state: states.next_population(state, step))
 
-    def action_sink(self) -> None:
-        """Keep the sink, leave it out, look at it alone."""
-        self._change(states.next_sink)
+    # -- find --------------------------------------------------------------------------------------------------------
 
-    def action_estimator(self) -> None:
-        """Take the next estimator."""
-        self._change(states.next_estimator)
+    def action_find(self) -> None:
+        """Type where to go."""
+        self.add_class("-finding")
+        self.query_one(FindLine).begin()
 
-    def action_axis(self) -> None:
-        """Switch the weight axis."""
-        self._change(states.switch_axis)
+    def _end_find(self) -> None:
+        self.remove_class("-finding")
+        self.set_focus(None)
 
-    def action_scale(self) -> None:
-        """Take the next colour scale."""
-        self._change(states.next_scale)
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go to what was typed."""
+        event.stop()
+        self._end_find()
+        target = parse_target(event.value)
+        if target is None:
+            self._say("nothing to go to: type 20, 20.7, L20H7, >0.6, 18>.6 or a token's text")
+        elif target.text:
+            self._find_text(target.text)
+        else:
+            self._go_to(target)
 
-    def action_per_column(self) -> None:
-        """Switch between colours per column and for all."""
-        self._change(states.switch_per_column)
+    def _go_to(self, target: Target) -> None:
+        state = self.state
+        problem = states.problem_with_place(state, target.layer, target.head)
+        if problem:
+            self._say(problem)
+            return
+        if target.layer is not None or target.head is not None:
+            layer = state.layer_index if target.layer is None else target.layer
+            state = states.go_to_place(state, layer, target.head)
+        if target.weight is not None:
+            state = state if state.is_picture else replace(state, view="overview")
+            state = states.go_to_weight(state, target.weight)
+        self._change(lambda _state: state)
 
-    def action_color_map(self) -> None:
-        """Take the next colour map."""
-        self._change(states.next_color_map)
+    def _find_text(self, text: str) -> None:
+        profile = self.state.profile
+        self._found = tuple(find_tokens(profile.origin.tokens, text)) if profile else ()
+        if not self._found:
+            self._say(f"no token has the text {visible(text)!r}")
+            return
+        self.action_find_next(0)
 
-    def action_reverse(self) -> None:
-        """Turn the colour map around."""
-        self._change(states.switch_reverse)
-
-    def action_mode(self) -> None:
-        """Make curves of other characters."""
-        self._change(states.next_mode)
+    def action_find_next(self, step: int) -> None:
+        """Go to the next token that was found, or the one before: a query in the head's view, a key in the map."""
+        state = self.state
+        if not self._found:
+            self._say("nothing was searched for yet: / and a token's text")
+            return
+        if not state.has_layer:
+            self._say("this layer holds no attention weights: choose another one first")
+            return
+        self._found_at = (self._found_at + step) % len(self._found) if step else 0
+        token = self._found[self._found_at]
+        if state.view == "map":
+            query = token if token > state.query_index else state.query
+            self._change(lambda state: states.settle(replace(state, query=query, key=token)))
+        elif self._scene.is_last_only and not self._exact.has_all_queries(state):
+            self._change(lambda state: states.settle(replace(state, view="head", key=token)))
+        else:
+            self._change(lambda state: states.settle(replace(state, view="head", query=token, key=token)))
+        self._say(drawing.found_text(self._scene, token, self._found_at, len(self._found)))
 
     def action_theme(self) -> None:
         """Switch between dark and light."""
@@ -401,12 +549,16 @@ class Explorer(Screen[None]):
 
     def action_write(self) -> None:
         """Write the profile to a file whose name is asked for."""
+        if (profile := self._something_to_write()) is not None:
+            name = file_stem(profile) + SUFFIX
+            self.app.push_screen(FileDialog("write the profile to", name, problem_with()), self._write)
+
+    def _something_to_write(self) -> Profile | None:
         profile = self.state.profile
         if profile is None or not profile.n_read:
             self._say("there is nothing to write yet")
-            return
-        stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(profile.origin.model).name) or "profile"
-        self.app.push_screen(FileDialog("write the profile to", stem + SUFFIX, _problem_with), self._write)
+            return None
+        return profile
 
     def _write(self, name: str | None) -> None:
         profile = self.state.profile
@@ -420,6 +572,89 @@ class Explorer(Screen[None]):
         self._saved, self.saved_path = profile, name
         self._note = ""
         self._show_status()
+
+    def action_export(self) -> None:
+        """Write the profile in another format, which the ending of the name says."""
+        if (profile := self._something_to_write()) is None:
+            return
+        look, layer = self.state.look, None if self.state.view in ("overview", "lines") else self.state.layer_index
+        suffixes = (".npz", ".json", ".csv", ".svg", ".png")
+
+        def export(name: str | None) -> None:
+            if name is not None:
+                self._in_background(name, partial(export_by_name, profile, look, layer, name))
+
+        title = "export to (.npz .json .csv: everything; .svg .png: this picture)"
+        self.app.push_screen(FileDialog(title, file_stem(profile) + ".csv", problem_with(suffixes)), export)
+
+    def action_screenshot(self) -> None:
+        """Write the screen as SVG, or its figure as PNG."""
+        if (profile := self._something_to_write()) is None:
+            return
+        drawn = self.app.export_screenshot(title="laminar")  # before the dialog is over it
+        look, layer = self.state.look, None if self.state.view in ("overview", "lines") else self.state.layer_index
+
+        def write(name: str | None) -> None:
+            if name is None:
+                return
+            if Path(name).suffix.lower() == ".svg":
+                path = Path(name).expanduser()
+                self._in_background(name, lambda: write_bytes(path, drawn.encode("utf-8", "replace")))
+            else:
+                self._in_background(name, partial(export_by_name, profile, look, layer, name))
+
+        title = "screenshot to (.svg: this screen; .png: the picture alone)"
+        dialog = FileDialog(title, file_stem(profile) + "-screen.svg", problem_with((".svg", ".png")))
+        self.app.push_screen(dialog, write)
+
+    def _in_background(self, name: str, write: Callable[[], None]) -> None:
+        """Write in a thread of its own, since an export takes seconds; a daemon, so that it never holds `quit`."""
+
+        def work() -> None:
+            try:
+                write()
+                message = Wrote(name)
+            except LaminarError as error:
+                message = Wrote(name, error)
+            except Exception:  # a bug: the thread would vanish with it, so it is shown and logged
+                message = Wrote(name, crash=traceback.format_exc())
+            self.post_message(message)
+
+        self._say(f"writing {visible(name)}")
+        threading.Thread(target=work, name="writing", daemon=True).start()
+
+    def on_wrote(self, message: Wrote) -> None:
+        """Say that a file was written, or why not."""
+        if message.error is not None:
+            self._fail(message.error.message, message.error.hint)
+            self._say("")
+        elif message.crash:
+            self._log(message.crash)
+            self._fail(f"a bug in laminar_tui: {message.crash.strip().splitlines()[-1]}", "")
+        else:
+            self._say(f"wrote {visible(message.name)}")
+
+    def action_copy(self) -> None:
+        """Copy the line of numbers, or the sentence about the entries."""
+        text = drawing.copied_text(self._scene)
+        if text:
+            self._copy(text, "copied the line")
+
+    def action_copy_table(self) -> None:
+        """Copy the table behind the screen, with tabs between its columns."""
+        rows = table(self._scene)
+        text, n_rows = as_tsv(rows)
+        if n_rows < 2:
+            self._say("there is no table to copy here")
+        elif n_rows < len(rows):
+            self._copy(text, f"copied the first {n_rows - 1:,} of {len(rows) - 1:,} rows: a terminal takes no more")
+        else:
+            self._copy(text, f"copied {n_rows - 1:,} rows")
+
+    def _copy(self, text: str, said: str) -> None:
+        self.app.copy_to_clipboard(text)
+        in_tmux = "; tmux passes it on with: set -g set-clipboard on" if "TMUX" in os.environ else ""
+        self._say(said + in_tmux)
 
     def _say(self, note: str) -> None:
         self._note = note
@@ -435,7 +670,13 @@ class Explorer(Screen[None]):
 
     def on_heatmap_view_picked(self, message: HeatmapView.Picked) -> None:
         """Go to the cell that was clicked."""
-        self._change(lambda state: states.move_to_column(replace(state, height=message.height), message.column))
+        self._change(
+            lambda state: states.move_to_column(replace(state, height=message.height, threshold=None), message.column)
+        )
+
+    def on_pattern_view_picked(self, message: PatternView.Picked) -> None:
+        """Go to the entry that was clicked."""
+        self._change(lambda state: states.settle(replace(state, query=message.query, key=message.key)))
 
     def on_heatmap_view_opened(self) -> None:
         """Open the column that was clicked twice."""
@@ -444,14 +685,3 @@ class Explorer(Screen[None]):
     def on_heatmap_view_wheeled(self, message: HeatmapView.Wheeled) -> None:
         """Go along the columns."""
         self.action_column(message.step)
-
-
-def _problem_with(name: str) -> str:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return "this is a folder: add a file name"
-    if not path.absolute().parent.is_dir():
-        return f"there is no folder {visible(str(path.parent))}"
-    if path.exists():
-        return "this file exists: Enter once more replaces it"
-    return "" if os.access(path.absolute().parent, os.W_OK) else "this folder cannot be written to"

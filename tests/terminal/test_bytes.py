@@ -13,8 +13,7 @@ Emulate = Callable[..., Any]
 BUDGETS = [
     ((80, 24), "truecolor", 2_000),
     ((80, 24), None, 2_000),
-    # A colour of 24 bits takes 36 bytes, and each of the curve's rows is sent with two of them.
-    ((200, 60), "truecolor", 6_500),
+    ((200, 60), "truecolor", 5_000),
     ((200, 60), None, 5_000),
 ]
 
