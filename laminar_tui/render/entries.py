@@ -94,8 +94,12 @@ def _common(entries: Entries, asked: Asked, each: str, whole: str, ascii_only: b
         near = int((entries.query - entries.key == distance).sum())
         if near >= MOST * n and len(np.unique(entries.query)) > 1:
             return said(near, f"on {name}" if distance else "a token's on itself")
+    if count == 1:
+        heaviest = int(entries.key[0])
+        token = quoted(asked.tokens, heaviest, ascii_only=ascii_only)
+        return f"{whole} lie on as many keys, the heaviest on {heaviest} {token}"
     often = quoted(asked.tokens, key, ascii_only=ascii_only)
-    return f"{whole} {'lies' if n == 1 else 'lie'} on {len(keys):,} keys, most often {key} {often} ({count:,})"
+    return f"{whole} lie on {len(keys):,} keys, most often {key} {often} ({count:,})"
 
 
 def draw_entries(
@@ -168,8 +172,8 @@ def _entry_row(
     row = merge_runs(pieces)
     used = sum(cell_len(segment.text) for segment in row)
     text = "".join(segment.text for segment in row)
-    if is_selected:
-        return merge_runs([(fit(text, width, ascii_only=ascii_only), _CHOSEN)])
+    if is_selected or used > width:
+        return merge_runs([(fit(text, width, ascii_only=ascii_only), _CHOSEN if is_selected else None)])
     return merge_runs([*((segment.text, segment.style) for segment in row), (" " * max(0, width - used), None)])
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
+from rich.segment import Segment
 from rich.style import Style
 
 from laminar_tui.profile.density import DEFAULT_GRID
@@ -35,7 +36,7 @@ from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
-from laminar_tui.render.rows import Depth, Row, merge_runs
+from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import draw_column_curves, numbers_line
 from laminar_tui.run import Step
@@ -228,15 +229,18 @@ def _legend(curves: list[Curve], width: int, terminal: Terminal) -> list[Row]:
     *pins, current = curves
     if not pins:
         return [terminal.line(f"density, {current.label}", width, align="center")]
-    sign = "* " if terminal.ascii_only else "━ "
+    sign = "*" if terminal.ascii_only else "━"
+    names = [f"{sign} {curve.label}" for curve in [current, *pins]]
+    between = "  "
+    if sum(cell_len(name) + 2 for name in names) > width:
+        names = [f"{sign}{curve.label.replace('layer ', 'L').replace('head ', 'H')}" for curve in [current, *pins]]
+        between = " "
     pieces: list[tuple[str, Style | None]] = [(" ", None)]
-    for curve in [current, *pins]:
-        style = Style.parse(curve.color) if curve.color else None
-        text = f"{sign}{curve.label}  "
-        if sum(cell_len(each) for each, _ in pieces) + cell_len(text) <= width:
-            pieces += [(text, style)]
-    used = sum(cell_len(each) for each, _ in pieces)
-    return [merge_runs([*pieces, (" " * (width - used), None)])]
+    for name, curve in zip(names, [current, *pins], strict=True):
+        pieces.append((name + between, Style.parse(curve.color) if curve.color else None))
+    line = merge_runs(pieces)
+    rest = width - row_width(line)
+    return [[*line, Segment(" " * rest)]] if rest >= 0 else [terminal.line("".join(names), width)]
 
 
 def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
@@ -348,8 +352,8 @@ def _map_summary(scene: Scene) -> str:
         f" query {state.query_index} {scene.token(state.query_index)} {arrow} key {state.key} {scene.token(state.key)}"
     )
     if weights is None:
-        why = "only the last query's weights are at hand" if scene.is_last_only else "being looked up"
-        return f"{place}  {why}"
+        why = "not at hand" if scene.is_last_only else "being looked up"
+        return f"{place}  weight {why}"
     weight = float(weights[state.key])
     rank = int((weights > weights[state.key]).sum()) + 1
     lift = weight * (state.query_index + 1)
