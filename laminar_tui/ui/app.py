@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -43,6 +44,11 @@ class LaminarApp(App[None]):
         """Offer every key's action in the palette."""
         if screen is self.explorer:
             yield from self.explorer.commands()
+
+    def on_key(self, event: events.Key) -> None:
+        """Give the explorer what was typed before its line had the keys."""
+        if self.screen is self.explorer and self.explorer.take_typed(event):
+            event.prevent_default()
 
     def leave_on(self, number: int) -> None:
         """Leave because of a signal, with the terminal as it was."""

@@ -4,41 +4,72 @@ Over SSH that is most of what a cursor key costs: a curve's row is sent from its
 """
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 
 from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate, Compositor
 
-_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
+_STYLE = re.compile(r"\x1b\[([0-9;]*)m")
+_CODES = re.compile(r"[34]8;5;\d+|[34]8;2;\d+;\d+;\d+|\d+")
 _MOVE = re.compile(r"\x1b\[[0-9;]*H")
-_RESET = "\x1b[0m"
-_ONE_COLOR = r"(?:{0}[0-7]|{1}[0-7]|{0}8;5;\d+|{0}8;2;\d+;\d+;\d+)"
-_BOTH_COLORS = re.compile(rf"\x1b\[{_ONE_COLOR.format(3, 9)};{_ONE_COLOR.format(4, 10)}m")
+_ENDS = {1: 22, 2: 22, 3: 23, 4: 24, 5: 25, 6: 25, 7: 27, 8: 28, 9: 29, 21: 24, 51: 54, 52: 54, 53: 55}
+"""What ends an attribute (ECMA-48, 8.3.117); bold and dim have one end."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How text is written: attributes by their numbers, colours as the codes that set them."""
+
+    attributes: frozenset[int] = frozenset()
+    ink: str = "39"
+    ground: str = "49"
+
+    def codes_after(self, before: "Look") -> str:
+        """The sequence that leads from another look to this one: only what differs."""
+        ended = {_ENDS[each] for each in before.attributes - self.attributes}
+        begun = {each for each in self.attributes if each not in before.attributes or _ENDS[each] in ended}
+        codes = [str(each) for each in (*sorted(ended), *sorted(begun))]
+        codes += [self.ink] if self.ink != before.ink else []
+        codes += [self.ground] if self.ground != before.ground else []
+        return f"\x1b[{';'.join(codes)}m" if codes else ""
+
+
+PLAIN = Look()
+
+
+@lru_cache(maxsize=4096)
+def _read_look(codes: str) -> Look:
+    """The look that a sequence of Rich's sets, which always begins from nothing."""
+    attributes, ink, ground = set(), PLAIN.ink, PLAIN.ground
+    for code in _CODES.findall(codes):
+        number = int(code.partition(";")[0])
+        if number in _ENDS:
+            attributes.add(number)
+        elif 30 <= number <= 39 or 90 <= number <= 97:
+            ink = code
+        elif 40 <= number <= 49 or 100 <= number <= 107:
+            ground = code
+    return Look(frozenset(attributes), ink, ground)
 
 
 def without_repeats(written: str) -> str:
-    """Leave out style sequences that change nothing: a style of 24-bit colours takes 36 bytes wherever it is set.
+    """Leave out of style sequences what changes nothing: two colours of 24 bits take 36 bytes wherever they are set.
 
-    Rich sets a style before each piece of text and resets it after; to move the cursor changes no style.
+    Rich sets a whole style before each piece of text and resets it after; to move the cursor changes no style.
     """
     out: list[str] = []
-    current, wanted = _RESET, _RESET
-    for piece in _STYLE.split(written):
-        if _STYLE.fullmatch(piece):
-            wanted = piece
-        elif piece and (wanted == current or _only_moves(piece)):
-            out.append(piece)
+    current = wanted = PLAIN
+    for at, piece in enumerate(_STYLE.split(written)):
+        if at % 2:
+            wanted = _read_look(piece)
         elif piece:
-            # Two colours without any attribute take the place of two colours; all else needs a reset before it.
-            replaces = _BOTH_COLORS.fullmatch(current) and _BOTH_COLORS.fullmatch(wanted)
-            out += ["" if replaces or current == _RESET else _RESET, "" if wanted == _RESET else wanted, piece]
-            current = wanted
-    return "".join(out) + ("" if current == _RESET else _RESET)
-
-
-def _only_moves(piece: str) -> bool:
-    """Whether a piece holds nothing but a move of the cursor."""
-    return _MOVE.fullmatch(piece) is not None
+            if not _MOVE.fullmatch(piece):
+                out.append(wanted.codes_after(current))
+                current = wanted
+            out.append(piece)
+    return "".join(out) + ("" if current == PLAIN else "\x1b[0m")
 
 
 class CroppedUpdate(ChopsUpdate):

@@ -164,10 +164,13 @@ class FindLine(Input):
             id=id,
         )
         self.cursor_blink = False
-        self.can_focus = False
+        self.close()
 
-    def begin(self) -> None:
-        """Take the keys."""
-        self.can_focus = True
+    def open(self) -> None:
+        """Be there to take the keys, empty."""
         self.value = ""
-        self.focus()
+        self.display = self.can_focus = True
+
+    def close(self) -> None:
+        """Go away."""
+        self.display = self.can_focus = False

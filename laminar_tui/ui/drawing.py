@@ -217,7 +217,9 @@ def draw_curve(scene: Scene, width: int, height: int) -> list[Row]:
         if columns.measured[scene.column]:
             curve = columns.curve(scene.column, "" if terminal.depth == "none" else CURVE_COLOR)
             kind = "layer" if state.view == "overview" else "head"
-            curves.append(replace(curve, label=f"{kind} {curve.label}"))
+            here = (state.layer_index, None if state.view == "overview" else state.head_index)
+            pinned = " (pinned)" if here in state.pins else ""
+            curves.append(replace(curve, label=f"{kind} {curve.label}{pinned}"))
         rows = _legend(curves, width, terminal) if curves and (scene.pins or state.is_picture) else []
     mode = "ascii" if terminal.ascii_only else state.mode
     faintest = columns.faintest(DEFAULT_GRID)
@@ -332,7 +334,7 @@ def summary_text(scene: Scene, width: int) -> str:
     if columns is None or state.view == "lines":
         return ""
     if state.view == "map":
-        return _map_summary(scene)
+        return _map_summary(scene, width)
     kind = "layer" if state.view == "overview" else "head"
     name = f" {kind} {columns.labels[scene.column]}"
     pairs = columns.summary(scene.column)
@@ -345,7 +347,7 @@ def summary_text(scene: Scene, width: int) -> str:
     return f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
 
 
-def _map_summary(scene: Scene) -> str:
+def _map_summary(scene: Scene, width: int) -> str:
     state, weights = scene.state, scene.weights
     arrow = "->" if scene.terminal.ascii_only else "→"
     place = (
@@ -357,7 +359,8 @@ def _map_summary(scene: Scene) -> str:
     weight = float(weights[state.key])
     rank = int((weights > weights[state.key]).sum()) + 1
     lift = weight * (state.query_index + 1)
-    return f"{place}  weight {exact(weight)}  rank {rank} of {state.query_index + 1}  {number(lift)} × uniform"
+    facts = [f"{place}  weight {exact(weight)}", f"rank {rank} of {state.query_index + 1}", f"{number(lift)} × uniform"]
+    return join_fitting(facts, "  ", width)
 
 
 def draw_tokens(scene: Scene, width: int, height: int) -> list[Row]:

@@ -18,7 +18,7 @@ from textual.containers import Container, Horizontal
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.files import write_bytes
@@ -430,17 +430,33 @@ class Explorer(Screen[None]):
     def action_find(self) -> None:
         """Type where to go."""
         self.add_class("-finding")
-        self.query_one(FindLine).begin()
+        line = self.query_one(FindLine)
+        line.open()
+        # At once: `focus()` waits for a refresh, and what is typed until then would be lost.
+        self.set_focus(line)
 
     def _end_find(self) -> None:
         self.remove_class("-finding")
+        self.query_one(FindLine).close()
         self.set_focus(None)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def take_typed(self, event: events.Key) -> bool:
+        """Take Enter, and what was typed so fast after `/` that the line had not the keys yet; whether it did."""
+        line = self.query_one(FindLine)
+        if not self.has_class("-finding"):
+            return False
+        if event.key == "enter":
+            self._submit(line.value)  # now, and not by a message: the next key is for the explorer again
+        elif event.is_printable and event.character is not None:
+            line.insert_text_at_cursor(event.character)
+        else:
+            return False
+        return True
+
+    def _submit(self, typed: str) -> None:
         """Go to what was typed."""
-        event.stop()
         self._end_find()
-        target = parse_target(event.value)
+        target = parse_target(typed)
         if target is None:
             self._say("nothing to go to: type 20, 20.7, L20H7, >0.6, 18>.6 or a token's text")
         elif target.text:

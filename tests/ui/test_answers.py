@@ -349,8 +349,9 @@ async def test_n_without_a_search_says_so(drive: Drive, walk: Profile) -> None:
 
 async def test_pinned_curves_are_named_outside_of_the_plot(drive: Drive, walk: Profile) -> None:
     async with drive(walk) as driven:
-        await driven.press("space")
         alone = driven.text()
+        await driven.press("space")
+        assert "density, layer 0 (pinned)" in driven.text()
         await driven.press("l", "l")
         assert "━ layer 2" in driven.text()
         assert "━ layer 0" in driven.text()

@@ -18,6 +18,9 @@ STYLES = [
     Style(reverse=True),
     Style(underline=True, color="color(4)"),
     Style(italic=True, color="#000000", bgcolor="#000004"),
+    Style(dim=True, color="#010203", bgcolor="#040506"),
+    Style(dim=True, bold=True, underline2=True, color="bright_red"),
+    Style(strike=True, bgcolor="color(200)"),
     Style(),
 ]
 
