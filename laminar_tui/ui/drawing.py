@@ -283,14 +283,11 @@ def _map_pairs(scene: Scene, height: int) -> list[tuple[str, str]]:
         (" ", ""),
     ]
     room = min(MAP_LISTED, max(1, (height - len(pairs) - 4) // 2))
-    lists = [("the query's heaviest keys", scene.weights)]
+    pairs += [("the query's heaviest keys", ""), *_heaviest_pairs(scene, scene.weights, room, with_others=True)]
     if not scene.is_last_only:
-        lists.append(("this key's heaviest queries", _column_of(scene.rows, key, len(tokens))))
-    for title, weights in lists:
-        pairs.append((title, ""))
-        pairs += _heaviest_pairs(scene, weights, room)
-        pairs.append((" ", ""))
-    return pairs[:-1]
+        given = _column_of(scene.rows, key, len(tokens))
+        pairs += [(" ", ""), ("this key's heaviest queries", ""), *_heaviest_pairs(scene, given, room)]
+    return pairs
 
 
 def _column_of(rows: Rows, key: int, n_tokens: int) -> NDArray[np.float32]:
@@ -301,15 +298,17 @@ def _column_of(rows: Rows, key: int, n_tokens: int) -> NDArray[np.float32]:
     return weights
 
 
-def _heaviest_pairs(scene: Scene, weights: NDArray[np.float32] | None, count: int) -> list[tuple[str, str]]:
-    """The tokens with the largest weights, down to where a map's colours begin, and the sum of the others."""
+def _heaviest_pairs(
+    scene: Scene, weights: NDArray[np.float32] | None, count: int, *, with_others: bool = False
+) -> list[tuple[str, str]]:
+    """The tokens with the largest weights, down to where a map's colours begin, and on request the others' sum."""
     if weights is None or scene.state.profile is None:
         return []
     tokens = scene.state.profile.origin.tokens
     order = [int(at) for at in np.argsort(-weights, kind="stable")[:count] if weights[at] >= FAINTEST]
     named = [token_name(tokens[at], ascii_only=scene.terminal.ascii_only) for at in order]
     others = float(np.delete(weights, order).sum())
-    rest = [("     others, together", exact(others))] if others >= FAINTEST else []
+    rest = [("     others, together", exact(others))] if with_others and others >= FAINTEST else []
     return [(f"{at:>4} {name}", exact(float(weights[at]))) for at, name in zip(order, named, strict=True)] + rest
 
 
