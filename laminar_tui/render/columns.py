@@ -32,6 +32,9 @@ CURVE_COLOR = "#3fa7d6"
 SELF_COLORS = ("#b7a1e0", "#5b3a9e")
 FINAL_COLORS = ("#f2c14e", "#b5420f")
 
+MARKED = Style(bold=True, underline=True)
+"""The query among the tokens."""
+
 SINK_WORDS: dict[str, str] = {"with": "with sink", "without": "sink left out", "only": "sink alone"}
 
 
@@ -43,6 +46,7 @@ class Look:
         population, sink, estimator: names in `POPULATIONS`, `SINK_CHOICES`, `ESTIMATORS`.
         scale: density -> colour, and the curve's y axis.
         per_column: each column has its own top colour.
+        window: the stretch of the estimator's axis that is shown; None for all of it.
     """
 
     population: str = "final"
@@ -50,6 +54,31 @@ class Look:
     estimator: str = DEFAULT_ESTIMATOR
     scale: Scale = "log"
     per_column: bool = False
+    window: tuple[float, float] | None = None
+
+    @property
+    def low(self) -> float:
+        """Where the axis begins: a weight, or its log10."""
+        return self.window[0] if self.window else self.method.low
+
+    @property
+    def high(self) -> float:
+        """Where the axis ends: a weight, or its log10."""
+        return self.window[1] if self.window else self.method.high
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """The weights at the two ends of the axis."""
+        return self.weight_at(0.0), self.weight_at(1.0)
+
+    def weight_at(self, place: float) -> float:
+        """The weight at a place of the axis, 0 at its lower end to 1."""
+        return weight_at(self.low + place * (self.high - self.low), self.method)
+
+    def place_of(self, weight: float) -> float:
+        """The place of a weight on the axis: below 0 or above 1 where it is not shown."""
+        position = (math.log10(weight) if weight > 0 else -math.inf) if self.method.is_log else weight
+        return (position - self.low) / (self.high - self.low)
 
     @property
     def method(self) -> Estimator:
@@ -63,7 +92,8 @@ class Look:
             words.append(SINK_WORDS[self.sink])
         elif self.sink == "only":
             words.append("sink alone: has none")
-        return [*words, self.method.label]
+        zoom = [f"zoom {number(self.weights[0])}–{number(self.weights[1])}"] if self.window else []
+        return [*words, *zoom, self.method.label]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +130,7 @@ class Columns:
 
     def densities(self, n_cells: int) -> NDArray[np.float64]:
         """Average the density over equal cells of the axis, [n_columns, n_cells]; NaN for what was not measured."""
-        method = self.look.method
-        cells = self.nodes.mean(np.linspace(method.low, method.high, n_cells + 1))
+        cells = self.nodes.mean(np.linspace(self.look.low, self.look.high, n_cells + 1))
         cells[~self.measured] = np.nan
         return cells
 
@@ -111,15 +140,13 @@ class Columns:
         One weight's density is 1/n, spread over its cell or its kernel, whichever is wider (a Gaussian's width at its
         peak's height is 2.5 bandwidths); of all columns the faintest counts.
         """
-        method = self.look.method
         kernel = np.nan_to_num(self.nodes.bandwidth) * math.sqrt(2 * math.pi)
-        width = np.maximum(kernel, (method.high - method.low) / n_cells)
+        width = np.maximum(kernel, (self.look.high - self.look.low) / n_cells)
         some = self.measured & (self.n > 0)
         return float(1 / (3 * self.n[some] * width[some]).max()) if some.any() else 1.0
 
     def heatmap(self, layout: Layout, title: str = "") -> Heatmap:
         """Make the picture for a layout."""
-        method = self.look.method
         density = self.densities(layout.n_pixels)
         low, high = color_range(density, self.faintest(layout.n_pixels), self.look.scale)
         if self.look.per_column:
@@ -130,16 +157,16 @@ class Columns:
             high,
             self.look.scale,
             self.labels,
-            y_low=weight_at(method.low, method),
-            y_high=weight_at(method.high, method),
-            y_log=method.is_log,
+            y_low=self.look.weights[0],
+            y_high=self.look.weights[1],
+            y_log=self.look.method.is_log,
             title=title,
         )
 
     def curve(self, column: int, color: str = CURVE_COLOR) -> Curve:
         """Make one column's density curve: on `DEFAULT_GRID` points, each the average over its cell."""
         method = self.look.method
-        edges = np.linspace(method.low, method.high, DEFAULT_GRID + 1)
+        edges = np.linspace(self.look.low, self.look.high, DEFAULT_GRID + 1)
         middles = (edges[1:] + edges[:-1]) / 2
         nodes = self.nodes
         one = Nodes(nodes.low, nodes.high, nodes.values[column], nodes.bandwidth[column])
@@ -148,14 +175,27 @@ class Columns:
 
     def in_band(self, column: int, low: float, high: float) -> tuple[float, float, int]:
         """Look at a band of the weight axis, given by positions from 0 to 1: its weights' ends, how many are in it."""
-        method = self.look.method
-        span = method.high - method.low
-        first, last = (weight_at(method.low + at * span, method) for at in (low, high))
-        values = first <= BIN_VALUES if low > 0 else np.ones(len(BIN_VALUES), bool)
-        inside = values & (last > BIN_VALUES if high < 1 else True)
-        if method.is_log:
+        first, last = self.look.weight_at(low), self.look.weight_at(high)
+        return first, last, self.count(column, first, last)
+
+    def count(self, column: int, low: float, high: float) -> int:
+        """How many weights lie in [low, high), rounded to float16; 0 and 1 belong to the bands that end there."""
+        inside = (low <= BIN_VALUES) & ((high >= 1) | (high > BIN_VALUES))
+        if self.look.method.is_log:
             inside[0] = False  # what rounded to zero is below the axis
-        return first, last, int(self.counts.hits[column][inside].sum())
+        return int(self.counts.hits[column][inside].sum())
+
+    def filled(self, column: int, rows: int) -> NDArray[np.bool_]:
+        """Which of `rows` equal bands of the shown axis hold a weight, [rows] from the lowest."""
+        edges = np.array([self.look.weight_at(row / rows) for row in range(rows + 1)])
+        values = BIN_VALUES[self.counts.hits[column] > 0]
+        if self.look.method.is_log:
+            values = values[values > 0]
+        bands = np.searchsorted(edges, values, side="right") - 1
+        bands[values == edges[-1]] = rows - 1
+        filled = np.zeros(rows, bool)
+        filled[bands[(bands >= 0) & (bands < rows)]] = True
+        return filled
 
     def summary(self, column: int) -> list[tuple[str, str]]:
         """Say in numbers what a column holds: names and values, the most important first."""
@@ -213,11 +253,19 @@ def _layer_nodes(layer: LayerProfile, look: Look) -> Nodes:
     return made[key]
 
 
-def head_columns(profile: Profile, look: Look, layer: int) -> Columns:
-    """Make the columns of one layer: one a head."""
+def head_columns(profile: Profile, look: Look, layer: int, heads: Sequence[int] | None = None) -> Columns:
+    """Make the columns of one layer: one a head, in the order in which they are given, or all by their numbers."""
     counts = profile.layer(layer).head_counts(look.population, look.sink)
-    n_heads = counts.total.shape[0]
-    return Columns(counts, tuple(str(head) for head in range(n_heads)), np.ones(n_heads, bool), look)
+    heads = range(counts.total.shape[0]) if heads is None else heads
+    return Columns(counts[list(heads)], tuple(str(head) for head in heads), np.ones(len(heads), bool), look)
+
+
+def layer_column(profile: Profile, look: Look, layer: int) -> Columns:
+    """Make the one column of a layer, its heads pooled."""
+    read = profile.layer(layer)
+    counts = read.layer_counts(look.population, look.sink)
+    one = Counts(counts.hits[None], counts.zeros[None], counts.total[None], counts.total_sq[None])
+    return Columns(one, (str(layer),), np.ones(1, bool), look, (_layer_nodes(read, look),))
 
 
 def weight_at(position: float, method: Estimator) -> float:
@@ -395,6 +443,7 @@ def token_rows(
     width: int,
     *,
     ascii_only: bool = False,
+    marked: int | None = None,
 ) -> list[Row]:
     """Write the prompt's tokens one after another, each on the colour of its weight.
 
@@ -403,22 +452,39 @@ def token_rows(
         weights: [n_tokens]; None writes the tokens without colour.
         ramp: the colours; the scale is logarithmic from a thousandth of the highest weight.
         width: in cells; rows are filled up with blanks.
+        marked: the number of a token that is underlined.
     """
-    rows: list[list[tuple[str, Style | None]]] = [[]]
-    used = 0
     levels = None if weights is None else _token_levels(weights, ramp.n_levels)
+    rows = []
+    for line in token_lines(tokens, width, ascii_only=ascii_only):
+        pieces: list[tuple[str, Style | None]] = []
+        for index, label in line:
+            style = _token_style(int(levels[index]), ramp) if levels is not None else None
+            pieces.append((label, (style or Style()) + MARKED if index == marked else style))
+        used = sum(cell_len(label) for _, label in line)
+        rows.append(merge_runs([*pieces, (" " * (width - used), None)]))
+    return rows
+
+
+def token_lines(tokens: Sequence[str], width: int, *, ascii_only: bool = False) -> list[list[tuple[int, str]]]:
+    """Break the prompt into lines of numbers and labels, each at most `width` cells."""
+    lines: list[list[tuple[int, str]]] = [[]]
+    used = 0
     for index, token in enumerate(tokens):
-        label = token_label(token, ascii_only=ascii_only) if token else "." if ascii_only else "‥"
+        label = token_name(token, ascii_only=ascii_only)
         label = fit(label, min(cell_len(label), width), ascii_only=ascii_only)
         cells = cell_len(label)
         if used + cells > width and used:
-            rows[-1].append((" " * (width - used), None))
-            rows.append([])
+            lines.append([])
             used = 0
-        rows[-1].append((label, _token_style(levels[index], ramp) if levels is not None else None))
+        lines[-1].append((index, label))
         used += cells
-    rows[-1].append((" " * (width - used), None))
-    return [merge_runs(row) for row in rows]
+    return lines
+
+
+def token_name(token: str, *, ascii_only: bool = False) -> str:
+    """A token's label, or the sign for one that continues the character before it."""
+    return token_label(token, ascii_only=ascii_only) if token else "." if ascii_only else "‥"
 
 
 def _token_levels(weights: NDArray[np.float32], n_levels: int) -> NDArray[np.int64]:
@@ -448,7 +514,12 @@ def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_o
     if weights is None:
         several = profile.origin.n_prompts > 1
         return ["other tokens in each prompt, so none are shown" if several else "its weights are not in this profile"]
-    row = weights[head]
-    labels = [token_label(token, ascii_only=ascii_only) for token in profile.origin.tokens]
-    order = np.argsort(-row, kind="stable")[:count]
-    return [f"{labels[key] or '‥'} ({key}) {number(float(row[key]))}" for key in order]
+    return heaviest_keys(profile.origin.tokens, weights[head], count, ascii_only=ascii_only)
+
+
+def heaviest_keys(
+    tokens: Sequence[str], weights: NDArray[np.float32], count: int, *, ascii_only: bool = False
+) -> list[str]:
+    """Name the keys with the largest weights, the heaviest first: `·Paris (5) 0.42`."""
+    order = np.argsort(-weights, kind="stable")[:count]
+    return [f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}" for key in order]

@@ -39,7 +39,7 @@ _UPPER, _LOWER = "▀", "▄"
 _MARK = Style(bold=True)
 _FAINT = Style(dim=True)
 # Steps between labelled columns. Powers of two and round numbers: models have 12, 24, 32, 80 layers.
-_COLUMN_STEPS = (1, 2, 4, 5, 8, 10, 20, 25, 50, 100, 200, 500, 1000, 2000, 5000)
+COLUMN_STEPS = (1, 2, 4, 5, 8, 10, 20, 25, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 @dataclass(frozen=True)
@@ -230,12 +230,12 @@ def picture_row(levels: NDArray[np.int16], ramp: Ramp, row: int, cell_width: int
     pixels: list[list[int]] = levels[:, first : first + ramp.pixels_per_row].tolist()
     pieces: list[tuple[str, Style | None]] = []
     for pixel in pixels:
-        glyph, style = _cell(pixel[-1], pixel[0], ramp)
+        glyph, style = draw_cell(pixel[-1], pixel[0], ramp)
         pieces.append((glyph * cell_width, style))
     return merge_runs(pieces)
 
 
-def _cell(upper: int, lower: int, ramp: Ramp) -> tuple[str, Style | None]:
+def draw_cell(upper: int, lower: int, ramp: Ramp) -> tuple[str, Style | None]:
     """The character of one cell; upper and lower are the same pixel where a cell holds one."""
     if upper == GAP or lower == GAP:
         return ramp.gap_glyph, _FAINT
@@ -307,7 +307,7 @@ def bar_row(levels: NDArray[np.int16], labels: dict[int, str], ramp: Ramp, row: 
 def column_step(x_labels: Sequence[str], cell_width: int) -> int:
     """Every how many columns a label fits, with two blanks between neighbours."""
     widest = max((cell_len(label) for label in x_labels), default=1)
-    return next((step for step in _COLUMN_STEPS if step * cell_width >= widest + 2), _COLUMN_STEPS[-1])
+    return next((step for step in COLUMN_STEPS if step * cell_width >= widest + 2), COLUMN_STEPS[-1])
 
 
 def _cell_of(column: int, layout: Layout, first_column: int) -> int:

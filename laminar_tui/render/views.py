@@ -156,7 +156,7 @@ def draw_column_curves(
         height,
         x_log=method.is_log,
         y_log=look.scale == "log",
-        x_range=(10**method.low, 1.0) if method.is_log else (0.0, 1.0),
+        x_range=look.weights,
         y_range=(lowest, 1.5 * top) if look.scale == "log" and top > lowest else None,
         mode=mode,
     )
@@ -166,7 +166,7 @@ def _draw_columns(profile: Profile, columns: Columns, chosen: int | None, page: 
     top = [page.facts(model_facts(profile), "  "), page.facts(picture_facts(columns), " · ")]
     height = page.height - len(top) - (chosen is not None)
     look = columns.look
-    y_range = (10**look.method.low, 1.0) if look.method.is_log else (0.0, 1.0)
+    y_range = look.weights
     n_columns = len(columns.labels)
 
     def layout_for(width: int) -> tuple[Drawing, int]:

@@ -66,6 +66,11 @@ class LaminarApp(App[None]):
         if screen is self.explorer:
             yield from self.explorer.commands()
 
+    def on_key(self, event: events.Key) -> None:
+        """Give the explorer what was typed before its line had the keys."""
+        if self.screen is self.explorer and self.explorer.take_typed(event):
+            event.prevent_default()
+
     def leave_on(self, number: int) -> None:
         """Leave because of a signal, with the terminal as it was; what a run has read stays in its journal."""
         if self.signal is None:

@@ -150,3 +150,27 @@ class FileDialog(Dialog[str]):
             self.query_one("#note", Static).update(problem or "type a name")
         else:
             self.dismiss(name)
+
+
+class FindLine(Input):
+    """The line in which a goal is typed; it takes no character that a terminal would act on."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(
+            placeholder="20   20.7   L20H7   >0.6   18>.6   a token's text",
+            restrict=r"[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*",
+            select_on_focus=False,
+            compact=True,
+            id=id,
+        )
+        self.cursor_blink = False
+        self.close()
+
+    def open(self) -> None:
+        """Be there to take the keys, empty."""
+        self.value = ""
+        self.display = self.can_focus = True
+
+    def close(self) -> None:
+        """Go away."""
+        self.display = self.can_focus = False

@@ -1,79 +1,65 @@
 """The explorer: one screen that holds the state, hands its values to the widgets and turns keys into new states."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import BindingType
 from textual.containers import Container, Horizontal
-from textual.reactive import reactive
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
-from laminar_tui.errors import CancelledError, LaminarError
-from laminar_tui.profile.density import DEFAULT_GRID
-from laminar_tui.profile.file import SUFFIX
+from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import (
-    CURVE_COLOR,
-    Columns,
-    Look,
-    head_columns,
-    join_fitting,
-    layer_columns,
-    line_curves,
-    model_facts,
-    number,
-    picture_facts,
-    statistics_lines,
-    token_rows,
-    top_keys,
-)
+from laminar_tui.render.columns import Columns, head_columns, layer_columns
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.palette import Ramp, make_ramp
-from laminar_tui.render.rows import Depth, Row, merge_runs
-from laminar_tui.render.text import fit, visible
-from laminar_tui.render.views import draw_column_curves, numbers_line
+from laminar_tui.render.rows import Row
+from laminar_tui.render.text import visible
 from laminar_tui.run import Request
-from laminar_tui.source import as_path
+from laminar_tui.ui import drawing
 from laminar_tui.ui import state as states
-from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
+from laminar_tui.ui.compositor import CroppingCompositor
+from laminar_tui.ui.dialogs import FindLine, PromptDialog, TextDialog
+from laminar_tui.ui.drawing import Scene
+from laminar_tui.ui.drawing import Terminal as Terminal
+from laminar_tui.ui.exact import NO_ROWS, ExactWeights
+from laminar_tui.ui.find import Target, find_tokens, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
-from laminar_tui.ui.keys import KEYS, bindings, key_line, works_in
-from laminar_tui.ui.messages import ProfileGrew, RunEnded
+from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
+from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
 from laminar_tui.ui.runner import Runner
+from laminar_tui.ui.saving import FileActions
 from laminar_tui.ui.state import State, ViewName
-from laminar_tui.ui.widgets import HeatmapView, Lines
+from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
-WIDE, TALL = 100, 36
-BAR_CELLS = 16
+WIDE, TALL, HIGH = 100, 36, 46
 STATUS_EVERY = 0.25
 """Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
 TWICE_WITHIN = 2.0
 
-BOLD = Style(bold=True)
+
+DRAWN = {
+    "where": drawing.draw_where,
+    "title": drawing.draw_title,
+    "curve": drawing.draw_curve,
+    "numbers": drawing.draw_numbers,
+    "behind": drawing.draw_behind,
+    "summary": drawing.draw_summary,
+    "keys": drawing.draw_keys,
+}
+"""What each widget of rows is drawn by."""
 
 
-@dataclass(frozen=True)
-class Terminal:
-    """What the terminal can show."""
-
-    depth: Depth = "truecolor"
-    ascii_only: bool = False
-
-
-class Explorer(Screen[None]):
+class Explorer(FileActions):
     """Walk from all layers to one, to a head, to the prompt's tokens.
 
     Args:
@@ -84,11 +70,10 @@ class Explorer(Screen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
-    # Without repaint=False every new state would send the whole screen: each widget repaints what has changed.
-    state: reactive[State] = reactive(State(), init=False, repaint=False)
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
         super().__init__()
+        self._compositor = CroppingCompositor()
         self.set_reactive(Explorer.state, states.settle(state))
         self._request = request
         self._terminal = terminal
@@ -96,6 +81,10 @@ class Explorer(Screen[None]):
         self.runner = Runner(self.post_message)
         self._columns: Columns | None = None
         self._columns_for: tuple[object, ...] = ()
+        self._exact = ExactWeights(self.runner, self._show)
+        self._pin_curves: dict[tuple[object, ...], Curve] = {}
+        self._found: tuple[int, ...] = ()
+        self._found_at = 0
         self._ramp: Ramp | None = None
         self._ramp_for: tuple[str, bool] = ("", False)
         self._grown: Profile | None = None
@@ -105,6 +94,7 @@ class Explorer(Screen[None]):
         self.saved_path = ""
         self.is_held = False  # whether the run waits for an answer about another one
         self._timer: Timer | None = None
+        self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
     # -- what it is made of ------------------------------------------------------------------------------------------
 
@@ -114,12 +104,15 @@ class Explorer(Screen[None]):
         yield Static("", id="banner", markup=False)
         with Horizontal(id="body"):
             yield HeatmapView(id="heat")
+            yield PatternView(id="pattern")
             with Container(id="side"):
                 yield Lines(id="curve")
                 yield Lines(id="numbers")
+                yield Lines(id="behind")
         yield Lines(id="tokens")
         yield Lines(id="summary")
         yield Lines(id="status")
+        yield FindLine(id="find")
         yield Lines(id="keys")
         yield Static("", id="tiny", markup=False)
 
@@ -137,6 +130,7 @@ class Explorer(Screen[None]):
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
         self.set_class(width >= WIDE, "-wide")
         self.set_class(height >= TALL, "-tall")
+        self.set_class(height >= HIGH, "-high")
         self.set_class(tiny, "-tiny")
         if tiny:
             self.query_one("#tiny", Static).update(
@@ -178,6 +172,7 @@ class Explorer(Screen[None]):
         if read is not None:
             self.state = states.settle(replace(self.state, profile=read))
         if message.profile is not None:
+            self._exact.is_of(message.profile)
             self._distrust()
             if self.runner.follows is not None:
                 self._saved, self.saved_path = message.profile, str(self.runner.follows)
@@ -191,6 +186,16 @@ class Explorer(Screen[None]):
                 f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
             )
         self._show_status()
+
+    def on_answered(self, message: Answered) -> None:
+        """Show what a question has brought, or why it brought nothing."""
+        if message.is_outdated:
+            return
+        message.deliver()
+        if message.error is not None:
+            self._say(f"{visible(message.error.message)}: {visible(message.error.hint)}")
+        elif message.crash:
+            self._say(f"a bug in laminar_tui: {visible(message.crash.strip().splitlines()[-1])}")
 
     def _distrust(self) -> None:
         """Put a failed check over the picture: what it shows is not to be believed."""
@@ -215,39 +220,67 @@ class Explorer(Screen[None]):
         if self._timer is None:  # not composed yet
             return
         state = self.state
-        for view in ("overview", "layer", "head", "lines"):
+        for view in get_args(ViewName):
             self.set_class(state.view == view, f"-{view}")
-        self._lines("where").display_rows(self._draw_where)
-        self._lines("keys").display_rows(self._draw_keys)
-        columns = self._make_columns()
-        self._lines("title").display_rows(partial(self._draw_title, columns))
-        if columns is not None and state.view in ("overview", "layer"):
-            self.query_one(HeatmapView).show_columns(
-                columns, self._make_ramp(), self._column, state.height, ascii_only=self._terminal.ascii_only
-            )
-        self._lines("curve").display_rows(partial(self._draw_curve, columns))
-        self._lines("numbers").display_rows(partial(self._draw_numbers, columns))
-        self._lines("summary").display_rows(partial(self._draw_summary, columns))
-        self._show_tokens()
+        self.set_class(state.listing, "-listing")
+        columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
+        ascii_only = self._terminal.ascii_only
+        if columns is not None and state.is_picture:
+            heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only)
+        self._scene = self._make_scene(columns, ramp, heat.band)
+        if state.view == "map":
+            rows = self._scene.rows or NO_ROWS
+            view = self.query_one(PatternView)
+            scale, query = state.look.scale, state.query_index
+            view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
+        for name, draw in DRAWN.items():
+            self._lines(name).display_rows(partial(draw, self._scene))
+        if state.view == "head" and state.has_layer:
+            self._show_tokens()
         self._show_status()
+
+    def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
+        state = self.state
+        scene = Scene(state, columns, ramp, self._terminal, band, self._request is not None)
+        if columns is None or state.profile is None or not state.has_layer:
+            return scene
+        scene = replace(scene, pins=self._make_pins(), is_last_only=not self._exact.has_all_queries(state))
+        if state.is_picture and (self.has_class("-wide", "-high") or state.listing):
+            asked = drawing.what_is_asked(scene, self._exact.scope(state))
+            return replace(scene, asked=asked, entries=self._exact.entries(state, asked))
+        if state.view in ("head", "map"):
+            return replace(scene, rows=self._exact.rows(state))
+        return scene
+
+    def _make_pins(self) -> tuple[Curve, ...]:
+        """The pinned curves in the present look, made once for each."""
+        state, profile = self.state, self.state.profile
+        here = (state.layer_index, None if state.view == "overview" else state.head_index)
+        curves = []
+        for (layer, head), color in zip(state.pins, drawing.PIN_COLORS, strict=False):
+            if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
+                continue
+            key = (profile, state.look, layer, head)
+            if key not in self._pin_curves:
+                self._pin_curves[key] = drawing.pin_curve(profile, state.look, layer, head)
+            curves.append(replace(self._pin_curves[key], color="" if self._terminal.depth == "none" else color))
+        return tuple(curves)
 
     def _lines(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)
 
-    @property
-    def _column(self) -> int:
-        return self.state.layer_index if self.state.view in ("overview", "lines") else self.state.head_index
-
     def _make_columns(self) -> Columns | None:
-        """The columns of the present view; made anew only when profile, look or layer have changed."""
+        """The columns of the present view; made anew only when profile, look, layer or order have changed."""
         state = self.state
         if state.profile is None:
             return None
-        layer = None if state.view in ("overview", "lines") else state.layer_index
-        key = (state.profile, state.look, layer)
+        layer = None if state.view in ("overview", "lines") or not state.has_layer else state.layer_index
+        key = (state.profile, state.look, layer, state.order if layer is not None else "")
         if key != self._columns_for or self._columns is None:
-            make = partial(layer_columns, state.profile, state.look)
-            self._columns = make() if layer is None else head_columns(state.profile, state.look, layer)
+            if layer is None:
+                self._columns = layer_columns(state.profile, state.look)
+            else:
+                self._columns = head_columns(state.profile, state.look, layer, state.heads)
             self._columns_for = key
         return self._columns
 
@@ -259,161 +292,47 @@ class Explorer(Screen[None]):
             self._ramp_for = key
         return self._ramp
 
-    def _draw_where(self, width: int, height: int) -> list[Row]:
-        del height
-        state = self.state
-        path = ["laminar"]
-        if state.view in ("layer", "head"):
-            path.append(f"layer {state.layer_index}")
-        if state.view == "head":
-            path.append(f"head {state.head_index}")
-        if state.view == "lines":
-            path.append("all layers' curves")
-        left = " " + (" > " if self._terminal.ascii_only else " › ").join(path)
-        facts = model_facts(state.profile) if state.profile else ["no profile yet"]
-        room = max(0, width - len(left) - 2)
-        right = join_fitting(facts, "  ", room - 1) + " "
-        line = left + "  " + fit(right, room, align="right", ascii_only=self._terminal.ascii_only)
-        return [merge_runs([(self._fit(line, width), None)])]
-
-    def _draw_title(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        del height
-        if columns is None:
-            facts = ["attention weights, layer by layer: nothing read yet"]
-        elif self.state.view == "lines":
-            colors = "" if self._terminal.depth == "none" else ": self (violet) and final (orange), late layers dark"
-            facts = [f"one curve a layer{colors}", *self.state.look.facts()[1:]]
-        elif self.state.view == "head":
-            facts = picture_facts(columns)[:-1]
-        else:
-            facts = picture_facts(columns)
-        return [merge_runs([(self._fit(" " + join_fitting(facts, " · ", width - 1), width), None)])]
-
-    def _draw_curve(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        state = self.state
-        if columns is None or height < 3:
-            return []
-        curves: list[Curve] = []
-        heading = ""
-        if state.view == "lines" and state.profile is not None:
-            curves = line_curves(state.profile, state.look)
-        elif columns.measured[self._column]:
-            curves = [columns.curve(self._column, "" if self._terminal.depth == "none" else CURVE_COLOR)]
-            kind = "layer" if state.view == "overview" else "head"
-            heading = f"density, {kind} {columns.labels[self._column]}"
-        rows: list[Row] = []
-        if state.view in ("overview", "layer"):
-            rows = [merge_runs([(self._fit(heading, width, align="center"), None)])]
-        mode = "ascii" if self._terminal.ascii_only else state.mode
-        faintest = columns.faintest(DEFAULT_GRID)
-        return rows + draw_column_curves(curves, state.look, width, height - len(rows), mode=mode, faintest=faintest)
-
-    def _draw_numbers(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        state = self.state
-        if columns is None or state.profile is None or not state.has_layer:
-            return []
-        head = state.head_index if state.view in ("layer", "head") else None
-        of_all = [("over all queries and keys", "")] if state.look != Look() else []
-        pairs = columns.summary(self._column) + of_all + statistics_lines(state.profile, state.layer_index, head)
-        names = max((len(name) for name, value in pairs if value), default=0) + 2
-        return [
-            merge_runs([(self._fit(name, names), None), (self._fit(value, max(0, width - names)), BOLD)])
-            if value
-            else merge_runs([(self._fit(name, width), None)])
-            for name, value in pairs[:height]
-        ]
-
-    def _draw_summary(self, columns: Columns | None, width: int, height: int) -> list[Row]:
-        del height
-        if columns is None:
-            return []
-        if self.state.view == "lines":
-            return []
-        kind = "layer" if self.state.view == "overview" else "head"
-        name = f" {kind} {columns.labels[self._column]}"
-        pairs = columns.summary(self._column)
-        if self.state.view in ("overview", "layer") and columns.n[self._column] > 0:
-            low, high, n = columns.in_band(self._column, *self.query_one(HeatmapView).band)
-            pairs[0] = (f"{n:,} of {columns.n[self._column]:,} weights in {number(low)}–{number(high)}", "")
-        line = f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
-        return [merge_runs([(self._fit(line, width), None)])]
-
     def _show_tokens(self) -> None:
-        state, tokens = self.state, self._lines("tokens")
-        if state.view != "head" or state.profile is None or not state.has_layer:
-            return
-        rows = self._draw_tokens(max(10, self.size.width - 2))
-        tokens.styles.height = min(len(rows), 8)
-        tokens.display_rows(self._draw_token_rows)
-
-    def _draw_token_rows(self, width: int, height: int) -> list[Row]:
-        """The heading and the last rows: the final token is in sight also where the prompt is long."""
-        heading, *rows = self._draw_tokens(width) or [[]]
-        return [heading, *rows[-(height - 1) :]] if height > 1 else [heading]
-
-    def _draw_tokens(self, width: int) -> list[Row]:
-        state = self.state
-        if state.profile is None or not state.has_layer:
-            return []
-        weights = state.profile.layer(state.layer_index).final_weights
-        row = None if weights is None else weights[state.head_index]
-        ascii_only = self._terminal.ascii_only
-        keys = top_keys(state.profile, state.layer_index, state.head_index, 8, ascii_only=ascii_only)
-        line = join_fitting(["final token looks at:", *keys], "  ", width)
-        heading = merge_runs([(self._fit(line, width), BOLD)])
-        return [heading, *token_rows(state.profile.origin.tokens, row, self._make_ramp(), width, ascii_only=ascii_only)]
-
-    def _draw_keys(self, width: int, height: int) -> list[Row]:
-        del height
-        pieces: list[tuple[str, Style | None]] = [(" ", None)]
-        without = frozenset({"prompt", "again"}) if self._request is None else frozenset()
-        for shown, label in key_line(self.state.view, width - 1, without):
-            pieces += [(shown, BOLD), (f" {label}  ", None)]
-        used = sum(len(text) for text, _ in pieces)
-        return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
+        tokens = self._lines("tokens")
+        tokens.styles.height = drawing.count_token_rows(self._scene, max(10, self.size.width - 2))
+        tokens.display_rows(partial(drawing.draw_tokens, self._scene))
 
     def _show_status(self) -> None:
         self._lines("status").display_rows(self._draw_status)
 
     def _draw_status(self, width: int, height: int) -> list[Row]:
         del height
-        return [merge_runs([(self._fit(" " + self._status(), width), None)])]
+        return [self._terminal.line(" " + self._status(), width)]
 
     def _status(self) -> str:
-        profile = self.state.profile
         if self.runner.is_running:
-            step = self.runner.step
-            bar = f"  {_bar(step.done / step.total, self._terminal.ascii_only)}" if step.total else ""
-            unit = "layer " if step.name == "forward" else ""
-            progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
             # Somebody else's run is only looked at: nothing is sent while nothing comes.
-            seconds = "" if self.runner.follows else f"{self.runner.seconds:.1f} s  "
-            return f"{visible(step.name)}{bar}{progress}  {seconds}Esc stops"
-        if self._note:
-            return self._note
-        if profile is None:
-            return "nothing to show"
-        n_checks = len(profile.origin.checks)
-        checked = f"  {n_checks} {'check' if n_checks == 1 else 'checks'} passed (i)" if n_checks else ""
-        saved = f"  saved as {visible(self.saved_path)}" if self.saved_path and profile is self._saved else ""
-        if profile is not self._saved:
-            saved = "  not saved (w writes)"
-        return f"{profile.n_read} of {profile.n_layers} layers  {profile.origin.seconds:.1f} s{checked}{saved}"
-
-    def _fit(self, text: str, width: int, *, align: str = "left") -> str:
-        return fit(text, width, align=align, ascii_only=self._terminal.ascii_only)  # type: ignore[arg-type]
+            seconds = None if self.runner.follows else self.runner.seconds
+            return drawing.progress_text(self.runner.step, seconds, self._terminal)
+        return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that mean nothing in this view do nothing in it."""
-        del parameters
-        known = [key for key in KEYS if key.action.partition("(")[0] == action]
-        return not known or any(works_in(key, self.state.view) for key in known)
+        """Keys that mean nothing in this view do nothing in it; while a goal is typed, only Esc and ctrl+c do."""
+        key = find_key(action, parameters)
+        if self.has_class("-finding"):
+            return key is None or key.id in ("out", "cancel")
+        return key is None or works_in(key, self.state.view)
 
     def _change(self, change: Callable[[State], State]) -> None:
         self._note = ""
-        self.state = change(self.state)
+        before = self.state
+        after = change(before)
+        if after.entry == before.entry and drawing.cell_of(after) != drawing.cell_of(before):
+            after = replace(after, entry=0)
+        self.state = after
+        if after == before:
+            self._show_status()
+
+    def action_change(self, name: str) -> None:
+        """Make one of the changes that need nothing but the state."""
+        self._change(states.CHANGES[name])
 
     def action_column(self, step: int) -> None:
         """Go to another column."""
@@ -423,24 +342,65 @@ class Explorer(Screen[None]):
         """Go to one column."""
         self._change(lambda state: states.move_to_column(state, column))
 
-    def action_weight(self, step: int) -> None:
-        """Move the crosshair by a row."""
+    def action_row(self, step: int) -> None:
+        """Move down by so many rows: the crosshair, the selected entry, or the query of the map."""
+        if self.state.view == "map":
+            self.action_query(step)
+        elif self.state.listing:
+            last = max(0, (self._scene.entries.n_shown if self._scene.entries else 0) - 1)
+            self._change(lambda state: replace(state, entry=min(max(state.entry + step, 0), last)))
+        else:
+            self._move_crosshair(-step)
+
+    def _move_crosshair(self, step: int) -> None:
         rows = self.query_one(HeatmapView).rows
         # From the middle of a row to the middle of the next, so that rounding never skips one.
         row = min(int(self.state.height * rows), rows - 1) + step
+        if not 0 <= row < rows and self.state.look.window is not None:
+            self._change(lambda state: states.pan(state, step))
+            rows, row = self.query_one(HeatmapView).rows, min(int(self.state.height * rows), rows - 1) + step
+        self._change(lambda state: states.move_height(replace(state, height=(row + 0.5) / rows), 0.0))
+
+    def action_filled(self, step: int) -> None:
+        """Put the crosshair on the next row that holds weights, up (1) or down (-1), round the ends."""
+        columns, rows = self._scene.columns, self.query_one(HeatmapView).rows
+        if columns is None or not self.state.has_layer:
+            return
+        filled = columns.filled(self.state.column, rows)
+        here = min(int(self.state.height * rows), rows - 1)
+        row = next((row for at in range(1, rows) if filled[row := (here + step * at) % rows]), here)
         self._change(lambda state: states.move_height(replace(state, height=(row + 0.5) / rows), 0.0))
 
     def action_layer_step(self, step: int) -> None:
         """Go to another layer in the same view."""
         self._change(lambda state: states.move_layer(state, step))
 
+    def action_head_step(self, step: int) -> None:
+        """Go to another head, also where the columns are something else."""
+        self._change(lambda state: states.move_head(state, step))
+
+    def action_query(self, step: int) -> None:
+        """Look at another query token, if its weights can be had."""
+        if self._scene.is_last_only and self.state.view == "head":
+            self._say(self._exact.why_last_only(self.state))
+        else:
+            self._change(lambda state: states.move_query(state, step))
+
     def action_go_in(self) -> None:
-        """Open what is under the cursor."""
-        self._change(states.go_in)
+        """Open what is under the cursor: a column, or the head of the selected entry with its query."""
+        found, at = self._scene.entries, self.state.entry
+        if not self.state.listing:
+            self._change(states.go_in)
+        elif found is not None and at < found.n_shown:
+            layer = self.state.layer_index
+            head, query, key = int(found.head[at]), int(found.query[at]), int(found.key[at])
+            self._change(lambda state: states.go_to_head(state, layer, head, query, key))
 
     def action_go_out(self) -> None:
-        """Stop the run; else take a failure's banner away; else go back."""
-        if self.runner.is_running:
+        """Leave the goal that is being typed; stop the run; take a failure's banner away; else go back."""
+        if self.has_class("-finding"):
+            self._end_find()
+        elif self.runner.is_running:
             self.runner.cancel()
         elif self.has_class("-failed"):
             self.remove_class("-failed")
@@ -455,37 +415,86 @@ class Explorer(Screen[None]):
         """Look at another population."""
         self._change(lambda state: states.next_population(state, step))
 
-    def action_sink(self) -> None:
-        """Keep the sink, leave it out, look at it alone."""
-        self._change(states.next_sink)
+    # -- find --------------------------------------------------------------------------------------------------------
 
-    def action_estimator(self) -> None:
-        """Take the next estimator."""
-        self._change(states.next_estimator)
+    def action_find(self) -> None:
+        """Type where to go."""
+        self.add_class("-finding")
+        line = self.query_one(FindLine)
+        line.open()
+        # At once: `focus()` waits for a refresh, and what is typed until then would be lost.
+        self.set_focus(line)
 
-    def action_axis(self) -> None:
-        """Switch the weight axis."""
-        self._change(states.switch_axis)
+    def _end_find(self) -> None:
+        self.remove_class("-finding")
+        self.query_one(FindLine).close()
+        self.set_focus(None)
 
-    def action_scale(self) -> None:
-        """Take the next colour scale."""
-        self._change(states.next_scale)
+    def take_typed(self, event: events.Key) -> bool:
+        """Take Enter, and what was typed so fast after `/` that the line had not the keys yet; whether it did."""
+        line = self.query_one(FindLine)
+        if not self.has_class("-finding"):
+            return False
+        if event.key == "enter":
+            self._submit(line.value)  # now, and not by a message: the next key is for the explorer again
+        elif event.is_printable and event.character is not None:
+            line.insert_text_at_cursor(event.character)
+        else:
+            return False
+        return True
 
-    def action_per_column(self) -> None:
-        """Switch between colours per column and for all."""
-        self._change(states.switch_per_column)
+    def _submit(self, typed: str) -> None:
+        """Go to what was typed."""
+        self._end_find()
+        target = parse_target(typed)
+        if target is None:
+            self._say("nothing to go to: type 20, 20.7, L20H7, >0.6, 18>.6 or a token's text")
+        elif target.text:
+            self._find_text(target.text)
+        else:
+            self._go_to(target)
 
-    def action_color_map(self) -> None:
-        """Take the next colour map."""
-        self._change(states.next_color_map)
+    def _go_to(self, target: Target) -> None:
+        state = self.state
+        problem = states.problem_with_place(state, target.layer, target.head)
+        if problem:
+            self._say(problem)
+            return
+        if target.layer is not None or target.head is not None:
+            layer = state.layer_index if target.layer is None else target.layer
+            state = states.go_to_place(state, layer, target.head)
+        if target.weight is not None:
+            state = state if state.is_picture else replace(state, view="overview")
+            state = states.go_to_weight(state, target.weight)
+        self._change(lambda _state: state)
 
-    def action_reverse(self) -> None:
-        """Turn the colour map around."""
-        self._change(states.switch_reverse)
+    def _find_text(self, text: str) -> None:
+        profile = self.state.profile
+        self._found = tuple(find_tokens(profile.origin.tokens, text)) if profile else ()
+        if not self._found:
+            self._say(f"no token has the text {visible(text)!r}")
+            return
+        self.action_find_next(0)
 
-    def action_mode(self) -> None:
-        """Make curves of other characters."""
-        self._change(states.next_mode)
+    def action_find_next(self, step: int) -> None:
+        """Go to the next token that was found, or the one before: a query in the head's view, a key in the map."""
+        state = self.state
+        if not self._found:
+            self._say("nothing was searched for yet: / and a token's text")
+            return
+        if not state.has_layer:
+            self._say("this layer holds no attention weights: choose another one first")
+            return
+        self._found_at = (self._found_at + step) % len(self._found) if step else 0
+        token = self._found[self._found_at]
+        if state.view == "map":
+            query = token if token > state.query_index else state.query
+            self._change(lambda state: states.settle(replace(state, query=query, key=token)))
+        elif self._scene.is_last_only and not self._exact.has_all_queries(state):
+            self._change(lambda state: states.settle(replace(state, view="head", key=token)))
+        else:
+            self._change(lambda state: states.settle(replace(state, view="head", query=token, key=token)))
+        self._say(drawing.found_text(self._scene, token, self._found_at, len(self._found)))
 
     def action_theme(self) -> None:
         """Switch between dark and light."""
@@ -560,29 +569,6 @@ class Explorer(Screen[None]):
         else:
             self._start()
 
-    def action_write(self) -> None:
-        """Write the profile to a file whose name is asked for."""
-        profile = self.state.profile
-        if profile is None or not profile.n_read:
-            self._say("there is nothing to write yet")
-            return
-        stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(profile.origin.model).name) or "profile"
-        self.app.push_screen(FileDialog("write the profile to", stem + SUFFIX, _problem_with), self._write)
-
-    def _write(self, name: str | None) -> None:
-        profile = self.state.profile
-        if name is None or profile is None:
-            return
-        try:
-            profile.save(as_path(name))
-        except LaminarError as error:
-            self._fail(error.message, error.hint)
-            return
-        self._saved, self.saved_path = profile, name
-        self.runner.forget()
-        self._note = ""
-        self._show_status()
-
     def _say(self, note: str) -> None:
         self._note = note
         self._show_status()
@@ -597,7 +583,13 @@ class Explorer(Screen[None]):
 
     def on_heatmap_view_picked(self, message: HeatmapView.Picked) -> None:
         """Go to the cell that was clicked."""
-        self._change(lambda state: states.move_to_column(replace(state, height=message.height), message.column))
+        self._change(
+            lambda state: states.move_to_column(replace(state, height=message.height, threshold=None), message.column)
+        )
+
+    def on_pattern_view_picked(self, message: PatternView.Picked) -> None:
+        """Go to the entry that was clicked."""
+        self._change(lambda state: states.settle(replace(state, query=message.query, key=message.key)))
 
     def on_heatmap_view_opened(self) -> None:
         """Open the column that was clicked twice."""
@@ -606,23 +598,3 @@ class Explorer(Screen[None]):
     def on_heatmap_view_wheeled(self, message: HeatmapView.Wheeled) -> None:
         """Go along the columns."""
         self.action_column(message.step)
-
-
-def _problem_with(name: str) -> str:
-    try:
-        path = as_path(name)
-    except LaminarError as error:
-        return visible(error.message)
-    if path.is_dir():
-        return "this is a folder: add a file name"
-    if not path.absolute().parent.is_dir():
-        return f"there is no folder {visible(str(path.parent))}"
-    if path.exists():
-        return "this file exists: Enter once more replaces it"
-    return "" if os.access(path.absolute().parent, os.W_OK) else "this folder cannot be written to"
-
-
-def _bar(share: float, ascii_only: bool) -> str:
-    full = min(BAR_CELLS, max(0, round(share * BAR_CELLS)))
-    filled, empty = ("#", ".") if ascii_only else ("━", "╌")
-    return filled * full + empty * (BAR_CELLS - full)

@@ -12,27 +12,49 @@ READING: dict[str, str] = {
 Each column is a layer: all attention weights of the chosen population in all of its heads, from 0 (bottom) to 1.
 Colour is density: how many of the layer's weights lie there. The scale is logarithmic, or a patch a thousand times
 fainter than the bar at zero would not be seen. Empty means that no weight is there; hatched, that nothing was read.
-A patch near the top is one or few keys taking nearly all of a query's attention. Press s: if it vanishes without the
-sink, it was the first token, which many heads use as a place to put attention they have no use for.""",
+A patch near the top is one or few keys taking nearly all of a query's attention. Which ones? J goes to the topmost
+patch, Tab lists the weights from there up with their tokens, and a sentence says what they have in common; Enter opens
+one. Press s: if the patch vanishes without the sink, it was the first token, where many heads put attention they have
+no use for.""",
     "layer": """\
 Each column is one head of this layer, drawn as in the overview. Heads of one layer differ: most put all but a few
-weights close to zero, some spread them, some give one key nearly everything.
+weights close to zero, some spread them, some give one key nearly everything. o orders them by a statistic; the numbers
+below stay those of the heads.
 A head bright at the top with the sink, dark without it, looks at the first token. A head bright at the top in
-population `self` looks at itself. [ and ] go through the layers; Enter opens the head.""",
+population `self` looks at itself. Tab lists the tokens behind a patch; Enter opens the head.""",
     "head": """\
 The curve is the density of this head's weights: its area is 1, its peak is at the weight that is most common.
-Below it the prompt, each token on the colour of the weight that the final token gives it, on a log scale of three
-decades. The numbers are means over the queries; `no sink` leaves the first token out and divides by the rest.
-Effective tokens is exp(entropy): over how many keys a query's attention is really spread.""",
+Below it the prompt, each token on the colour of the weight that the underlined query token gives it, on a log scale of
+three decades; , and . go to another query. Tokens after the query are never seen by it. The numbers are means over the
+queries; `no sink` leaves the first token out and divides by the rest. Effective tokens is exp(entropy): over how many
+keys a query's attention is really spread. m or Enter shows all queries at once.""",
+    "map": """\
+Each line is a query token, from the first (top) to the last; each column a key token. Colour is the weight itself, on a
+fixed scale: every line sums to 1, and the upper right is empty because no token sees a later one.
+A bright first column is a sink. A bright diagonal is a token looking at itself, a line just below it at the token
+before. A line parallel to it further down repeats earlier text: that is what an induction head draws. The box names the
+heaviest keys of the query under the crosshair, and the queries that look at its key most.""",
     "lines": """\
 One curve a layer for `self` and one for `final`: what the exercise this program starts from draws first.
 Its curves lie on one another; which layer does what cannot be read from it. The overview shows the same densities,
 one layer a column.""",
 }
 
-NOT_SAID = """\
-Attention is not importance: a weight of 0.8 on a value vector of length zero moves nothing. A mean says nothing either:
-the weights of a query sum to 1 whatever the model does."""
+_IMPORTANCE = """\
+Attention is not importance: a weight of 0.8 on a value vector of length zero moves nothing."""
+NOT_SAID: dict[str, str] = {
+    "overview": f"""\
+{_IMPORTANCE} A layer's column mixes its heads: a patch may be one of them. A mean says nothing either: the weights of a
+query sum to 1 whatever the model does.""",
+    "layer": f"""\
+{_IMPORTANCE} Heads that look alike here may look at different tokens: a density says how much, not at what.""",
+    "head": f"""\
+{_IMPORTANCE} A token's colour is one weight of one query in one head on one prompt; the next layer mixes all heads.""",
+    "map": f"""\
+{_IMPORTANCE} A pattern seen on one prompt is a guess about the head; another prompt is the test.""",
+    "lines": f"""\
+{_IMPORTANCE} Curves of different layers have different numbers of weights behind their tails: a bump may be one.""",
+}
 
 
 def help_text(view: str) -> Text:
@@ -41,7 +63,7 @@ def help_text(view: str) -> Text:
     text.append("How to read this picture\n", "bold")
     text.append(_flowing(READING[view]) + "\n\n")
     text.append("What it does not say\n", "bold")
-    text.append(_flowing(NOT_SAID) + "\n\n")
+    text.append(_flowing(NOT_SAID[view]) + "\n\n")
     text.append("Keys\n", "bold")
     for key in KEYS:
         if works_in(key, view):

@@ -31,38 +31,74 @@ class Key:
 
 
 _PICTURES = ("overview", "layer")
-_COLUMNS = ("overview", "layer", "head")
+_HEADS = ("layer", "head", "map")
+_COLUMNS = ("overview", "layer", "head", "map")
+_CURVES = ("overview", "layer", "head")
+_TOKENS = ("head", "map")
+_DENSITIES = ("overview", "layer", "head", "lines")
 
 KEYS: tuple[Key, ...] = (
-    Key("previous", "h,left", "h ←", "column(-1)", "previous column: layer or head", "", _COLUMNS),
-    Key("next", "l,right", "l →", "column(1)", "next column: layer or head", "", _COLUMNS),
+    Key("previous", "h,left", "h ←", "column(-1)", "previous column: layer, head, or key token", "", _COLUMNS),
+    Key("next", "l,right", "l →", "column(1)", "next column: layer, head, or key token", "", _COLUMNS),
     Key("previous8", "H", "H", "column(-8)", "eight columns back", "", _COLUMNS),
     Key("next8", "L", "L", "column(8)", "eight columns on", "", _COLUMNS),
-    Key("down", "j,down", "j ↓", "weight(-1)", "crosshair down the weight axis", "", _PICTURES),
-    Key("up", "k,up", "k ↑", "weight(1)", "crosshair up the weight axis", "", _PICTURES),
+    Key("down", "j,down", "j ↓", "row(1)", "crosshair, or the list of entries, down", "", (*_PICTURES, "map")),
+    Key("up", "k,up", "k ↑", "row(-1)", "crosshair, or the list of entries, up", "", (*_PICTURES, "map")),
+    Key("filled_down", "J", "J", "filled(-1)", "down to the next row with weights; round to the top", "", _PICTURES),
+    Key("filled_up", "K", "K", "filled(1)", "up to the next row with weights; round to the bottom", "", _PICTURES),
     Key("first", "g,home", "g Home", "to_column(0)", "first column", "", _COLUMNS),
     Key("last", "G,end", "G End", "to_column(-1)", "last column", "", _COLUMNS),
-    Key("in", "enter", "Enter", "go_in", "open what is under the cursor", "Open", _PICTURES, 1),
+    Key("in", "enter", "Enter", "go_in", "open what is under the cursor; an entry's head", "Open", _CURVES, 1),
     Key("out", "escape,backspace", "Esc", "go_out", "stop the run; else go back", "Back", (), 2),
+    Key(
+        "listing",
+        "tab",
+        "Tab",
+        "change('listing')",
+        "the entries behind the cell, to walk over",
+        "Tokens",
+        _PICTURES,
+        2,
+    ),
+    Key("reach", "v", "v", "change('reach')", "entries from the crosshair up, or of its row only", "", _PICTURES),
+    Key("previous_query", "comma", ",", "query(-1)", "previous query token", "", _TOKENS),
+    Key("next_query", "full_stop", ".", "query(1)", "next query token", "Query", _TOKENS, 2),
     Key("previous_layer", "left_square_bracket", "[", "layer_step(-1)", "previous layer", "", _COLUMNS),
-    Key("next_layer", "right_square_bracket", "]", "layer_step(1)", "next layer", "Next layer", _COLUMNS, 8),
+    Key("next_layer", "right_square_bracket", "]", "layer_step(1)", "next layer", "Layer", _COLUMNS, 9),
+    Key("previous_head", "left_curly_bracket", "{", "head_step(-1)", "previous head", "", _HEADS),
+    Key("next_head", "right_curly_bracket", "}", "head_step(1)", "next head", "Head", ("map",), 7),
     Key("overview", "1", "1", "view('overview')", "the overview: all layers"),
     Key("layer", "2", "2", "view('layer')", "the heads of the layer under the cursor"),
     Key("head", "3", "3", "view('head')", "the head under the cursor"),
-    Key("lines", "4", "4", "view('lines')", "all layers' curves over one another", "Lines", ("overview",), 8),
-    Key("population", "p", "p", "population(1)", "next population of weights", "Population", _COLUMNS, 3),
-    Key("population_back", "P", "P", "population(-1)", "previous population", "", _COLUMNS),
-    Key("sink", "s", "s", "sink", "the sink (first token): with, without, alone", "Sink", (), 3),
-    Key("estimator", "d", "d", "estimator", "density estimator", "Density", (), 5),
-    Key("axis", "a", "a", "axis", "weight axis linear or log10", "Axis", (), 4),
-    Key("scale", "z", "z", "scale", "colour scale (and the curve's y axis): log, sqrt, linear", "Scale", (), 6),
-    Key("per_column", "Z", "Z", "per_column", "colours per column or for all", "", _PICTURES),
-    Key("color_map", "c", "c", "color_map", "colour map", "Colours", (), 7),
-    Key("reverse", "C", "C", "reverse", "colour map reversed"),
-    Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
-    Key("prompt", "e", "e", "edit_prompt", "type another prompt and run it", "Prompt", (), 4),
+    Key("lines", "4", "4", "view('lines')", "all layers' curves over one another"),
+    Key("map", "m", "m", "view('map')", "the map of the head under the cursor: query by key", "Map", _CURVES, 5),
+    Key("find", "slash", "/", "find", "go to: 20, 20.7, L20H7, >0.6, 18>.6, a token's text", "Find", (), 3),
+    Key("find_next", "n", "n", "find_next(1)", "next token that was found"),
+    Key("find_previous", "N", "N", "find_next(-1)", "previous token that was found"),
+    Key("population", "p", "p", "population(1)", "next population of weights", "Population", _CURVES, 4),
+    Key("population_back", "P", "P", "population(-1)", "previous population", "", _CURVES),
+    Key("sink", "s", "s", "change('sink')", "the sink (first token): with, without, alone", "Sink", _DENSITIES, 3),
+    Key("estimator", "d", "d", "change('estimator')", "density estimator", "Density", _DENSITIES, 8),
+    Key("axis", "a", "a", "change('axis')", "weight axis linear or log10", "Axis", _DENSITIES, 5),
+    Key("zoom_in", "plus,equals_sign", "+", "change('zoom_in')", "zoom into the weight axis", "Zoom", _DENSITIES, 8),
+    Key("zoom_out", "minus", "-", "change('zoom_out')", "zoom out of the weight axis", "", _DENSITIES),
+    Key("zoom_off", "0", "0", "change('zoom_off')", "the whole weight axis", "", _DENSITIES),
+    Key("order", "o", "o", "change('order')", "order the heads by another statistic", "Order", ("layer",), 4),
+    Key(
+        "scale", "z", "z", "change('scale')", "colour scale (and the curve's y axis): log, sqrt, linear", "Scale", (), 6
+    ),
+    Key("per_column", "Z", "Z", "change('per_column')", "colours per column or for all", "", _PICTURES),
+    Key("color_map", "c", "c", "change('color_map')", "colour map", "Colours", (), 9),
+    Key("reverse", "C", "C", "change('reverse')", "colour map reversed"),
+    Key("curve_mode", "u", "u", "change('mode')", "curves in braille, quadrants or ASCII", "", _DENSITIES),
+    Key("pin", "space", "Space", "change('pin')", "pin the curve, or let it go: up to three", "Pin", _CURVES, 6),
+    Key("prompt", "e", "e", "edit_prompt", "type another prompt and run it", "Prompt", (), 5),
     Key("again", "r", "r", "run_again", "run the model again"),
-    Key("write", "w", "w", "write", "write the profile to a file", "Write", (), 6),
+    Key("write", "w", "w", "write", "write the profile to a file", "Write", (), 7),
+    Key("export", "x", "x", "export", "export: npz, json, csv, svg or png, by the name's ending", "Export", (), 9),
+    Key("screenshot", "S", "S", "screenshot", "the screen as SVG, or the figure as PNG", "", ()),
+    Key("copy", "y", "y", "copy", "copy the line of numbers", "Copy", (), 8),
+    Key("copy_table", "Y", "Y", "copy_table", "copy the table behind the screen, with tabs between its columns"),
     Key("about", "i", "i", "about", "about this profile: where it comes from, what was checked", "", (), 8),
     Key("log", "grave_accent", "`", "log", "the log's last lines"),
     Key("theme", "t", "t", "theme", "dark or light theme"),
@@ -100,3 +136,9 @@ def key_line(view: str, width: int, without: frozenset[str] = frozenset()) -> li
         if sum(len(each.shown) + len(each.label) + 3 for each in [*kept, key]) <= width:
             kept.append(key)
     return [(key.shown, key.label) for key in shown if key in kept]
+
+
+def find_key(action: str, parameters: tuple[object, ...]) -> Key | None:
+    """The key of an action as Textual names it: its name, and what it is called with."""
+    called = f"{action}({', '.join(map(repr, parameters))})" if parameters else action
+    return next((key for key in KEYS if key.action == called), None)

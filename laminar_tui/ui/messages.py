@@ -89,3 +89,19 @@ class Answered(RunMessage):
         """Give the answer to who asked, unless it is an error or outdated."""
         if self.is_answer and not self.is_outdated:
             self._then()
+
+
+class Wrote(Message):
+    """A file was written, or was not.
+
+    Attributes:
+        name: of the file.
+        error: what the user can do something about; None for none.
+        crash: a bug's traceback; empty for none.
+    """
+
+    def __init__(self, name: str, error: LaminarError | None = None, crash: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.error = error
+        self.crash = crash

@@ -15,9 +15,10 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from laminar_tui.render.columns import Columns, weight_at
+from laminar_tui.render.columns import Columns
 from laminar_tui.render.heatmap import Drawing, Layout, View, plan, scroll_to
-from laminar_tui.render.palette import Ramp
+from laminar_tui.render.palette import Ramp, Scale
+from laminar_tui.render.pattern import MapView, PatternDrawing, Rows, plan_map, scroll_map
 from laminar_tui.render.rows import Row
 
 DrawRows = Callable[[int, int], list[Row]]
@@ -27,11 +28,22 @@ def _draw_nothing(_width: int, _height: int) -> list[Row]:
     return []
 
 
-def changed_cells(before: Row, after: Row) -> tuple[int, int]:
-    """Give the first cell in which two rows differ, and the one after the last."""
+JOINED_WITHIN = 10
+"""Cells that are sent again between two that have changed: to move the cursor costs as much."""
+
+
+def changed_spans(before: Row, after: Row) -> list[tuple[int, int]]:
+    """Give the spans of cells in which two rows differ, each by its first cell and the one after its last."""
     pairs = zip_longest(_cells(before), _cells(after))
-    differs = [at for at, (old, new) in enumerate(pairs) if old != new]
-    return (differs[0], differs[-1] + 1) if differs else (0, 0)
+    spans: list[tuple[int, int]] = []
+    for at, (old, new) in enumerate(pairs):
+        if old == new:
+            continue
+        if spans and at - spans[-1][1] < JOINED_WITHIN:
+            spans[-1] = (spans[-1][0], at + 1)
+        else:
+            spans.append((at, at + 1))
+    return spans
 
 
 def _cells(row: Row) -> list[tuple[str, object]]:
@@ -71,9 +83,8 @@ class Lines(Widget):
             if y >= len(before) or y >= len(self._rows):
                 self.refresh(Region(0, y, self.size.width, 1))
             elif before[y] != self._rows[y]:
-                # Textual sends a row from the widget's left edge to the last cell that has changed.
-                start, end = changed_cells(before[y], self._rows[y])
-                self.refresh(Region(start, y, end - start, 1))
+                for start, end in changed_spans(before[y], self._rows[y]):
+                    self.refresh(Region(start, y, end - start, 1))
 
     def render_line(self, y: int) -> Strip:
         """Give one row; the size may have changed before any resize event."""
@@ -171,10 +182,10 @@ class HeatmapView(Widget):
 
     def _plan(self, width: int, height: int) -> Layout:
         assert self._columns is not None
-        method = self._columns.look.method
-        low, high = weight_at(method.low, method), weight_at(method.high, method)
+        look = self._columns.look
+        low, high = look.weights
         n_columns = len(self._columns.labels)
-        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=method.is_log, title=False)
+        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=look.method.is_log, title=False)
 
     def _make_drawing(self) -> Drawing | None:
         if self._columns is None or self._ramp is None or not self.size.area:
@@ -218,3 +229,70 @@ class HeatmapView(Widget):
     def forget_scroll(self) -> None:
         """Begin at the first column again: the columns are of another view."""
         self._view = replace(self._view, first_column=0)
+
+
+class PatternView(Widget):
+    """The map of one head, query by key, with a crosshair; only what the crosshair left and reached is sent again."""
+
+    DEFAULT_CSS = "PatternView { width: 1fr; height: 1fr; }"
+
+    class Picked(Message):
+        """A cell was clicked."""
+
+        def __init__(self, query: int, key: int) -> None:
+            super().__init__()
+            self.query = query
+            self.key = key
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._rows: Rows | None = None
+        self._n_tokens = 0
+        self._ramp: Ramp | None = None
+        self._scale: Scale = "log"
+        self._ascii = False
+        self._drawing: PatternDrawing | None = None
+        self._view = MapView()
+
+    def show_pattern(
+        self, rows: Rows, n_tokens: int, ramp: Ramp, scale: Scale, query: int, key: int, *, ascii_only: bool
+    ) -> None:
+        """Show these weights, with the crosshair on one of them."""
+        same = self._rows is rows and self._ramp is ramp and self._scale == scale and self._n_tokens == n_tokens
+        self._rows, self._n_tokens, self._ramp, self._scale, self._ascii = rows, n_tokens, ramp, scale, ascii_only
+        before, drawing = self._view, self._drawing
+        self._view = replace(before, query=query, key=key)
+        if not same or drawing is None or not self._fits(drawing):
+            self._drawing = None
+            self.refresh()
+            return
+        self._view = scroll_map(self._view, drawing.layout, n_tokens)
+        for y, x, width in drawing.changed_cells(before, self._view):
+            self.refresh(Region(x, y, width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one row; the drawing is made anew when size, weights or colours have changed."""
+        drawing = self._drawing
+        if drawing is None or not self._fits(drawing):
+            drawing = self._make_drawing()
+        if drawing is None:
+            return Strip.blank(self.size.width, self.rich_style)
+        return Strip(drawing.row(y, self._view)).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+    def _fits(self, drawing: PatternDrawing) -> bool:
+        return (drawing.layout.width, drawing.layout.height) == (self.size.width, self.size.height)
+
+    def _make_drawing(self) -> PatternDrawing | None:
+        if self._rows is None or self._ramp is None or not self.size.area:
+            return None
+        layout = plan_map(self.size.width, self.size.height, self._n_tokens, self._ramp.pixels_per_row)
+        self._drawing = PatternDrawing(
+            self._rows, self._n_tokens, layout, self._ramp, self._scale, ascii_only=self._ascii
+        )
+        self._view = scroll_map(self._view, layout, self._n_tokens)
+        return self._drawing
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the crosshair where the mouse is."""
+        if self._drawing is not None and (cell := self._drawing.cell_at(event.x, event.y, self._view)) is not None:
+            self.post_message(self.Picked(*cell))

@@ -13,8 +13,7 @@ Emulate = Callable[..., Any]
 BUDGETS = [
     ((80, 24), "truecolor", 2_000),
     ((80, 24), None, 2_000),
-    # A colour of 24 bits takes 36 bytes, and each of the curve's rows is sent with two of them.
-    ((200, 60), "truecolor", 6_500),
+    ((200, 60), "truecolor", 5_000),
     ((200, 60), None, 5_000),
 ]
 
@@ -38,6 +37,24 @@ def test_a_cursor_key_stays_within_its_budget(
     spent["crosshair"] = emulator.bytes_of("k", lambda: emulator.text != before)
     assert max(spent.values()) <= budget, spent
     assert min(spent.values()) > 50, f"the cursor must be seen to move: {spent}"
+
+
+@pytest.mark.parametrize(("size", "colorterm", "budget"), BUDGETS)
+def test_so_does_a_key_in_the_list_of_entries_and_on_the_map(
+    emulate: Emulate, big_profile: Path, size: tuple[int, int], colorterm: str | None, budget: int
+) -> None:
+    emulator = settled(emulate, big_profile, size, colorterm)
+    emulator.bytes_of("\t", lambda: "head query" in emulator.text)
+    spent = {}
+    for name, key in (("entry", "j"), ("entry up", "k"), ("layer", "l")):
+        before = emulator.text
+        spent[name] = emulator.bytes_of(key, lambda before=before: emulator.text != before)
+    emulator.bytes_of("m", "› map")
+    for name, key in (("key", "l"), ("query", "k"), ("query down", "j")):
+        before = emulator.text
+        spent[name] = emulator.bytes_of(key, lambda before=before: emulator.text != before)
+    assert max(spent.values()) <= budget, spent
+    assert min(spent.values()) > 50, spent
 
 
 def test_idle_it_writes_nothing(emulate: Emulate, big_profile: Path) -> None:

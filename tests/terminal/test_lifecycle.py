@@ -105,6 +105,16 @@ def test_a_storm_of_sizes_is_survived(emulate: Emulate, big_profile: Path) -> No
     assert emulator.exit_code() == 0
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+def test_what_is_typed_in_one_go_is_typed_whole(emulate: Emulate, big_profile: Path, size: tuple[int, int]) -> None:
+    emulator = opened(emulate, big_profile, size=size)
+    emulator.type("/18>.6\r")
+    emulator.until("layer 18 ")
+    emulator.until("weights above 0.6")
+    emulator.type("q")
+    assert emulator.exit_code() == 0
+
+
 # -- the start -------------------------------------------------------------------------------------------------------
 
 

@@ -163,3 +163,45 @@ def test_ctrl_z_goes_to_the_shell_and_fg_comes_back(tmux: Tmux, big_profile: Pat
     tmux.until(" layer 1 ")
     tmux.type("q")
     tmux.until(lambda text: "Quit" not in text)
+
+
+def test_in_at_most_ten_keys_the_satellites_are_named(tmux: Tmux) -> None:
+    """On the sample, a small language model on a paragraph: which tokens are layer 18's weights above 0.6?"""
+    tmux.type(f"{shlex.join(program('--sample'))}; echo code=$?")
+    tmux.key("Enter")
+    tmux.until("density, layer 0")
+    keys = ["/", "1", "8", ">", ".", "6", "Enter", "Tab"]
+    assert len(keys) <= 10
+    for key in keys:
+        tmux.key(key)
+    said = tmux.until(lambda text: "layer 18: all 6 weights above" in text)
+    assert "0.6 are key 0 'Photos', the first token" in without_gaps(said)
+    listed = re.findall(r"^.*?[ ►](\d) +117 \. +0 .*(0\.\d{4}|>\.9999)", said, re.M)
+    assert [head for head, _ in listed] == ["8", "7", "6", "5", "1", "0"]
+
+    tmux.key("j", "Enter")
+    head = tmux.until("layer 18 › head 7")
+    assert "final token looks at:  Photos (0)" in head
+    tmux.key("Escape")
+    tmux.until(lambda text: "› head" not in text)
+    tmux.type("q")
+    tmux.until(lambda text: re.search(r"^code=0", text, re.M) is not None)
+
+
+def without_gaps(screen: str) -> str:
+    """The right part of a screen as one text: what is beside the picture, its lines joined."""
+    beside = [re.split(r"  ▀?[ \d.e-]*  +(?=\S)|^ ", line)[-1] for line in screen.splitlines()]
+    return re.sub(r"\s+", " ", " ".join(beside))
+
+
+def test_after_a_run_any_query_can_be_looked_at(tmux: Tmux, model: Path) -> None:
+    tmux.type(f"{shlex.join(program(str(model), '--prompt', WORDS))}; echo code=$?")
+    tmux.key("Enter")
+    tmux.until(lambda text: "checks passed" in text)
+    tmux.type("3,,,")
+    tmux.until(lambda text: re.search(r"query \d+ '\S+' looks at:", text) is not None)
+    tmux.type("m")
+    tmux.until("weight of every key")
+    tmux.until(lambda text: re.search(r"weight (\d\.\d{4}|\d(\.\d)?e-\d+|>\.9999)  rank \d+ of", text) is not None)
+    tmux.type("q")
+    tmux.until(lambda text: re.search(r"^code=0", text, re.M) is not None)

@@ -5,9 +5,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from textual.pilot import Pilot
 
+from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import Request
 from laminar_tui.ui.app import LaminarApp
@@ -54,11 +57,70 @@ Drive = Callable[..., AbstractAsyncContextManager[Driven]]
 
 
 @pytest.fixture(scope="session")
-def walk(patterns: Callable[..., Any], make_profile: Callable[..., Profile]) -> Profile:
+def dense(patterns: Callable[..., Any]) -> list[NDArray[np.float32] | None]:
+    """The patterns behind `walk`, [n_heads, query, key]; 0 where a query sees no key."""
+    return [patterns(1, 4, 12), None, patterns(2, 4, 12, spread=5.0), patterns(3, 5, 12), patterns(4, 4, 12)]
+
+
+@pytest.fixture(scope="session")
+def walk(dense: list[NDArray[np.float32] | None], make_profile: Callable[..., Profile]) -> Profile:
     """Five layers of 4, no, 4, 5 and 4 heads on 12 tokens."""
-    return make_profile(
-        [patterns(1, 4, 12), None, patterns(2, 4, 12, spread=5.0), patterns(3, 5, 12), patterns(4, 4, 12)]
-    )
+    return make_profile(dense)
+
+
+class DensePatterns:
+    """A source of exact weights that holds every pattern, and finds entries by looking at each weight in turn."""
+
+    has_all_queries = True
+    scope = "every query"
+
+    def __init__(self, dense: list[NDArray[np.float32] | None], members: Callable[..., NDArray[np.bool_]]) -> None:
+        self.dense = dense
+        self.members = members
+        self.asked: list[tuple[Any, ...]] = []
+
+    def rows(self, layer: int, head: int, first: int, last: int) -> NDArray[np.float32]:
+        self.asked.append(("rows", layer, head, first, last))
+        pattern = self.dense[layer]
+        assert pattern is not None
+        rows = pattern[head].copy()
+        rows[~np.tril(np.ones(rows.shape, bool))] = np.nan
+        return rows[first:last]
+
+    def pattern(self, layer: int, head: int) -> NDArray[np.float32]:
+        return self.rows(layer, head, 0, self.dense[layer].shape[-1])  # type: ignore[union-attr]
+
+    def entries(
+        self,
+        layer: int,
+        low: float,
+        high: float,
+        *,
+        population: str,
+        sink: str,
+        head: int | None = None,
+        limit: int = 1000,
+    ) -> Entries:
+        self.asked.append(("entries", layer, head, population, sink))
+        pattern = self.dense[layer]
+        assert pattern is not None
+        chosen = self.members(population, sink, pattern.shape[-1])
+        found = []
+        for h in range(len(pattern)) if head is None else [head]:
+            for q, k in zip(*np.nonzero(chosen), strict=True):
+                weight = float(pattern[h, q, k])
+                if low <= weight and (weight < high or high >= 1):
+                    found.append((weight, h, int(q), int(k)))
+        found.sort(key=lambda each: (-each[0], *each[1:]))
+        columns = [np.array([each[at] for each in found[:limit]]) for at in range(4)]
+        weights, heads, queries, keys = columns
+        return Entries(
+            heads.astype(np.int64),
+            queries.astype(np.int64),
+            keys.astype(np.int64),
+            weights.astype(np.float32),
+            len(found),
+        )
 
 
 @pytest.fixture(scope="session")
@@ -97,24 +159,34 @@ class Script:
 
     Attributes:
         profile: what it reads, layer by layer.
+        patterns: answers questions for exact weights afterwards.
         pace: called before each layer with its index and `is_cancelled`.
         seen: the requests so far.
     """
 
     profile: Profile
+    patterns: DensePatterns
     pace: Callable[[int, Callable[[], bool]], None] = lambda _index, _is_cancelled: None
     seen: list[Request] = field(default_factory=list)
 
 
 @pytest.fixture
-def script(walk: Profile, monkeypatch: pytest.MonkeyPatch) -> Script:
+def script(
+    walk: Profile,
+    dense: list[NDArray[np.float32] | None],
+    entries_of_population: Callable[..., NDArray[np.bool_]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Script:
     """Replace the session by one that follows a script."""
     from laminar_tui.errors import CancelledError
     from laminar_tui.run import LayerRead, Started, Step
 
-    script = Script(walk)
+    script = Script(walk, DensePatterns(dense, entries_of_population))
 
     class FakeSession:
+        def __init__(self) -> None:
+            self.patterns = script.patterns
+
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
             script.seen.append(request)
             profile = script.profile

@@ -104,7 +104,10 @@ def test_in_and_out_are_a_way_there_and_back(here: State) -> None:
     layer = states.go_in(at(here, "overview", 2, 3))
     head = states.go_in(layer)
     assert [place(each) for each in (layer, head)] == [("layer", 2, 3), ("head", 2, 3)]
-    assert states.go_in(head) == head
+    pattern = states.go_in(head)
+    assert place(pattern) == ("map", 2, 3)
+    assert states.go_in(pattern) == pattern
+    assert states.go_out(pattern) == head
     assert states.go_out(head) == layer
     assert place(states.go_out(layer)) == ("overview", 2, 3)
     assert place(states.go_out(states.go_out(layer))) == ("overview", 2, 3)

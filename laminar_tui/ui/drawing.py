@@ -1,0 +1,448 @@
+"""What each part of the explorer's screen shows: from the state to rows, without a widget.
+
+A `Scene` holds all that a screen is drawn from; every function takes it with the width and the height that the
+widget has.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from laminar_tui.profile.density import DEFAULT_GRID
+from laminar_tui.profile.patterns import Entries
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import (
+    CURVE_COLOR,
+    Columns,
+    Look,
+    head_columns,
+    heaviest_keys,
+    join_fitting,
+    layer_column,
+    line_curves,
+    model_facts,
+    number,
+    picture_facts,
+    statistics_lines,
+    token_lines,
+    token_name,
+    token_rows,
+)
+from laminar_tui.render.curve import Curve
+from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
+from laminar_tui.render.palette import Ramp
+from laminar_tui.render.pattern import FAINTEST, Rows
+from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
+from laminar_tui.render.text import fit, visible
+from laminar_tui.render.views import draw_column_curves, numbers_line
+from laminar_tui.run import Step
+from laminar_tui.ui.keys import key_line
+from laminar_tui.ui.state import State, order_title
+
+BAR_CELLS = 16
+TOKEN_ROWS = 8
+"""Rows of the prompt under a head, its heading included."""
+MAP_LISTED = 12
+"""Tokens that the box beside a map names for its query, and for its key."""
+PIN_COLORS = ("#e69f00", "#cc79a7", "#56b4a0")
+"""Of pinned curves, in the order of pinning; beside `CURVE_COLOR` they can be told apart by most eyes."""
+BOLD = Style(bold=True)
+FAINT = Style(dim=True)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What the terminal can show."""
+
+    depth: Depth = "truecolor"
+    ascii_only: bool = False
+
+    def fit(self, text: str, width: int, *, align: str = "left") -> str:
+        """Cut and pad a visible text to a width."""
+        return fit(text, width, align=align, ascii_only=self.ascii_only)  # type: ignore[arg-type]
+
+    def line(self, text: str, width: int, style: Style | None = None, *, align: str = "left") -> Row:
+        """One row of one text."""
+        return merge_runs([(self.fit(text, width, align=align), style)])
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What a screen is drawn from.
+
+    Attributes:
+        state: where one stands.
+        columns: of the present view; None before anything is known.
+        ramp: the colours of the theme.
+        terminal: what can be shown.
+        band: the crosshair's row as positions on the weight axis, 0 to 1.
+        can_run: whether there is a model to run.
+        asked, entries: what stands behind the crosshair; entries None while they are looked up.
+        rows: weights of the head under the cursor; None where they are not at hand (yet).
+        is_last_only: only the last query's weights are at hand, whatever one does.
+        pins: curves that are kept in sight, with their names.
+    """
+
+    state: State
+    columns: Columns | None
+    ramp: Ramp
+    terminal: Terminal
+    band: tuple[float, float] = (0.0, 1.0)
+    can_run: bool = False
+    asked: Asked | None = None
+    entries: Entries | None = None
+    rows: Rows | None = None
+    is_last_only: bool = True
+    pins: tuple[Curve, ...] = ()
+
+    @property
+    def column(self) -> int:
+        """The column under the cursor."""
+        return self.state.column
+
+    @property
+    def weights(self) -> NDArray[np.float32] | None:
+        """The weights of the query that is looked at; None where they are not at hand."""
+        return self.rows.of(self.state.query_index) if self.rows else None
+
+    def token(self, index: int) -> str:
+        """A token as it stands in a sentence."""
+        assert self.state.profile is not None
+        return quoted(self.state.profile.origin.tokens, index, ascii_only=self.terminal.ascii_only)
+
+
+def what_is_asked(scene: Scene, scope: str) -> Asked:
+    """The question for what stands behind the crosshair."""
+    state, columns = scene.state, scene.columns
+    assert state.profile is not None
+    assert columns is not None
+    look = state.look
+    low, high = (look.weight_at(at) for at in scene.band)
+    if look.method.is_log and look.window is None and scene.band[0] <= 0:
+        low = 0.0
+    if state.threshold is not None:
+        low = state.threshold
+    is_open = state.reach == "above"
+    high = 1.0 if is_open else high
+    n = columns.count(scene.column, low, high)
+    place = f"layer {state.layer_index}" + (f" head {state.head_index}" if state.view == "layer" else "")
+    return Asked(place, low, high, is_open, look.population, state.profile.origin.tokens, n, scope)
+
+
+def cell_of(state: State) -> tuple[object, ...]:
+    """What has to be the same for the list of entries to be the same."""
+    look = (state.look.population, state.look.sink, state.look.window)
+    return (state.profile, look, state.layer_index, state.head_index, state.height, state.threshold, state.reach)
+
+
+def pin_curve(profile: Profile, look: Look, layer: int, head: int | None) -> Curve:
+    """The curve of a pinned layer or head."""
+    columns = layer_column(profile, look, layer) if head is None else head_columns(profile, look, layer, [head])
+    name = f"layer {layer}" if head is None else f"L{layer} H{head}"
+    return replace(columns.curve(0), label=name)
+
+
+def copied_text(scene: Scene) -> str:
+    """What `y` copies: the sentence about the entries where they are walked over, else the line of numbers."""
+    if scene.state.listing and scene.entries is not None and scene.asked is not None:
+        return sentence(scene.entries, scene.asked)
+    return summary_text(scene, 1000).strip()
+
+
+def found_text(scene: Scene, token: int, at: int, n: int) -> str:
+    """Which of the found tokens this is; where its query cannot be looked at, what it gets from the last one."""
+    state, said = scene.state, f"token {token} {scene.token(token)}, {at + 1} of {n}"
+    if state.view == "head" and scene.is_last_only and scene.weights is not None:
+        said += f": gets {exact(float(scene.weights[token]))} from the final token"
+    return said + ("  (n next, N previous)" if n > 1 else "")
+
+
+def draw_where(scene: Scene, width: int, height: int) -> list[Row]:
+    """The path to where one stands, and the model."""
+    del height
+    state, terminal = scene.state, scene.terminal
+    path = ["laminar"]
+    if state.view in ("layer", "head", "map"):
+        path.append(f"layer {state.layer_index}")
+    if state.view in ("head", "map"):
+        path.append(f"head {state.head_index}")
+    if state.view == "map":
+        path.append("map")
+    if state.view == "lines":
+        path.append("all layers' curves")
+    left = " " + (" > " if terminal.ascii_only else " › ").join(path)
+    facts = model_facts(state.profile) if state.profile else ["no profile yet"]
+    room = max(0, width - len(left) - 2)
+    right = join_fitting(facts, "  ", room - 1) + " "
+    return [terminal.line(left + "  " + terminal.fit(right, room, align="right"), width)]
+
+
+def draw_title(scene: Scene, width: int, height: int) -> list[Row]:
+    """What the picture shows."""
+    del height
+    state, columns = scene.state, scene.columns
+    if columns is None:
+        facts = ["attention weights, layer by layer: nothing read yet"]
+    elif state.view == "lines":
+        colors = "" if scene.terminal.depth == "none" else ": self (violet) and final (orange), late layers dark"
+        facts = [f"one curve a layer{colors}", *state.look.facts()[1:]]
+    elif state.view == "head":
+        facts = picture_facts(columns)[:-1]
+    elif state.view == "map":
+        facts = ["weight of every key (across) for every query (down)", f"{state.look.scale} colours"]
+        if scene.is_last_only:
+            facts.insert(0, "a saved profile holds the last query's weights only")
+    elif state.view == "layer" and state.order:
+        facts = [order_title(state), *picture_facts(columns)]
+    else:
+        facts = picture_facts(columns)
+    return [scene.terminal.line(" " + join_fitting(facts, " · ", width - 1), width)]
+
+
+def draw_curve(scene: Scene, width: int, height: int) -> list[Row]:
+    """The density curve of the column under the cursor with those that are pinned, or the curves of all layers."""
+    state, columns, terminal = scene.state, scene.columns, scene.terminal
+    if columns is None or height < 3 or state.view == "map":
+        return []
+    curves: list[Curve] = []
+    rows: list[Row] = []
+    if state.view == "lines" and state.profile is not None:
+        curves = line_curves(state.profile, state.look)
+    else:
+        curves = list(scene.pins)
+        if columns.measured[scene.column]:
+            curve = columns.curve(scene.column, "" if terminal.depth == "none" else CURVE_COLOR)
+            kind = "layer" if state.view == "overview" else "head"
+            here = (state.layer_index, None if state.view == "overview" else state.head_index)
+            pinned = " (pinned)" if here in state.pins else ""
+            curves.append(replace(curve, label=f"{kind} {curve.label}{pinned}"))
+        rows = _legend(curves, width, terminal) if curves and (scene.pins or state.is_picture) else []
+    mode = "ascii" if terminal.ascii_only else state.mode
+    faintest = columns.faintest(DEFAULT_GRID)
+    return rows + draw_column_curves(curves, state.look, width, height - len(rows), mode=mode, faintest=faintest)
+
+
+def _legend(curves: list[Curve], width: int, terminal: Terminal) -> list[Row]:
+    """The names of the curves over the plot, the one under the cursor first: a legend inside would hide the peak."""
+    *pins, current = curves
+    if not pins:
+        return [terminal.line(f"density, {current.label}", width, align="center")]
+    sign = "*" if terminal.ascii_only else "━"
+    names = [f"{sign} {curve.label}" for curve in [current, *pins]]
+    between = "  "
+    if sum(cell_len(name) + 2 for name in names) > width:
+        names = [f"{sign}{curve.label.replace('layer ', 'L').replace('head ', 'H')}" for curve in [current, *pins]]
+        between = " "
+    pieces: list[tuple[str, Style | None]] = [(" ", None)]
+    for name, curve in zip(names, [current, *pins], strict=True):
+        pieces.append((name + between, Style.parse(curve.color) if curve.color else None))
+    line = merge_runs(pieces)
+    rest = width - row_width(line)
+    return [[*line, Segment(" " * rest)]] if rest >= 0 else [terminal.line("".join(names), width)]
+
+
+def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
+    """The numbers of the column under the cursor, then those of the layer or head over all queries."""
+    state, columns, terminal = scene.state, scene.columns, scene.terminal
+    if columns is None or state.profile is None or not state.has_layer:
+        return []
+    if state.view == "map":
+        return _pairs(_map_pairs(scene, height), width, height, terminal)
+    head = state.head_index if state.view in ("layer", "head") else None
+    of_all = [("over all queries and keys", "")]
+    pairs = columns.summary(scene.column) + of_all + statistics_lines(state.profile, state.layer_index, head)
+    return _pairs(pairs, width, height, terminal)
+
+
+def _pairs(pairs: list[tuple[str, str]], width: int, height: int, terminal: Terminal) -> list[Row]:
+    """Names and values below one another; a name without a value is a heading."""
+    names = max((cell_len(name) for name, value in pairs if value), default=0) + 2
+    names = min(names, max(8, width - 8))
+    return [
+        merge_runs([(terminal.fit(name, names), None), (terminal.fit(value, max(0, width - names)), BOLD)])
+        if value
+        else terminal.line(name, width, FAINT)
+        for name, value in pairs[:height]
+    ]
+
+
+def _map_pairs(scene: Scene, height: int) -> list[tuple[str, str]]:
+    """The weight under the crosshair, the keys its query looks at most, the queries that look at its key most."""
+    state = scene.state
+    if state.profile is None or scene.rows is None:
+        return [("looking the weights up", "")]
+    query, key, tokens = state.query_index, state.key, state.profile.origin.tokens
+    pairs = [
+        (f"query {query} {scene.token(query)}", ""),
+        (f"key {key} {scene.token(key)}", ""),
+        ("weight", "–" if scene.weights is None else exact(float(scene.weights[key]))),
+        (" ", ""),
+    ]
+    room = min(MAP_LISTED, max(1, (height - len(pairs) - 4) // 2))
+    pairs += [("the query's heaviest keys", ""), *_heaviest_pairs(scene, scene.weights, room, with_others=True)]
+    if not scene.is_last_only:
+        given = _column_of(scene.rows, key, len(tokens))
+        pairs += [(" ", ""), ("this key's heaviest queries", ""), *_heaviest_pairs(scene, given, room)]
+    return pairs
+
+
+def _column_of(rows: Rows, key: int, n_tokens: int) -> NDArray[np.float32]:
+    """The weights that a key gets, by query; 0 from those that do not see it."""
+    weights = np.zeros(n_tokens, np.float32)
+    weights[rows.first : rows.first + len(rows.weights)] = np.nan_to_num(rows.weights[:, key])
+    weights[:1] = 0  # the first token sees only itself: 1 by construction
+    return weights
+
+
+def _heaviest_pairs(
+    scene: Scene, weights: NDArray[np.float32] | None, count: int, *, with_others: bool = False
+) -> list[tuple[str, str]]:
+    """The tokens with the largest weights, down to where a map's colours begin, and on request the others' sum."""
+    if weights is None or scene.state.profile is None:
+        return []
+    tokens = scene.state.profile.origin.tokens
+    order = [int(at) for at in np.argsort(-weights, kind="stable")[:count] if weights[at] >= FAINTEST]
+    named = [token_name(tokens[at], ascii_only=scene.terminal.ascii_only) for at in order]
+    others = float(np.delete(weights, order).sum())
+    rest = [("     others, together", exact(others))] if with_others and others >= FAINTEST else []
+    return [(f"{at:>4} {name}", exact(float(weights[at]))) for at, name in zip(order, named, strict=True)] + rest
+
+
+def draw_behind(scene: Scene, width: int, height: int) -> list[Row]:
+    """The entries behind the crosshair."""
+    if scene.asked is None or height < 1:
+        return []
+    selected = scene.state.entry if scene.state.listing else None
+    ascii_only = scene.terminal.ascii_only
+    return draw_entries(scene.entries, scene.asked, width, height, selected=selected, ascii_only=ascii_only)
+
+
+def draw_summary(scene: Scene, width: int, height: int) -> list[Row]:
+    """One line of numbers for the column under the cursor."""
+    del height
+    return [scene.terminal.line(text, width)] if (text := summary_text(scene, width)) else []
+
+
+def summary_text(scene: Scene, width: int) -> str:
+    """The line of numbers for what is under the cursor, as many as fit."""
+    state, columns = scene.state, scene.columns
+    if columns is None or state.view == "lines":
+        return ""
+    if state.view == "map":
+        return _map_summary(scene, width)
+    kind = "layer" if state.view == "overview" else "head"
+    name = f" {kind} {columns.labels[scene.column]}"
+    pairs = columns.summary(scene.column)
+    if state.is_picture and columns.n[scene.column] > 0:
+        low, high, n = columns.in_band(scene.column, *scene.band)
+        stretch = f"in {number(low)}–{number(high)}"
+        if state.threshold is not None:
+            n, stretch = columns.count(scene.column, state.threshold, 1.0), f"above {number(state.threshold)}"
+        pairs[0] = (f"{n:,} of {columns.n[scene.column]:,} weights {stretch}", "")
+    return f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
+
+
+def _map_summary(scene: Scene, width: int) -> str:
+    state, weights = scene.state, scene.weights
+    arrow = "->" if scene.terminal.ascii_only else "→"
+    place = (
+        f" query {state.query_index} {scene.token(state.query_index)} {arrow} key {state.key} {scene.token(state.key)}"
+    )
+    if weights is None:
+        why = "not at hand" if scene.is_last_only else "being looked up"
+        return f"{place}  weight {why}"
+    weight = float(weights[state.key])
+    rank = int((weights > weights[state.key]).sum()) + 1
+    lift = weight * (state.query_index + 1)
+    facts = [f"{place}  weight {exact(weight)}", f"rank {rank} of {state.query_index + 1}", f"{number(lift)} × uniform"]
+    return join_fitting(facts, "  ", width)
+
+
+def draw_tokens(scene: Scene, width: int, height: int) -> list[Row]:
+    """The heading, and as much of the prompt around the query as there is room for, with a sign for what is not."""
+    state, terminal = scene.state, scene.terminal
+    if state.profile is None or not state.has_layer or height < 1:
+        return []
+    tokens, query = state.profile.origin.tokens, state.query_index
+    rows = token_rows(tokens, scene.weights, scene.ramp, width - 2, ascii_only=terminal.ascii_only, marked=query)
+    lines = token_lines(tokens, width - 2, ascii_only=terminal.ascii_only)
+    here = next((at for at, line in enumerate(lines) if line and line[0][0] <= query <= line[-1][0]), 0)
+    room = min(height - 1, len(rows))
+    first = min(max(0, here - room // 2), len(rows) - room)
+    up, down = (" ^", " v") if terminal.ascii_only else (" ▲", " ▼")
+    shown = []
+    for at in range(first, first + room):
+        is_cut_above, is_cut_below = at == first and first > 0, at == first + room - 1 and at < len(rows) - 1
+        sign = up if is_cut_above else down if is_cut_below else "  "
+        shown.append(merge_runs([*((each.text, each.style) for each in rows[at]), (sign, BOLD)]))
+    return [_tokens_heading(scene, width), *shown]
+
+
+def _tokens_heading(scene: Scene, width: int) -> Row:
+    """Whose weights colour the prompt, and the keys with the largest ones."""
+    state, terminal = scene.state, scene.terminal
+    assert state.profile is not None
+    tokens, query = state.profile.origin.tokens, state.query_index
+    if not tokens:
+        return terminal.line("the profile is of several prompts: other tokens in each prompt, so none are shown", width)
+    name = "final token" if query == len(tokens) - 1 else f"query {query} {scene.token(query)}"
+    if scene.weights is None:
+        return terminal.line(f"{name}: its weights are being looked up", width, BOLD)
+    keys = heaviest_keys(tokens, scene.weights, 8, ascii_only=terminal.ascii_only)
+    return terminal.line(join_fitting([f"{name} looks at:", *keys], "  ", width), width, BOLD)
+
+
+def count_token_rows(scene: Scene, width: int) -> int:
+    """How many rows the prompt and its heading want, at most `TOKEN_ROWS`."""
+    if scene.state.profile is None:
+        return 0
+    lines = token_lines(scene.state.profile.origin.tokens, width - 2, ascii_only=scene.terminal.ascii_only)
+    return min(1 + len(lines), TOKEN_ROWS)
+
+
+def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
+    """The keys that matter here."""
+    del height
+    pieces: list[tuple[str, Style | None]] = [(" ", None)]
+    state = scene.state
+    without = {"prompt", "again"} if not scene.can_run else set()
+    if state.view == "overview" and not state.listing:
+        without.add("out")
+    if scene.is_last_only and state.view == "head":
+        without.add("next_query")
+    for shown, label in key_line(state.view, width - 1, frozenset(without)):
+        pieces += [(shown, BOLD), (f" {label}  ", None)]
+    used = sum(len(text) for text, _ in pieces)
+    return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
+
+
+def progress_text(step: Step, seconds: float | None, terminal: Terminal) -> str:
+    """How far a run is, and for how long it has been under way; None leaves that out."""
+    bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
+    unit = "layer " if step.name == "forward" else ""
+    progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
+    passed = "" if seconds is None else f"  {seconds:.1f} s"
+    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops"
+
+
+def profile_text(state: State, saved: object, saved_path: str) -> str:
+    """What is there: how many layers, what was checked, where it is kept."""
+    profile = state.profile
+    if profile is None:
+        return "nothing to show"
+    n_checks = len(profile.origin.checks)
+    checked = f"  {n_checks} {'check' if n_checks == 1 else 'checks'} passed (i)" if n_checks else ""
+    kept = f"  saved as {visible(saved_path)}" if saved_path and profile is saved else ""
+    if profile is not saved:
+        kept = "  not saved (w writes)"
+    return f"{profile.n_read} of {profile.n_layers} layers  {profile.origin.seconds:.1f} s{checked}{kept}"
+
+
+def _bar(share: float, ascii_only: bool) -> str:
+    full = min(BAR_CELLS, max(0, round(share * BAR_CELLS)))
+    filled, empty = ("#", ".") if ascii_only else ("━", "╌")
+    return filled * full + empty * (BAR_CELLS - full)

@@ -1,0 +1,129 @@
+"""What leaves the explorer: files by the ending of their name, and texts for the clipboard."""
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from laminar_tui.errors import LaminarError, UsageError
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Look
+from laminar_tui.render.text import visible
+from laminar_tui.source import as_path
+from laminar_tui.ui.drawing import Scene
+
+MAX_COPIED = 74_000
+"""Characters of base64 that are sent at most: several terminals ignore an OSC 52 that is longer than this."""
+
+
+def file_stem(profile: Profile) -> str:
+    """The beginning of a file's name, made of the model's."""
+    name = Path(profile.origin.model).name
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name) or "profile"
+
+
+def problem_with(suffixes: tuple[str, ...] = ()) -> Callable[[str], str]:
+    """Make the function that says what is wrong with a file's name; nothing if it is empty.
+
+    Args:
+        suffixes: the endings it may have; any if left out.
+    """
+
+    def problem(name: str) -> str:
+        try:
+            path = as_path(name)
+        except LaminarError as error:
+            return visible(error.message)
+        if path.is_dir():
+            return "this is a folder: add a file name"
+        if not path.absolute().parent.is_dir():
+            return f"there is no folder {visible(str(path.parent))}"
+        if suffixes and path.suffix.lower() not in suffixes:
+            return f"end the name with one of {' '.join(suffixes)}"
+        if path.exists():
+            return "this file exists: Enter once more replaces it"
+        return "" if os.access(path.absolute().parent, os.W_OK) else "this folder cannot be written to"
+
+    return problem
+
+
+def export_by_name(profile: Profile, look: Look, layer: int | None, name: str) -> None:
+    """Write an export whose format is the ending of the name.
+
+    Raises:
+        UsageError: for an ending of no format, and for all that `export_profile` raises.
+    """
+    from laminar_tui.export import EXPORTS, export_profile
+
+    path = as_path(name)
+    formats = {each.suffix: each.name for each in EXPORTS.values()}
+    if path.suffix.lower() not in formats:
+        raise UsageError(f"no format ends in '{path.suffix}'", f"end the name with one of {' '.join(formats)}")
+    export_profile(
+        profile,
+        formats[path.suffix.lower()],
+        path,
+        estimator=look.estimator,
+        population=look.population,
+        sink=look.sink,
+        layer=layer,
+    )
+
+
+def table(scene: Scene) -> list[list[str]]:
+    """The table behind a screen, its heading first: entries, layers or heads in numbers, or a query's weights."""
+    state = scene.state
+    if state.profile is None:
+        return []
+    tokens = state.profile.origin.tokens
+    if state.listing and scene.entries is not None:
+        found = scene.entries
+        rows = zip(found.head.tolist(), found.query.tolist(), found.key.tolist(), found.weight.tolist(), strict=True)
+        return [
+            ["head", "query", "query_token", "key", "key_token", "weight"],
+            *([str(h), str(q), tokens[q], str(k), tokens[k], f"{w:.6g}"] for h, q, k, w in rows),
+        ]
+    if state.view in ("head", "map"):
+        weights = scene.weights
+        if weights is None:
+            return []
+        rows_of = range(state.query_index + 1)
+        return [["key", "token", "weight"], *([str(k), tokens[k], f"{weights[k]:.6g}"] for k in rows_of)]
+    return _columns_table(scene)
+
+
+def _columns_table(scene: Scene) -> list[list[str]]:
+    columns = scene.columns
+    if columns is None:
+        return []
+    counts = columns.counts
+    numbers = {
+        "mean": counts.mean,
+        "median": counts.quantile(0.5),
+        "share_above_0.5": counts.share_above(0.5),
+        "share_below_0.01": 1 - counts.share_above(0.01),
+        "max": counts.quantile(1.0),
+    }
+    heading = ["layer" if scene.state.view in ("overview", "lines") else "head", "n", *numbers]
+    return [
+        heading,
+        *(
+            [columns.labels[at], str(int(columns.n[at])), *(f"{values[at]:.6g}" for values in numbers.values())]
+            for at in np.flatnonzero(columns.measured)
+        ),
+    ]
+
+
+def as_tsv(rows: list[list[str]]) -> tuple[str, int]:
+    """Write a table with tabs, as much as a terminal takes into the clipboard; how many rows that is."""
+    lines: list[str] = []
+    size = 0
+    for row in rows:
+        line = "\t".join(visible(cell) for cell in row) + "\n"
+        size += len(line.encode("utf-8", "replace"))
+        if len(base64.b64encode(b"x" * size)) > MAX_COPIED:
+            break
+        lines.append(line)
+    return "".join(lines), len(lines)
