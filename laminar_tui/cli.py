@@ -145,6 +145,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     prompt = group.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="the text to run the model on; `-` reads standard input")
     prompt.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
+    group.add_argument("--bos", action="store_true", help="begin with the tokenizer's beginning-of-sequence token")
+    group.add_argument("--chat", action="store_true", help="wrap the prompt in the tokenizer's chat template")
     group.add_argument("--revision", metavar="R", help="a branch, tag or commit of the hub repository")
     group.add_argument("--dtype", default="auto", metavar="D", help="auto, float32, bfloat16, float16")
     group.add_argument("--device", metavar="DEV", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")

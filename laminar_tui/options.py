@@ -34,6 +34,8 @@ def make_request(options: argparse.Namespace) -> "Request":
         options.device_map,
         options.max_tokens,
         options.recipe,
+        options.bos,
+        options.chat,
     )
 
 

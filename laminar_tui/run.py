@@ -35,6 +35,7 @@ class Request:
         revision, dtype, device, device_map: as in `model.load.load_model`.
         max_tokens: cut the prompt after so many tokens.
         recipe: `true`, or a control in `model.recipes.RECIPES`.
+        bos, chat: as in `model.load.LoadedModel.tokenize`.
     """
 
     source: str = ""
@@ -45,6 +46,8 @@ class Request:
     device_map: str | None = None
     max_tokens: int | None = None
     recipe: str = "true"
+    bos: bool = False
+    chat: bool = False
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
@@ -117,7 +120,7 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
     from laminar_tui.model.capture import capture, check_prompt, empty_profile
 
     on_event(Step("tokenizing"))
-    prompt = loaded.tokenize(request.text(), request.max_tokens)
+    prompt = loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
     ids = torch.tensor([prompt.ids])
     check_prompt(loaded.model, ids)
 
@@ -145,6 +148,24 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
     )
 
 
+@dataclass(frozen=True)
+class PromptFacts:
+    """What a tokenizer says of a prompt.
+
+    Attributes:
+        n_tokens: how many tokens it becomes, those of BOS and template included.
+        max_tokens: how many the model takes; None where it does not say.
+        has_bos, has_chat: whether the tokenizer has such a token, such a template.
+        begins_with_bos: the first token is BOS, asked for or not.
+    """
+
+    n_tokens: int
+    max_tokens: int | None
+    has_bos: bool
+    has_chat: bool
+    begins_with_bos: bool = False
+
+
 class Session:
     """Runs requests one after another and keeps the model for the next prompt."""
 
@@ -165,6 +186,25 @@ class Session:
             self._loaded_for = wanted
         return read(self._loaded, request, on_event, is_cancelled)
 
+    def prompt_facts(self, request: Request) -> PromptFacts | None:
+        """Count a prompt's tokens with the loaded tokenizer; None while the request's model is not loaded.
+
+        Raises:
+            PromptError: if the tokenizer makes nothing of it.
+        """
+        loaded = self._loaded
+        wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
+        if loaded is None or wanted != self._loaded_for:
+            return None
+        prompt = loaded.tokenize(request.text(), bos=request.bos, chat=request.chat)
+        return PromptFacts(
+            len(prompt.ids),
+            loaded.max_tokens,
+            loaded.has_bos,
+            loaded.has_chat_template,
+            loaded.begins_with_bos(prompt.ids),
+        )
+
 
 def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
     """Load and read in one go: what the headless commands do."""
@@ -181,7 +221,8 @@ def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None 
 
     from laminar_tui.model.check import MAX_CHECK_TOKENS, check_model
 
-    prompt = loaded.tokenize(request.text(), min(request.max_tokens or MAX_CHECK_TOKENS, MAX_CHECK_TOKENS))
+    most = min(request.max_tokens or MAX_CHECK_TOKENS, MAX_CHECK_TOKENS)
+    prompt = loaded.tokenize(request.text(), most, bos=request.bos, chat=request.chat)
     on_event(Step("comparing every weight with an eager run"))
     return check_model(loaded.model, prompt.ids)
 
