@@ -82,6 +82,7 @@ def _explore_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"laminar-tui {__version__}")
     parser.add_argument("source", nargs="?", default="", metavar="SOURCE", help="what to open (see below)")
     parser.add_argument("--sample", action="store_true", help="open the profile that comes with the program")
+    parser.add_argument("--compare", metavar="FILE", help="a saved profile to compare SOURCE with")
     _add_model_options(parser)
     _add_look_options(parser)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")

@@ -10,6 +10,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from laminar_tui.run import Request
+from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
 from laminar_tui.ui.state import State
 
@@ -43,6 +44,8 @@ class LaminarApp(App[None]):
         """Offer every key's action in the palette."""
         if screen is self.explorer:
             yield from self.explorer.commands()
+        elif isinstance(screen, Detour):
+            yield from screen.commands()
 
     def leave_on(self, number: int) -> None:
         """Leave because of a signal, with the terminal as it was."""

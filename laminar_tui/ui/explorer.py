@@ -44,8 +44,9 @@ from laminar_tui.render.rows import Depth, Row, merge_runs
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import draw_column_curves, numbers_line
 from laminar_tui.run import Request
+from laminar_tui.ui import detours
 from laminar_tui.ui import state as states
-from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
+from laminar_tui.ui.dialogs import FileDialog, TextDialog
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.keys import KEYS, bindings, key_line, works_in
 from laminar_tui.ui.messages import ProfileGrew, RunEnded
@@ -101,6 +102,7 @@ class Explorer(Screen[None]):
         self._interrupted_at = 0.0
         self._saved: object = state.profile
         self.saved_path = ""
+        self.reference: Profile | None = None
         self._timer: Timer | None = None
 
     # -- what it is made of ------------------------------------------------------------------------------------------
@@ -125,6 +127,8 @@ class Explorer(Screen[None]):
         self._timer = self.set_interval(STATUS_EVERY, self._show_status, pause=True)
         self._show()
         self._distrust()
+        if self.reference is not None and self.state.profile is not None:
+            self.call_after_refresh(self.action_compare)
         if self._request is not None and self.state.profile is None:
             self.call_after_refresh(self._start)
 
@@ -529,12 +533,26 @@ class Explorer(Screen[None]):
         if self._request is None:
             self._say("this is a saved profile: start laminar-tui with a model to run another prompt")
             return
-        self.app.push_screen(PromptDialog(self._request.text()), self._run_prompt)
+        detours.edit_prompt(self, self._terminal, self._request)
 
-    def _run_prompt(self, prompt: str | None) -> None:
-        if prompt is not None and self._request is not None:
-            self._request = replace(self._request, prompt=prompt)
+    def action_open(self) -> None:
+        """Open another model or profile."""
+        detours.open_picker(self, self._terminal, self._request)
+
+    def action_report(self) -> None:
+        """Say in words what the profile shows."""
+        detours.open_report(self, self._terminal)
+
+    def go_on_with(self, subject: Profile | Request) -> None:
+        """Show another profile, or run another request."""
+        if isinstance(subject, Request):
+            self._request = subject
             self._start()
+            return
+        self.runner.cancel()
+        self._request, self._saved, self.saved_path, self._note = None, subject, "", ""
+        self.state = states.settle(replace(self.state, profile=subject))
+        self._distrust()
 
     def action_run_again(self) -> None:
         """Run the model on the same prompt."""
@@ -542,6 +560,18 @@ class Explorer(Screen[None]):
             self._say("this is a saved profile: there is no model to run")
         else:
             self._start()
+
+    def action_heads(self) -> None:
+        """Show every head as a cell, and as a sorted table."""
+        detours.open_heads(self, self._terminal)
+
+    def action_compare(self) -> None:
+        """Compare with the profile that was marked, or with chance."""
+        detours.open_compare(self, self._terminal)
+
+    def action_mark(self) -> None:
+        """Mark the profile as A of a comparison."""
+        detours.mark(self)
 
     def action_write(self) -> None:
         """Write the profile to a file whose name is asked for."""
@@ -562,6 +592,7 @@ class Explorer(Screen[None]):
             self._fail(error.message, error.hint)
             return
         self._saved, self.saved_path = profile, name
+        detours.remember_profile(name)
         self._note = ""
         self._show_status()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.profile import Profile
-from laminar_tui.run import Event, LayerRead, Request, Session, Started, Step
+from laminar_tui.run import Event, LayerRead, PromptFacts, Request, Session, Started, Step
 from laminar_tui.ui.messages import ProfileGrew, RunEnded, RunMessage
 
 
@@ -57,6 +57,10 @@ class Runner:
             target=self._run, args=(self.number, request, cancel, previous), name="capture", daemon=True
         )
         self._thread.start()
+
+    def prompt_facts(self, request: Request) -> PromptFacts | None:
+        """Ask the loaded tokenizer about a prompt; call it in a thread: it takes as long as the tokenizer does."""
+        return self._session.prompt_facts(request)
 
     def cancel(self) -> None:
         """Ask the run to stop: it does within a layer."""

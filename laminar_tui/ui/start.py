@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import platformdirs
 
+from laminar_tui.catalog import remember
 from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.options import make_request, make_terminal_ramp
 from laminar_tui.source import as_path, find_source
@@ -33,7 +34,10 @@ def start_app(options: argparse.Namespace) -> int:
         LaminarError: if there is no terminal, or what was asked for cannot be opened.
     """
     request, profile = _find_subject(options)
+    profile, reference = _find_reference(options, profile)
     _need_terminal()
+    if profile is not None and options.source:
+        remember(options.source)
     ramp_depth = _prepare_environment(options)
 
     from laminar_tui.profile.density import find_estimator
@@ -52,6 +56,7 @@ def start_app(options: argparse.Namespace) -> int:
     from laminar_tui.ui.app import LaminarApp
 
     app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path)
+    app.explorer.reference = reference
     app.run(mouse=not options.no_mouse)
     return _leave(app, terminal)
 
@@ -70,6 +75,16 @@ def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile
     if options.source:
         find_source(options.source, options.revision)
     return make_request(options), None
+
+
+def _find_reference(options: argparse.Namespace, profile: "Profile | None") -> "tuple[Profile | None, Profile | None]":
+    """The profile to show, and A of a comparison: SOURCE is A and the file B; for a model's run, the file is A."""
+    if options.compare is None:
+        return profile, None
+    from laminar_tui.profile.profile import Profile
+
+    other = Profile.load(as_path(options.compare))
+    return (None, other) if profile is None else (other, profile)
 
 
 def _need_terminal() -> None:

@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
 from laminar_tui.profile.profile import Profile
-from laminar_tui.run import Request
+from laminar_tui.run import PromptFacts, Request
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.state import State
 
@@ -68,6 +69,14 @@ def hostile(walk: Profile) -> Profile:
     return replace(walk, origin=replace(walk.origin, model=HOSTILE, revision=HOSTILE, tokens=tokens))
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what the program remembers (recent profiles) out of the home of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "state"
+
+
 @pytest.fixture
 def drive() -> Drive:
     """Open the app on a profile or a request: `async with drive(profile, size=(80, 24)) as driven`."""
@@ -99,11 +108,13 @@ class Script:
         profile: what it reads, layer by layer.
         pace: called before each layer with its index and `is_cancelled`.
         seen: the requests so far.
+        facts: what its tokenizer says of a prompt.
     """
 
     profile: Profile
     pace: Callable[[int, Callable[[], bool]], None] = lambda _index, _is_cancelled: None
     seen: list[Request] = field(default_factory=list)
+    facts: Callable[[Request], PromptFacts | None] = lambda _request: None
 
 
 @pytest.fixture
@@ -115,6 +126,9 @@ def script(walk: Profile, monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script(walk)
 
     class FakeSession:
+        def prompt_facts(self, request: Request) -> PromptFacts | None:
+            return script.facts(request)
+
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
             script.seen.append(request)
             profile = script.profile
