@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from laminar_tui import __version__
@@ -28,6 +29,8 @@ commands:
   laminar-tui capture SOURCE -o FILE  read the weights into a profile file
   laminar-tui show FILE|SOURCE        print a picture or a curve
   laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
+  laminar-tui report FILE|SOURCE      say in words and numbers which tokens, which heads, more than chance?
+  laminar-tui compare A B             say what changed between two profiles
   laminar-tui check SOURCE            prove on a model that what is read is what it uses
   laminar-tui COMMAND --help          the options of a command
 
@@ -85,6 +88,7 @@ def _explore_parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", metavar="FILE", help="a saved profile to compare SOURCE with")
     _add_model_options(parser)
     _add_look_options(parser)
+    _add_roles_option(parser)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     return parser
 
@@ -97,6 +101,14 @@ def _capture_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write; `-` for standard output")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    _add_roles_option(parser)
+    parser.add_argument(
+        "--null",
+        dest="take_null",
+        default="",
+        metavar="N",
+        help="run for chance: random (random parameters) or shuffled (the same tokens in another order)",
+    )
     _add_model_options(parser)
     return parser
 
@@ -139,6 +151,46 @@ def _check_parser() -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
     _add_model_options(parser)
     return parser
+
+
+def _report_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui report",
+        description="Say in words and numbers how much is pressed to zero, which tokens the large weights fall on, and "
+        "whether that is more than chance.",
+    )
+    parser.add_argument("source", nargs="?", default="", metavar="FILE|SOURCE", help="a profile, or a model to run")
+    parser.add_argument("--format", default="markdown", metavar="F", help="markdown or json")
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("-o", "--output", metavar="OUT", help="write it to a file")
+    parser.add_argument(
+        "--null",
+        action="append",
+        default=[],
+        metavar="N",
+        help="compare also with: random, shuffled (they need a SOURCE), or a profile from `capture --null`; repeatable",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    _add_roles_option(parser)
+    _add_model_options(parser)
+    return parser
+
+
+def _compare_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("laminar-tui compare", description="Say what changed between two profiles.")
+    parser.add_argument("source", metavar="A", help="a profile")
+    parser.add_argument("other", metavar="B", help="another one")
+    parser.add_argument("--format", default="text", metavar="F", help="text or json")
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("--population", default="final", metavar="P", help="final, self, past, all")
+    parser.add_argument("--sink", default="with", metavar="S", help="with, without, only")
+    return parser
+
+
+def _add_roles_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--roles", action="store_true", help="also measure what the heads do on repeated random tokens (induction, ...)"
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -312,11 +364,84 @@ def export(options: argparse.Namespace) -> int:
     return int(ExitCode.DONE)
 
 
+def report_claims(options: argparse.Namespace) -> int:
+    """Put the claims about a profile to the numbers."""
+    from laminar_tui.profile.report import make_report, report_json, report_markdown
+
+    formats = {"markdown": report_markdown, "json": report_json}
+    _check_format(options.format, formats)
+    _check_target(options.output)
+    profile, nulls = _open_with_nulls(options)
+    text = formats[options.format](make_report(profile, nulls))
+    _put_out(text if text.endswith("\n") else text + "\n", options.output)
+    return _trust(profile)
+
+
+def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, Profile]]":
+    """Load a profile or run a model, and the nulls that were asked for, on one model in memory."""
+    from dataclasses import replace
+
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.run import Session
+
+    if _names_profile(options.source):
+        needs_model = [null for null in options.null if not _names_profile(null)]
+        if needs_model or options.roles:
+            what = f"the null '{needs_model[0]}' needs" if needs_model else "roles need"
+            raise UsageError(f"{what} the model, not a profile of it", "name the model, or capture it beforehand")
+        profile = Profile.load(as_path(options.source))
+    named = {name: Profile.load(as_path(name)) for name in options.null if _names_profile(name)}
+    nulls = {
+        f"{null.origin.recipe.removeprefix('null: ')} ({as_path(name).name})": null for name, null in named.items()
+    }
+    if not _names_profile(options.source):
+        session, request = Session(), make_request(options)
+        with _narrated(options.quiet) as narrate:
+            profile = session.run(request, narrate, lambda: False)
+            for name in options.null:
+                if name not in named:
+                    null = session.run(replace(request, null=name, roles=False), narrate, lambda: False)
+                    nulls[null.origin.recipe.removeprefix("null: ")] = null
+    return profile, nulls
+
+
+def _check_format(name: str, formats: Mapping[str, object]) -> None:
+    if name not in formats:
+        raise UsageError(f"there is no format '{name}'", f"choose one of: {', '.join(formats)}")
+
+
+def _put_out(text: str, output: str | None) -> None:
+    """Print lines, or write them to a file; no character of a prompt or a name reaches the terminal as it is."""
+    from laminar_tui.files import write_bytes
+    from laminar_tui.render.text import visible
+
+    harmless = "".join(f"{visible(line)}\n" for line in text.split("\n")[:-1])
+    if output and output != "-":
+        write_bytes(as_path(output), harmless.encode())
+    else:
+        sys.stdout.write(harmless)
+
+
+def compare_profiles(options: argparse.Namespace) -> int:
+    """Say what changed between two profiles."""
+    from laminar_tui.profile.compare import compare, comparison_json, comparison_text
+    from laminar_tui.profile.profile import Profile
+
+    formats = {"text": comparison_text, "json": comparison_json}
+    _check_format(options.format, formats)
+    one, other = (Profile.load(as_path(name)) for name in (options.source, options.other))
+    text = formats[options.format](compare(one, other, options.population, options.sink))
+    _put_out(text if text.endswith("\n") else text + "\n", None)
+    return int(ExitCode.DONE)
+
+
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
     "": (_explore_parser, explore),
     "capture": (_capture_parser, capture),
     "show": (_show_parser, show),
     "export": (_export_parser, export),
+    "report": (_report_parser, report_claims),
+    "compare": (_compare_parser, compare_profiles),
     "check": (_check_parser, check),
 }
 
@@ -346,6 +471,26 @@ def _run(options: argparse.Namespace, *, quiet: bool) -> "Profile":
     finally:
         if isinstance(narrate, _Narrator):
             narrate.close()
+
+
+def _names_profile(name: str) -> bool:
+    """Whether a name is that of a saved profile."""
+    from laminar_tui.profile.file import SUFFIX, looks_like_profile
+
+    path = as_path(name)
+    return bool(name) and (path.suffix == SUFFIX or looks_like_profile(path))
+
+
+@contextmanager
+def _narrated(quiet: bool) -> "Iterator[Callable[[Event], None]]":
+    """Tell what is going on unless that is not wanted; a cancelled run is an interrupted command."""
+    narrate = _Narrator()
+    try:
+        yield (lambda _event: None) if quiet else narrate
+    except CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        narrate.close()
 
 
 class _Narrator:

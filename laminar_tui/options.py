@@ -34,8 +34,10 @@ def make_request(options: argparse.Namespace) -> "Request":
         options.device_map,
         options.max_tokens,
         options.recipe,
-        options.bos,
-        options.chat,
+        bos=options.bos,
+        chat=options.chat,
+        null=getattr(options, "take_null", ""),
+        roles=getattr(options, "roles", False),
     )
 
 

@@ -17,7 +17,7 @@ from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
-    from laminar_tui.model.load import LoadedModel
+    from laminar_tui.model.load import LoadedModel, TokenizedPrompt
 
 ASSETS = Path(str(files("laminar_tui"))) / "assets"
 BUNDLED_MODEL = ASSETS / "model"
@@ -36,6 +36,8 @@ class Request:
         max_tokens: cut the prompt after so many tokens.
         recipe: `true`, or a control in `model.recipes.RECIPES`.
         bos, chat: as in `model.load.LoadedModel.tokenize`.
+        null: empty, or a name in `model.nulls.NULLS`: run the model so that chance shows.
+        roles: also measure what the heads do on repeated random tokens.
     """
 
     source: str = ""
@@ -48,6 +50,8 @@ class Request:
     recipe: str = "true"
     bos: bool = False
     chat: bool = False
+    null: str = ""
+    roles: bool = False
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
@@ -121,12 +125,16 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
 
     on_event(Step("tokenizing"))
     prompt = loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
+    null_recipe = ""
+    if request.null:
+        loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
     ids = torch.tensor([prompt.ids])
     check_prompt(loaded.model, ids)
 
     def named(profile: Profile) -> Profile:
         name = loaded.source.name if request.source else BUNDLED_NAME
-        return replace(profile, origin=replace(profile.origin, model=name, revision=loaded.source.revision or ""))
+        revision, recipe = loaded.source.revision or "", null_recipe or profile.origin.recipe
+        return replace(profile, origin=replace(profile.origin, model=name, revision=revision, recipe=recipe))
 
     start = named(empty_profile(loaded.model, ids, prompt.tokens))
     on_event(Started(start))
@@ -136,7 +144,7 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
         on_event(LayerRead(index, layer))
         on_event(Step("forward", index + 1, start.n_layers))
 
-    return named(
+    profile = named(
         capture(
             loaded.model,
             ids,
@@ -146,6 +154,37 @@ def read(loaded: "LoadedModel", request: Request, on_event: OnEvent, is_cancelle
             is_cancelled=is_cancelled,
         )
     )
+    return with_roles(profile, loaded, on_event, is_cancelled) if request.roles else profile
+
+
+def with_roles(profile: Profile, loaded: "LoadedModel", on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+    """Measure what a model's heads do on repeated random tokens, and put it into a profile.
+
+    Raises:
+        ModelError: if the model takes too few tokens.
+        CancelledError: if `is_cancelled` said so.
+    """
+    from laminar_tui.model.roles import measure_roles
+
+    on_event(Step("measuring roles on repeated random tokens"))
+    return replace(profile, roles=measure_roles(loaded.model, loaded.tokenizer, is_cancelled=is_cancelled))
+
+
+def _take_null(
+    loaded: "LoadedModel", prompt: "TokenizedPrompt", request: Request, on_event: OnEvent
+) -> "tuple[LoadedModel, TokenizedPrompt, str]":
+    """Put another model, or another order of the tokens, in the place of what was asked for; and what to call it.
+
+    Raises:
+        UsageError: for a null that does not exist, or one together with a recipe.
+    """
+    from laminar_tui.model.nulls import apply_null, find_null
+
+    null = find_null(request.null)
+    if request.recipe != "true":
+        raise UsageError("a null has no recipe", "leave --recipe out")
+    on_event(Step(f"making the null: {null.title}"))
+    return *apply_null(null, loaded, prompt), null.recipe
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run"},
     "ui": {"catalog", "errors", "files", "source", "options", "profile", "render", "run", "export"},
-    "cli": {"errors", "source", "options", "profile", "render", "run", "export", "ui", "model", ""},
+    "cli": {"errors", "files", "source", "options", "profile", "render", "run", "export", "ui", "model", ""},
     "__main__": {"cli"},
     "": {"profile", "model"},
 }

@@ -21,7 +21,7 @@ from laminar_tui.files import write_bytes
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
-from laminar_tui.profile.roles import Roles
+from laminar_tui.profile.roles import ROLES, Roles
 
 FORMAT = "laminar-profile"
 VERSION = 1
@@ -208,14 +208,15 @@ def _unpack_roles(fields: dict[str, Any] | None, tensors: Tensors, heads: list[i
         return None
     place = np.arange(max(heads, default=0)) < np.array(heads)[:, None]
     scores = {}
-    for name, tensor in tensors.items():
-        if not name.startswith("role/"):
+    for name in ROLES:
+        if f"role/{name}" not in tensors:
             continue
+        tensor = tensors[f"role/{name}"]
         if tensor.shape != (sum(heads),) or tensor.dtype != np.float64:
             raise ValueError("the roles do not fit the heads")
         table = np.full(place.shape, np.nan)
         table[place] = tensor
-        scores[name.removeprefix("role/")] = table
+        scores[name] = table
     thresholds = {str(name): float(threshold) for name, threshold in fields["thresholds"].items()}
     return Roles(scores, thresholds, *(int(fields[name]) for name in ("period", "n_sequences", "seed")))
 

@@ -32,7 +32,15 @@ Draw = Callable[[tuple[int, ...]], NDArray[np.float64]]
 
 def uniform(profile: Profile) -> Profile:
     """Make the profile of uniform attention over the visible keys, of the same layers, heads and tokens."""
-    layers = [None if layer is None else _null_layer(layer, profile.n_tokens, np.zeros, 1) for layer in profile.layers]
+    made: dict[tuple[int, int], LayerProfile] = {}
+    layers: list[LayerProfile | None] = []
+    for layer in profile.layers:
+        if layer is None:
+            layers.append(None)
+            continue
+        sees = layer.n_heads, visible_span(layer, profile.n_tokens)
+        made[sees] = made.get(sees) or _null_layer(layer, profile.n_tokens, np.zeros, 1)
+        layers.append(made[sees])
     return _named(profile, layers, UNIFORM)
 
 

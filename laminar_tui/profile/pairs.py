@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
-from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 
 
@@ -80,22 +79,6 @@ class Change:
 def measure_change(a: Counts, b: Counts) -> Change:
     """Measure the distance of each pair, [n_columns]; NaN where a side has no weights."""
     return Change(wasserstein(a, b), jensen_shannon(a, b))
-
-
-def layer_pair(a: Profile, b: Profile, matching: Matching, population: str, sink: SinkChoice) -> tuple[Counts, Counts]:
-    """The pooled counts of matched layers, [n_columns] each."""
-    return a.layer_counts(population, sink)[matching.a], b.layer_counts(population, sink)[matching.b]
-
-
-def head_changes(a: Profile, b: Profile, matching: Matching, population: str, sink: SinkChoice) -> NDArray[np.float64]:
-    """Jensen-Shannon of every head, [n_columns, n_heads]; NaN where the layers do not have as many heads."""
-    changes = np.full((len(matching.labels), max(a.n_heads, b.n_heads)), np.nan)
-    for column, (layer_a, layer_b) in enumerate(zip(matching.a, matching.b, strict=True)):
-        one, other = a.layers[layer_a], b.layers[layer_b]
-        if one is not None and other is not None and one.n_heads == other.n_heads:
-            distance = jensen_shannon(one.head_counts(population, sink), other.head_counts(population, sink))
-            changes[column, : one.n_heads] = distance
-    return changes
 
 
 _TELLING = ("model", "revision", "recipe", "dtype", "device")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from laminar_tui.errors import UsageError
 from laminar_tui.profile.nulls import independent_scores, uniform
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
@@ -124,7 +125,7 @@ class Report:
         satellites: by third and threshold; `layer_satellites` by layer. Empty for several prompts.
         chance: by third, population and null.
         sinks: key position -> how many heads have a sink there.
-        sentences: heading -> what the numbers say.
+        chapters: heading -> what the numbers say.
     """
 
     facts: dict[str, str]
@@ -151,9 +152,20 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
         profile: at least one layer of it read.
         nulls: title -> profile of a null that needs a model (`model.nulls`); uniform attention and independent scores
             are always there, as far as the profile tells the scores' variance.
+
+    Raises:
+        UsageError: if no layer of the profile was read, or a null has another number of layers.
     """
+    if not profile.n_read:
+        raise UsageError("the profile holds no attention weights", "capture it again, and let it read a layer")
     thirds = depth_thirds(profile)
     computed = {"uniform attention": uniform(profile), "independent scores": independent_scores(profile)}
+    for title, null in (nulls or {}).items():
+        if null.n_layers != profile.n_layers:
+            raise UsageError(
+                f"the null of {title} has {null.n_layers} layers, the profile {profile.n_layers}",
+                "make it from the same model: laminar-tui capture SOURCE --null ...",
+            )
     known = {title: null for title, null in (computed | dict(nulls or {})).items() if null.n_read}
     layers = [(index, index) for index, layer in enumerate(profile.layers) if layer is not None]
     shares = tuple(_shares(profile, *pair, *span) for pair in _pairs() for span in thirds.values())
@@ -413,9 +425,8 @@ def _say_satellites(profile: Profile, by_layer: Sequence[Satellites], threshold:
         return f"None of the final token's {n:,} weights on earlier tokens, in all layers, is above {threshold}."
     others = {key: hits for key, hits in keys.items() if key}
     rest = f"; not on it: {_list_keys(profile, others)}" if others else ""
-    key = name_key(profile, 0)
     whole = f"{found:,} of the final token's {n:,} weights on earlier tokens, in all layers, are above {threshold}"
-    return f"{whole}: {first:,} of these ({percent(first / found)}) are {key}{rest}."
+    return f"{whole}; of these on {name_key(profile, 0)}: {first:,} ({percent(first / found)}){rest}."
 
 
 def _third_claim(
@@ -456,7 +467,7 @@ def _total(rows: Sequence[Shares]) -> Shares:
 
 def _say_chance(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str:
     """Compare the share of the final token's weights above 0.5 with a null's."""
-    without = ", without those on the first token" if sink == "without" else ""
+    without = ", without those on the first token," if sink == "without" else ""
     model = f"{percent(ours.share_above)} of the final token's weights{without} are above {HIGH} ({ours.above:,} of "
     model += f"{ours.n:,})"
     expected = f"{percent(theirs.share_above)} of {theirs.n:,}"
@@ -482,9 +493,9 @@ def _sink_sentences(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[
         sentences.append(f"They are in {_list_layers(layers)}.")
     if heads_by_key:
         by_hits = sorted(heads_by_key, key=lambda key: (-heads_by_key[key], key))
-        named = [f"{name_key(profile, key)} in {heads_by_key[key]} heads" for key in by_hits[:MOST_NAMED]]
+        named = [f"{name_key(profile, key)} ({heads_by_key[key]} heads)" for key in by_hits[:MOST_NAMED]]
         more = len(by_hits) - len(named)
-        sentences.append(f"The sinks are {', '.join(named)}{f' and {more} more keys' if more else ''}.")
+        sentences.append(f"By the number of heads, they are at {', '.join(named)}{f', {more} more' if more else ''}.")
     lost = profile.statistics["off_sequence"]
     if np.nanmax(lost, initial=0.0) > 1e-3:
         sentences.append(f"On average {percent(float(np.nanmean(lost)))} of a query's attention goes to no key at all.")

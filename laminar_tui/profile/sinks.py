@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from laminar_tui.profile.profile import LayerProfile, Profile
 
 THRESHOLD = 0.3
-MIN_QUERIES = 16
-"""A key that fewer queries see is not judged. The last token is seen by itself alone, and what one or two queries do is
-no habit of a head; and on a prompt of fewer than ten tokens even uniform attention gives key 0 more than 0.3. With 16
-queries uniform attention gives it 0.21."""
+MIN_QUERIES = 32
+"""A key that fewer queries see is not judged: half of the paper's T. The last token is seen by itself alone, and what
+one or two queries do is no habit of a head."""
+SHORTEST_PROMPT = 16
+"""On a shorter prompt than `MIN_QUERIES` key 0 alone is judged, which all queries see, and on a shorter one than this
+none: on fewer than ten tokens even uniform attention gives key 0 more than 0.3, on 16 it gives 0.21."""
 
 Sink = tuple[int, int, float]
 """Head, key and share."""
@@ -27,14 +29,18 @@ def sink_keys(layer: LayerProfile, threshold: float = THRESHOLD) -> list[Sink]:
         threshold: what alpha_k has to exceed.
 
     Returns:
-        (head, key, share), by head and key; only keys that at least `MIN_QUERIES` queries may see, so none at all on
-        a prompt that is shorter than that.
+        (head, key, share), by head and key; only keys that at least `MIN_QUERIES` queries may see.
     """
     if layer.key_shares is None:
         return []
-    judged = layer.key_shares[:, : max(0, layer.key_shares.shape[1] - MIN_QUERIES + 1)]
+    judged = layer.key_shares[:, : n_judged_keys(layer.key_shares.shape[1])]
     heads, keys = np.nonzero(judged > threshold)
     return [(int(head), int(key), float(judged[head, key])) for head, key in zip(heads, keys, strict=True)]
+
+
+def n_judged_keys(n_tokens: int) -> int:
+    """How many keys, from the first on, enough queries see."""
+    return 0 if n_tokens < SHORTEST_PROMPT else max(1, n_tokens - MIN_QUERIES + 1)
 
 
 def sink_heads(profile: Profile, threshold: float = THRESHOLD, key: int | None = None) -> NDArray[np.bool_]:

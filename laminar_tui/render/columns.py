@@ -323,6 +323,8 @@ def model_facts(profile: Profile) -> list[str]:
     name = visible(origin.model) + (f"@{visible(origin.revision)}" if origin.revision else "")
     heads = f" × {profile.n_heads}H" if profile.n_heads else ""
     control = [] if origin.recipe == "true" else [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
+    if origin.recipe.startswith("null: "):
+        control = [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
     return [
         name,
         *control,

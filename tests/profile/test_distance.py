@@ -1,4 +1,4 @@
-"""Distances of two distributions, against scipy on the dense weights and against cases that can be worked out by hand."""
+"""Distances of two distributions, against scipy on the dense weights and against cases worked out by hand."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,97 @@
+"""Chance with a model: the same architecture with random parameters, and the same tokens in another order.
+
+Both are captured like any prompt; only what is run differs. What the nulls without a model are, `profile.nulls` says.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from laminar_tui.errors import ModelError, UsageError
+from laminar_tui.model.load import LoadedModel, TokenizedPrompt
+
+SEED = 31415
+"""Not 0, which a model's own random start may have had."""
+
+
+@dataclass(frozen=True)
+class Null:
+    """A way to run a model so that chance shows.
+
+    Attributes:
+        name: as on the command line.
+        title: as in a report; `Origin.recipe` says `null: TITLE`.
+        model: (model, seed) -> the model to run instead; the first one is left as it is.
+        order: (number of tokens, seed) -> in which order the prompt's tokens stand, [n_tokens].
+    """
+
+    name: str
+    title: str
+    model: Callable[[PreTrainedModel, int], PreTrainedModel] = lambda model, _seed: model
+    order: Callable[[int, int], Sequence[int]] = lambda n_tokens, _seed: range(n_tokens)
+
+    @property
+    def recipe(self) -> str:
+        """What a profile's origin says."""
+        return f"null: {self.title}"
+
+
+def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrainedModel:
+    """Make a model of the same config, dtype and device, with parameters as they are before training.
+
+    Takes as much memory again as the model. torch's random state comes back.
+
+    Raises:
+        ModelError: if no model can be made of the config.
+    """
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        try:
+            fresh = AutoModelForCausalLM.from_config(
+                copy.deepcopy(model.config), dtype=model.dtype, attn_implementation="eager", trust_remote_code=False
+            )
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ModelError(
+                f"no model can be made of the config of {model.config.model_type}", " ".join(str(error).split())[:160]
+            ) from error
+    made: PreTrainedModel = fresh.to(dtype=model.dtype, device=model.device).eval()
+    return made
+
+
+def shuffled(n_tokens: int, seed: int = SEED) -> list[int]:
+    """Put tokens in a random order; the first stays, since it is BOS, or the sink, or both."""
+    return [*range(min(1, n_tokens)), *(1 + np.random.default_rng(seed).permutation(max(0, n_tokens - 1))).tolist()]
+
+
+NULLS: dict[str, Null] = {
+    null.name: null
+    for null in (
+        Null("random", "random parameters", model=with_random_parameters),
+        Null("shuffled", "shuffled tokens", order=shuffled),
+    )
+}
+
+
+def find_null(name: str) -> Null:
+    """Look a null up.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
+    if name not in NULLS:
+        raise UsageError(f"there is no null '{name}'", f"choose one of: {', '.join(NULLS)}")
+    return NULLS[name]
+
+
+def apply_null(
+    null: Null, loaded: LoadedModel, prompt: TokenizedPrompt, seed: int = SEED
+) -> tuple[LoadedModel, TokenizedPrompt]:
+    """Give the model and the prompt that are to be run for a null."""
+    order = null.order(len(prompt.ids), seed)
+    moved = TokenizedPrompt(tuple(prompt.ids[at] for at in order), tuple(prompt.tokens[at] for at in order))
+    return replace(loaded, model=null.model(loaded.model, seed)), moved

@@ -1,0 +1,133 @@
+"""The nulls: uniform attention and independent scores, against dense patterns of the same."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from laminar_tui.profile import nulls
+from laminar_tui.profile.counts import PackedCounts, count_weights, stack
+from laminar_tui.profile.file import parse_profile, profile_bytes
+from laminar_tui.profile.nulls import head_variance, independent_scores, sampled_queries, uniform, visible_span
+from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
+from laminar_tui.profile.profile import LayerProfile, Profile
+
+MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
+Patterns = Callable[..., NDArray[np.float32]]
+
+
+def uniform_pattern(n_heads: int, n_tokens: int) -> NDArray[np.float32]:
+    row = np.tri(n_tokens) / np.arange(1, n_tokens + 1)[:, None]
+    return np.repeat(row[None], n_heads, axis=0).astype(np.float32)
+
+
+def test_uniform_attention_is_counted_as_its_dense_pattern_is(patterns: Patterns, make_profile: MakeProfile) -> None:
+    found = uniform(make_profile([patterns(1, 3, 40), None, patterns(2, 2, 40)]))
+    expected = make_profile([uniform_pattern(3, 40), None, uniform_pattern(2, 40)])
+    assert found.layers[1] is None
+    assert found.origin.recipe == nulls.UNIFORM
+    for index in (0, 2):
+        for part in PARTS:
+            one, other = found.layer(index).parts[part].unpack(), expected.layer(index).parts[part].unpack()
+            np.testing.assert_array_equal(one.hits, other.hits, err_msg=part)
+            np.testing.assert_array_equal(one.zeros, other.zeros)
+            np.testing.assert_allclose(one.total, other.total, rtol=1e-6)
+            np.testing.assert_allclose(one.total_sq, other.total_sq, rtol=1e-6)
+
+
+def test_the_numbers_of_a_null_are_those_of_its_pattern(patterns: Patterns, make_profile: MakeProfile) -> None:
+    found = uniform(make_profile([patterns(1, 2, 40)])).layer(0).statistics
+    expected = make_profile([uniform_pattern(2, 40)]).layer(0).statistics
+    assert len(found) >= 10
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-6, err_msg=name)
+
+
+def test_independent_scores_give_what_softmax_of_normal_numbers_gives(
+    patterns: Patterns, make_profile: MakeProfile
+) -> None:
+    """`patterns` draws exactly such scores: its null is another draw of the same, head by head."""
+    n_tokens = 60
+    calm, wild = (patterns(3, 40, n_tokens, spread=spread) for spread in (0.5, 3.0))
+    profile = make_profile([calm, wild])
+    null = independent_scores(profile, seed=1)
+    for layer, spread in enumerate((0.5, 3.0)):
+        assert head_variance(profile.layer(layer)).mean() == pytest.approx(spread**2, rel=0.05)
+        for population, sink in [(name, sink) for name in POPULATIONS for sink in SINK_CHOICES]:
+            ours, theirs = (each.layer(layer).layer_counts(population, sink) for each in (profile, null))
+            if ours.n:
+                error = 4 * float(ours.std) / np.sqrt(float(ours.n)) + 1e-9
+                assert float(ours.mean) == pytest.approx(float(theirs.mean), abs=error), (layer, population, sink)
+                assert float(ours.share_above(0.5)) == pytest.approx(float(theirs.share_above(0.5)), abs=0.03)
+        for name in ("entropy", "participation_ratio", "hoyer"):
+            ours, theirs = (each.layer(layer).statistics[name].mean() for each in (profile, null))
+            assert ours == pytest.approx(theirs, rel=0.1), name
+
+
+def test_each_head_has_its_own_variance(patterns: Patterns, make_profile: MakeProfile) -> None:
+    heads = np.concatenate([patterns(3, 1, 60, spread=0.1), patterns(4, 1, 60, spread=6.0)])
+    share = independent_scores(make_profile([heads])).layer(0).head_counts("past").share_above(0.5)
+    assert share[0] <= 1 / 1770  # only query 1, which sees two keys, can
+    assert share[1] > 0.005
+
+
+def test_the_last_query_is_drawn_often(patterns: Patterns, make_profile: MakeProfile) -> None:
+    null = independent_scores(make_profile([patterns(3, 2, 30)]))
+    n = int(null.layer(0).layer_counts("final").n)
+    assert n == pytest.approx(nulls.FINAL_WEIGHTS, rel=0.1)
+    assert int(null.layer(0).layer_counts("self").n) == 2 * 29
+
+
+def test_a_null_is_a_draw_that_can_be_made_again(patterns: Patterns, make_profile: MakeProfile) -> None:
+    profile = make_profile([patterns(3, 2, 30)])
+    once, again, other = (independent_scores(profile, seed) for seed in (1, 1, 2))
+    assert profile_bytes(once) == profile_bytes(again) != profile_bytes(other)
+    assert parse_profile(profile_bytes(once)).origin.recipe == nulls.INDEPENDENT
+
+
+def test_an_older_profile_has_the_variance_of_its_last_query(patterns: Patterns, make_profile: MakeProfile) -> None:
+    layer = make_profile([patterns(3, 4, 200, spread=2.0)]).layer(0)
+    older = {name: values for name, values in layer.statistics.items() if name != "score_variance"}
+    found = head_variance(LayerProfile(layer.parts, older, layer.final_weights))
+    np.testing.assert_allclose(found, np.log(layer.final_weights.astype(float)).var(axis=1, ddof=1), rtol=1e-9)
+    assert np.isnan(head_variance(LayerProfile(layer.parts, older))).all()
+
+
+def test_a_layer_of_unknown_variance_has_no_null(patterns: Patterns, make_profile: MakeProfile) -> None:
+    profile = make_profile([patterns(3, 2, 30)])
+    unknown = LayerProfile(profile.layer(0).parts, {})
+    null = independent_scores(Profile(profile.origin, (unknown,)))
+    assert null.layers == (None,)
+
+
+@pytest.mark.parametrize("span", [1, 2, 7, 29, 30])
+def test_a_window_is_found_in_the_counts_and_kept_by_the_nulls(
+    span: int, make_profile: MakeProfile, entries_of_parts: Callable[[int], dict[str, NDArray[np.bool_]]]
+) -> None:
+    q, k = np.indices((30, 30))
+    window = q - k < span
+    parts = {
+        part: PackedCounts.pack(stack([count_weights(np.full((30, 30), 0.1)[entries & window])] * 2))
+        for part, entries in entries_of_parts(30).items()
+    }
+    layer = LayerProfile(parts, {"score_variance": np.ones(2)})
+    assert visible_span(layer, 30) == span
+    profile = Profile(make_profile([uniform_pattern(2, 30)]).origin, (layer,))
+    for null in (uniform(profile), independent_scores(profile)):
+        for part in ("self", "sink", "content"):
+            assert int(null.layer(0).parts[part].pool().n) == int(layer.parts[part].pool().n), part
+
+
+def test_a_long_prompt_is_sampled_evenly() -> None:
+    chosen = sampled_queries(1000)
+    assert len(chosen) == nulls.MAX_QUERIES
+    assert (chosen[0], chosen[-1]) == (0, 999)
+    assert set(np.diff(chosen)) <= {7, 8}
+    assert sampled_queries(5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_one_token(make_profile: MakeProfile) -> None:
+    profile = make_profile([uniform_pattern(2, 1)])
+    assert uniform(profile).layer(0).layer_counts("all").n == 0
+    assert independent_scores(profile).layers == (None,)
