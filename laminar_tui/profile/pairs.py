@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile import compare
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
 from laminar_tui.profile.profile import Profile
@@ -33,13 +34,9 @@ def match_layers(a: Profile, b: Profile) -> Matching:
     The deeper profile keeps a column for each of its layers; of the other the layer nearest in depth stands there, the
     first layer by the first and the last by the last.
     """
-    n = max(a.n_layers, b.n_layers)
-    if a.n_layers == b.n_layers:
-        each = np.arange(n)
-        return Matching(each, each, tuple(map(str, range(n))))
-    depth = np.linspace(0.0, 1.0, n)
-    places = [np.round(depth * (profile.n_layers - 1)).astype(np.int64) for profile in (a, b)]
-    return Matching(places[0], places[1], tuple(map(str, range(n))), is_depth=True)
+    pairs = compare.match_layers(a.n_layers, b.n_layers)  # [n_columns, 2]
+    labels = tuple(map(str, range(len(pairs))))
+    return Matching(pairs[:, 0], pairs[:, 1], labels, is_depth=a.n_layers != b.n_layers)
 
 
 def match_heads(a: Profile, b: Profile, layer_a: int, layer_b: int) -> Matching:

@@ -10,7 +10,7 @@ from laminar_tui.cli import COMMANDS
 from laminar_tui.errors import PromptError
 from laminar_tui.model.load import LoadedModel, load_model
 from laminar_tui.options import make_request
-from laminar_tui.run import Request, Session
+from laminar_tui.run import BUNDLED_MODEL, Request, Session
 from laminar_tui.source import find_source
 
 MESSAGES = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
@@ -46,8 +46,24 @@ def test_bos_is_put_in_front_by_its_own_name(loaded: LoadedModel) -> None:
     assert loaded.tokenize("héllo", 3, bos=True).ids == prompt.ids[:3]
 
 
-def test_bos_that_the_tokenizer_adds_by_itself_is_not_doubled() -> None:
-    bundled = load_model(find_source(str(Path(__file__).parents[2] / "laminar_tui/assets/model")), device="cpu")
+@pytest.fixture(scope="module")
+def bundled() -> LoadedModel:
+    """A model whose tokenizer puts BOS in front by itself."""
+    return load_model(find_source(str(BUNDLED_MODEL)), device="cpu")
+
+
+def test_a_template_brings_its_own_special_tokens(bundled: LoadedModel) -> None:
+    tokenizer = copy.deepcopy(bundled.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    templated = LoadedModel(bundled.model, tokenizer, bundled.source)
+    assert not templated.begins_with_bos(templated.tokenize("one", chat=True).ids)
+    tokenizer.chat_template = "{{ bos_token }}" + TEMPLATE
+    ids = templated.tokenize("one", chat=True).ids
+    assert templated.begins_with_bos(ids)
+    assert not templated.begins_with_bos(ids[1:])
+
+
+def test_bos_that_the_tokenizer_adds_by_itself_is_not_doubled(bundled: LoadedModel) -> None:
     prompt = bundled.tokenize("one two")
     assert bundled.begins_with_bos(prompt.ids)
     assert bundled.tokenize("one two", bos=True) == prompt
