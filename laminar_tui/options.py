@@ -38,6 +38,8 @@ def make_request(options: argparse.Namespace) -> "Request":
         options.device_map,
         options.max_tokens,
         options.recipe,
+        bos=options.bos,
+        chat=options.chat,
         null=getattr(options, "take_null", ""),
         roles=getattr(options, "roles", False),
         max_memory=parse_size(options.max_memory) if options.max_memory else None,

@@ -39,6 +39,7 @@ class Request:
         revision, dtype, device, device_map: as in `model.load.load_model`.
         max_tokens: cut the prompt after so many tokens.
         recipe: `true`, or a control in `model.recipes.RECIPES`.
+        bos, chat: as in `model.load.LoadedModel.tokenize`.
         null: empty, or a name in `model.nulls.NULLS`: run the model so that chance shows.
         roles: also measure what the heads do on repeated random tokens.
         max_memory: bytes that a device may give; None for all that is free.
@@ -54,6 +55,8 @@ class Request:
     device_map: str | None = None
     max_tokens: int | None = None
     recipe: str = "true"
+    bos: bool = False
+    chat: bool = False
     null: str = ""
     roles: bool = False
     max_memory: int | None = None
@@ -143,7 +146,7 @@ def read(
     from laminar_tui.model.estimate import plan_capture
 
     on_event(Step("tokenizing"))
-    prompt = loaded.tokenize(request.text(), request.max_tokens)
+    prompt = loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
     null_recipe = ""
     if request.null:
         loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
@@ -209,6 +212,24 @@ def _take_null(
     return *apply_null(null, loaded, prompt), null.recipe
 
 
+@dataclass(frozen=True)
+class PromptFacts:
+    """What a tokenizer says of a prompt.
+
+    Attributes:
+        n_tokens: how many tokens it becomes, those of BOS and template included.
+        max_tokens: how many the model takes; None where it does not say.
+        has_bos, has_chat: whether the tokenizer has such a token, such a template.
+        begins_with_bos: the first token is BOS, asked for or not.
+    """
+
+    n_tokens: int
+    max_tokens: int | None
+    has_bos: bool
+    has_chat: bool
+    begins_with_bos: bool = False
+
+
 class Session:
     """Runs requests one after another and keeps the model for the next prompt.
 
@@ -247,6 +268,25 @@ class Session:
         self.patterns = kept
         return profile
 
+    def prompt_facts(self, request: Request) -> PromptFacts | None:
+        """Count a prompt's tokens with the loaded tokenizer; None while the request's model is not loaded.
+
+        Raises:
+            PromptError: if the tokenizer makes nothing of it.
+        """
+        loaded = self._loaded
+        wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
+        if loaded is None or wanted != self._loaded_for:
+            return None
+        prompt = loaded.tokenize(request.text(), bos=request.bos, chat=request.chat)
+        return PromptFacts(
+            len(prompt.ids),
+            loaded.max_tokens,
+            loaded.has_bos,
+            loaded.has_chat_template,
+            loaded.begins_with_bos(prompt.ids),
+        )
+
 
 def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
     """Load and read in one go: what the headless commands do."""
@@ -265,7 +305,7 @@ def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None 
 
     n_tokens = min(request.max_tokens or MAX_CHECK_TOKENS, MAX_CHECK_TOKENS)
     loaded = load(replace(request, max_tokens=n_tokens), on_event, is_cancelled or (lambda: False))
-    prompt = loaded.tokenize(request.text(), n_tokens)
+    prompt = loaded.tokenize(request.text(), n_tokens, bos=request.bos, chat=request.chat)
     on_event(Step("comparing every weight with an eager run"))
     return check_model(loaded.model, prompt.ids)
 

@@ -26,11 +26,13 @@ MAY_IMPORT = {
     "render": {"errors", "profile"},
     "model": {"errors", "profile", "sizes", "source"},
     "run": {"errors", "profile", "source", "model"},
+    "catalog": {"errors", "files", "model", "run"},
     "corpus": {"errors", "source"},
     "corpus_run": {"errors", "source", "corpus", "profile", "model", "run"},
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run", "sizes"},
     "ui": {
+        "catalog",
         "errors",
         "files",
         "source",

@@ -6,7 +6,8 @@ that are missing or not finite.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ OnProgress = Callable[[str, int, int], None]
 
 MOST_LAYERS = 4096
 """More would take minutes to build before anything could be found wrong."""
+_tokenizer_lock = threading.Lock()
+"""A fast tokenizer refuses to be used by two threads at once: a run's, and the one that counts while one types."""
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -51,26 +55,76 @@ class LoadedModel:
     tokenizer: Any
     source: Source
 
-    def tokenize(self, prompt: str, max_tokens: int | None = None) -> TokenizedPrompt:
+    def tokenize(
+        self, prompt: str, max_tokens: int | None = None, *, bos: bool = False, chat: bool = False
+    ) -> TokenizedPrompt:
         """Cut a prompt into tokens, the first `max_tokens` of them.
 
+        Args:
+            bos: begin with the tokenizer's beginning-of-sequence token, if the tokenizer does not do so by itself.
+            chat: wrap the prompt as a user's message in the tokenizer's chat template.
+
         Raises:
-            PromptError: if the prompt is empty, or the tokenizer makes nothing of it.
+            PromptError: if the prompt is empty, the tokenizer makes nothing of it, or it has no such token or template.
         """
         if not prompt:
             raise PromptError("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
+        text = self._as_message(prompt) if chat else prompt
         fast = bool(getattr(self.tokenizer, "is_fast", False))
-        encoded = _encode(self.tokenizer, prompt, return_offsets_mapping=fast)
-        ids = [int(each) for each in encoded["input_ids"]][:max_tokens]
+        with _tokenizer_lock:  # a template brings its own special tokens
+            encoded = _encode(self.tokenizer, text, return_offsets_mapping=fast, add_special_tokens=not chat)
+        ids = [int(each) for each in encoded["input_ids"]]
+        offsets = list(encoded["offset_mapping"]) if fast else []
+        if bos and ids[:1] != [self._bos_id()]:  # some put it there by themselves
+            ids, offsets = [self._bos_id(), *ids], [(0, 0), *offsets]
+        ids = ids[:max_tokens]
         if not ids:
             raise PromptError(
                 "the tokenizer makes no tokens of this prompt", "the model's tokenizer files may be missing"
             )
         if fast:
-            tokens = _pieces(prompt, encoded["offset_mapping"], self.tokenizer.convert_ids_to_tokens(ids))
+            tokens = _pieces(text, offsets, self.tokenizer.convert_ids_to_tokens(ids))
         else:
             tokens = [self.tokenizer.decode([each]) for each in ids]
         return TokenizedPrompt(tuple(ids), tuple(tokens))
+
+    @property
+    def has_bos(self) -> bool:
+        """Whether the tokenizer knows a beginning-of-sequence token."""
+        return getattr(self.tokenizer, "bos_token_id", None) is not None
+
+    def begins_with_bos(self, ids: Sequence[int]) -> bool:
+        """Whether the first of these tokens is the tokenizer's beginning of a sequence."""
+        return self.has_bos and list(ids[:1]) == [self._bos_id()]
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer brings a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens the model has positions for; None where it does not say."""
+        config = self.model.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        return int(limit) if limit and limit > 0 else None
+
+    def _bos_id(self) -> int:
+        if not self.has_bos:
+            raise PromptError(
+                f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave --bos out"
+            )
+        return int(self.tokenizer.bos_token_id)
+
+    def _as_message(self, prompt: str) -> str:
+        if not self.has_chat_template:
+            raise PromptError(f"the tokenizer of {self.source.name} has no chat template", "leave --chat out")
+        try:
+            message = [{"role": "user", "content": prompt}]
+            return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # a template is a program of the repository's, and may fail in any way
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise PromptError(f"the chat template of {self.source.name} fails: {reason}", "leave --chat out") from error
 
 
 def _encode(tokenizer: Any, prompt: str, **options: bool) -> Any:

@@ -1,6 +1,6 @@
 """Density to colour, for every colour depth, and the scales between a density and its level."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -52,6 +52,21 @@ COLOR_MAPS = tuple(_CONTROL_POINTS)
 _GLYPHS = "·:░▒▓█"
 _GLYPHS_ASCII = ".:-=+*#%@"
 _GAP_GLYPH, _GAP_GLYPH_ASCII = "╱", "/"
+
+# From the middle outwards. Blue is less, red is more, as in the sketches of the field; on a dark ground the ends are
+# bright, on a light one dark, so that on both the middle fades into the ground.
+_LESS = "16263f 1b3a66 1f4f8f 2b6bb8 4a8bd6 74aeea a5d0f7 d6ecff"
+_MORE = "3f1a1a 661f22 8f272b b83a37 d65a4a ea8468 f7b394 ffe3d0"
+_LESS_ON_LIGHT = "dbe9f6 b9d5ec 8fbcdf 639fcf 3f7fb8 28619b 16457a 08294f"
+_MORE_ON_LIGHT = "fbe2d6 f7c4ae f09f85 e27763 c94f48 a83236 831f29 57101c"
+# The same in the xterm table, each step brighter than the one before.
+_LESS_256 = (17, 18, 19, 25, 26, 32, 74, 117, 159, 195)
+_MORE_256 = (52, 88, 124, 160, 167, 203, 209, 216, 223, 230)
+_LESS_256_ON_LIGHT = (195, 159, 117, 74, 32, 26, 25, 19, 18, 17)
+_MORE_256_ON_LIGHT = (230, 223, 216, 209, 203, 167, 160, 124, 88, 52)
+_GLYPHS_LESS, _GLYPHS_MORE = "-=≡", "+*#"
+_GLYPHS_LESS_ASCII = "-~="
+_N_SIDE_LEVELS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +124,69 @@ def _colors(name: str, depth: Depth) -> tuple[Color, ...]:
         return tuple(Color.from_ansi(number) for number in _RAMPS_256[name])
     if depth != "truecolor":
         return ()
+    return _between(points, N_TRUECOLOR_LEVELS)
+
+
+def _between(points: Sequence[str], n_levels: int) -> tuple[Color, ...]:
     rgb = np.array([[int(point[i : i + 2], 16) for i in (0, 2, 4)] for point in points])  # [n_points, 3]
-    at = np.linspace(0, len(points) - 1, N_TRUECOLOR_LEVELS)
+    at = np.linspace(0, len(points) - 1, n_levels)
     channels = [np.interp(at, np.arange(len(points)), rgb[:, i]).round().astype(int) for i in range(3)]
     return tuple(Color.from_rgb(int(r), int(g), int(b)) for r, g, b in zip(*channels, strict=True))
+
+
+def make_two_sided_ramp(depth: Depth, *, on_light: bool = False, ascii_only: bool = False) -> Ramp:
+    """Build a ramp for signed values: the lower half of its levels is less than zero, the upper half more.
+
+    There is no level for zero: what is close to it is `NOTHING`, the ground itself, so that both sides rise from it.
+    With `16` and `none`, strokes (`- = ≡`) stand for less and crosses (`+ * #`) for more.
+
+    Args:
+        depth: what the terminal can show.
+        on_light: for a light ground, on which stronger is darker.
+        ascii_only: no character beyond ASCII.
+    """
+    if depth == "256":
+        sides = (_LESS_256_ON_LIGHT, _MORE_256_ON_LIGHT) if on_light else (_LESS_256, _MORE_256)
+        less, more = (tuple(Color.from_ansi(number) for number in side) for side in sides)
+    elif depth == "truecolor":
+        words = (_LESS_ON_LIGHT, _MORE_ON_LIGHT) if on_light else (_LESS, _MORE)
+        less, more = (_between(side.split(), _N_SIDE_LEVELS) for side in words)
+    else:
+        less = more = ()
+    glyphs = "" if less else (_GLYPHS_LESS_ASCII if ascii_only else _GLYPHS_LESS)[::-1] + _GLYPHS_MORE
+    return Ramp(
+        name="less and more",
+        depth=depth,
+        n_levels=len(less) + len(more) or len(glyphs),
+        colors=less[::-1] + more,
+        glyphs=glyphs,
+        pixels_per_row=2 if less and not ascii_only else 1,
+        gap_glyph=_GAP_GLYPH_ASCII if ascii_only else _GAP_GLYPH,
+    )
+
+
+def to_signed_levels(
+    values: NDArray[np.float64], low: float, high: float, scale: Scale, n_levels: int
+) -> NDArray[np.int16]:
+    """Turn signed values into levels of a two-sided ramp.
+
+    Args:
+        values: any shape; NaN where nothing was measured.
+        low: the least that is told from zero; positive on the log scale.
+        high: beyond it on either side is the last level of that side.
+        scale: of the values' sizes.
+        n_levels: of the ramp, an even number.
+
+    Returns:
+        Same shape: GAP for NaN; NOTHING for what is closer to zero than `low`, and for zero; else 0 (most below zero)
+            to n_levels - 1 (most above it).
+    """
+    half = n_levels // 2
+    size = to_levels(np.abs(values), low, high, scale, half)
+    if scale != "log":  # the first of equal steps holds zero
+        size[(np.abs(values) < (high if high > 0 else 1.0) / (2 * half)) & np.isfinite(values)] = NOTHING
+    signed = np.where(np.asarray(values) < 0, half - 1 - size, half + size).astype(np.int16)
+    return np.where(size < 0, size, signed).astype(np.int16)
 
 
 @lru_cache(maxsize=8192)

@@ -17,6 +17,7 @@ from textual.screen import Screen
 from laminar_tui.log import LOGGER
 from laminar_tui.recovery import CutOff
 from laminar_tui.run import Request
+from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
 from laminar_tui.ui.kept import CutOffDialog
 from laminar_tui.ui.state import State, settle
@@ -65,6 +66,8 @@ class LaminarApp(App[None]):
         """Offer every key's action in the palette."""
         if screen is self.explorer:
             yield from self.explorer.commands()
+        elif isinstance(screen, Detour):
+            yield from screen.commands()
 
     def on_key(self, event: events.Key) -> None:
         """Give the explorer what was typed before its line had the keys."""

@@ -1,4 +1,4 @@
-"""The windows over the explorer: help, about, the prompt, the name of a file. Esc closes each of them."""
+"""The windows over the explorer: help, about, the name of a file. Esc closes each of them."""
 
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
@@ -81,41 +81,6 @@ def _one_character(character: str) -> str:
     return shown if len(shown) == 1 else "�"
 
 
-class PromptDialog(Dialog[str]):
-    """The prompt to edit; its result is the new one.
-
-    Args:
-        prompt: the text to begin with.
-    """
-
-    def __init__(self, prompt: str) -> None:
-        super().__init__()
-        self._prompt = prompt
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="box") as box:
-            box.border_title = "prompt"
-            yield PromptArea(self._prompt, id="prompt")
-            yield Static(
-                "Enter runs the model on it · ctrl+j new line · Esc leaves it as it was", id="hint", markup=False
-            )
-            yield Static("", id="note", markup=False)
-
-    def on_mount(self) -> None:
-        """Stand at the end of the text."""
-        area = self.query_one(PromptArea)
-        area.focus()
-        area.move_cursor(area.document.end)
-
-    def action_run(self) -> None:
-        """Close with the text, if there is any."""
-        text = self.query_one(PromptArea).text
-        if text.strip():
-            self.dismiss(text)
-        else:
-            self.query_one("#note", Static).update("the prompt is empty: type some text")
-
-
 class FileDialog(Dialog[str]):
     """The name of a file to write to.
 
@@ -123,18 +88,21 @@ class FileDialog(Dialog[str]):
         title: on the frame.
         name: the name to begin with.
         problem: says what is wrong with a name; empty if nothing is. A second Enter goes on all the same.
+        hint: what Enter does.
     """
 
-    def __init__(self, title: str, name: str, problem: Callable[[str], str]) -> None:
+    def __init__(
+        self, title: str, name: str, problem: Callable[[str], str], hint: str = "Enter writes · Esc does not"
+    ) -> None:
         super().__init__()
-        self._title, self._name, self._problem = title, name, problem
+        self._title, self._name, self._problem, self._hint = title, name, problem, hint
         self._warned_of = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = self._title
             yield Input(self._name, id="name")
-            yield Static("Enter writes · Esc does not", id="hint", markup=False)
+            yield Static(self._hint, id="hint", markup=False)
             yield Static("", id="note", markup=False)
 
     def on_mount(self) -> None:

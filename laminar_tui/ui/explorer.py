@@ -23,10 +23,10 @@ from laminar_tui.render.palette import Ramp, make_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
-from laminar_tui.ui import drawing
+from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.compositor import CroppingCompositor
-from laminar_tui.ui.dialogs import FindLine, PromptDialog, TextDialog
+from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.drawing import Terminal as Terminal
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
@@ -93,6 +93,7 @@ class Explorer(FileActions):
         self._saved: object = state.profile
         self.saved_path = ""
         self.is_held = False  # whether the run waits for an answer about another one
+        self.reference: Profile | None = None
         self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
@@ -121,6 +122,8 @@ class Explorer(FileActions):
         self._timer = self.set_interval(STATUS_EVERY, self._show_status, pause=True)
         self._show()
         self._distrust()
+        if self.reference is not None and self.state.profile is not None:
+            self.call_after_refresh(self.action_compare)
         if self._request is not None and self.state.profile is None and not self.is_held:
             self.call_after_refresh(self._start)
 
@@ -555,12 +558,27 @@ class Explorer(FileActions):
         if self._request is None:
             self._say("this is a saved profile: start laminar-tui with a model to run another prompt")
             return
-        self.app.push_screen(PromptDialog(self._request.text()), self._run_prompt)
+        detours.edit_prompt(self, self._terminal, self._request)
 
-    def _run_prompt(self, prompt: str | None) -> None:
-        if prompt is not None and self._request is not None:
-            self._request = replace(self._request, prompt=prompt)
+    def action_open(self) -> None:
+        """Open another model or profile."""
+        detours.open_picker(self, self._terminal, self._request)
+
+    def action_report(self) -> None:
+        """Say in words what the profile shows."""
+        detours.open_report(self, self._terminal)
+
+    def go_on_with(self, subject: Profile | Request) -> None:
+        """Show another profile, or run another request."""
+        if isinstance(subject, Request):
+            self._request = subject
             self._start()
+            return
+        self.runner.cancel()
+        self._request, self._saved, self.saved_path, self._note = None, subject, "", ""
+        here = replace(self.state, query=-1, key=0, threshold=None, listing=False, entry=0, pins=())
+        self.state = states.settle(replace(here, profile=subject))
+        self._distrust()
 
     def action_run_again(self) -> None:
         """Run the model on the same prompt."""
@@ -568,6 +586,18 @@ class Explorer(FileActions):
             self._say("this is a saved profile: there is no model to run")
         else:
             self._start()
+
+    def action_heads(self) -> None:
+        """Show every head as a cell, and as a sorted table."""
+        detours.open_heads(self, self._terminal)
+
+    def action_compare(self) -> None:
+        """Compare with the profile that was marked, or with chance."""
+        detours.open_compare(self, self._terminal)
+
+    def action_mark(self) -> None:
+        """Mark the profile as A of a comparison."""
+        detours.mark(self)
 
     def _say(self, note: str) -> None:
         self._note = note

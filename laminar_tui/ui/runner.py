@@ -18,7 +18,7 @@ from laminar_tui.profile.patterns import Interruptible, PatternSource
 from laminar_tui.profile.profile import Profile
 from laminar_tui.record import Record
 from laminar_tui.recovery import CutOff
-from laminar_tui.run import Event, LayerRead, Request, Session, Started, Step
+from laminar_tui.run import Event, LayerRead, PromptFacts, Request, Session, Started, Step
 from laminar_tui.tail import Following
 from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded, RunMessage
 
@@ -133,6 +133,10 @@ class Runner:
         """Take away what was kept of a run, even if it is under way: the user goes without it."""
         if self._record is not None:
             self._record.remove()
+
+    def prompt_facts(self, request: Request) -> PromptFacts | None:
+        """Ask the loaded tokenizer about a prompt; call it in a thread: it takes as long as the tokenizer does."""
+        return None if isinstance(self._session, Following) else self._session.prompt_facts(request)
 
     def cancel(self) -> None:
         """Ask the run to stop: it does within a layer. Questions stop too, and get no answer."""

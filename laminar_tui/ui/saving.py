@@ -10,6 +10,7 @@ from pathlib import Path
 from textual.reactive import reactive
 from textual.screen import Screen
 
+from laminar_tui.catalog import remember
 from laminar_tui.errors import LaminarError
 from laminar_tui.files import write_bytes
 from laminar_tui.log import LOGGER
@@ -71,6 +72,7 @@ class FileActions(Screen[None]):
             return
         self._saved, self.saved_path = profile, name
         self.runner.forget()
+        remember(as_path(name))
         self._say("")
 
     def action_export(self) -> None:

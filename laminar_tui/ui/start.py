@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from laminar_tui.catalog import remember
 from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.log import lead_into_log, log_path
 from laminar_tui.options import make_request, make_terminal_ramp
@@ -32,7 +33,8 @@ def start_app(options: argparse.Namespace) -> int:
         LaminarError: if there is no terminal, or what was asked for cannot be opened.
     """
     request, profile = _find_subject(options)
-    return _open(options, request, profile, None)
+    profile, reference = _find_reference(options, profile)
+    return _open(options, request, profile, None, reference)
 
 
 def start_tail(options: argparse.Namespace) -> int:
@@ -49,9 +51,15 @@ def start_tail(options: argparse.Namespace) -> int:
 
 
 def _open(
-    options: argparse.Namespace, request: "Request | None", profile: "Profile | None", follows: Path | None
+    options: argparse.Namespace,
+    request: "Request | None",
+    profile: "Profile | None",
+    follows: Path | None,
+    reference: "Profile | None" = None,
 ) -> int:
     _need_terminal()
+    if profile is not None and options.source:
+        remember(options.source)
     ramp_depth = _prepare_environment(options)
 
     from laminar_tui.profile.density import find_estimator
@@ -71,6 +79,7 @@ def _open(
 
     app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path(), cut_off, follows)
     app.explorer.runner.keep_in = folder
+    app.explorer.reference = reference
     app.run(mouse=not options.no_mouse)
     return _leave(app, terminal)
 
@@ -89,6 +98,16 @@ def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile
     if options.source:
         find_source(options.source, options.revision)
     return make_request(options), None
+
+
+def _find_reference(options: argparse.Namespace, profile: "Profile | None") -> "tuple[Profile | None, Profile | None]":
+    """The profile to show, and A of a comparison: SOURCE is A and the file B; for a model's run, the file is A."""
+    if options.compare is None:
+        return profile, None
+    from laminar_tui.profile.profile import Profile
+
+    other = Profile.load(as_path(options.compare))
+    return (None, other) if profile is None else (other, profile)
 
 
 def _need_terminal() -> None:

@@ -17,7 +17,9 @@ from laminar_tui.render.palette import (
     detect_depth,
     level_values,
     make_ramp,
+    make_two_sided_ramp,
     to_levels,
+    to_signed_levels,
 )
 
 
@@ -103,3 +105,53 @@ def test_a_scale_without_extent_shows_what_is_there() -> None:
 )
 def test_depth_is_read_from_the_environment(environ: dict[str, str], is_terminal: bool, depth: str) -> None:
     assert detect_depth(environ, is_terminal) == depth
+
+
+# -- two sides ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_light", [False, True], ids=["dark", "light"])
+@pytest.mark.parametrize("depth", ["truecolor", "256"])
+def test_both_sides_go_strictly_away_from_the_ground(depth: palette.Depth, on_light: bool) -> None:
+    ramp = make_two_sided_ramp(depth, on_light=on_light)
+    values = [luminance(color) for color in ramp.colors]
+    half = ramp.n_levels // 2
+    less, more = values[:half][::-1], values[half:]
+    for side in (less, more):
+        assert len(side) >= 8
+        assert all((a > b) if on_light else (a < b) for a, b in pairwise(side))
+    for color in ramp.colors[:half]:
+        assert color.get_truecolor().blue > color.get_truecolor().red
+    for color in ramp.colors[half:]:
+        assert color.get_truecolor().red > color.get_truecolor().blue
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("depth", ["16", "none"])
+def test_without_colours_the_sides_are_of_other_glyphs(depth: palette.Depth, ascii_only: bool) -> None:
+    ramp = make_two_sided_ramp(depth, ascii_only=ascii_only)
+    assert not ramp.colors
+    assert len(set(ramp.glyphs)) == ramp.n_levels == 6
+    assert ramp.glyphs.isascii() or not ascii_only
+
+
+@pytest.mark.parametrize("depth", ["truecolor", "256", "16", "none"])
+def test_ascii_only_two_sided_ramps_have_one_pixel_a_cell(depth: palette.Depth) -> None:
+    assert make_two_sided_ramp(depth, ascii_only=True).pixels_per_row == 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@given(st.lists(st.floats(-100, 100) | st.just(float("nan")), min_size=1, max_size=20))
+def test_signed_levels_are_symmetric_and_ordered(scale: palette.Scale, values: list[float]) -> None:
+    low, high, n_levels = (0.01, 10.0, 12) if scale == "log" else (0.0, 10.0, 12)
+    array = np.array(values)
+    levels = to_signed_levels(array, low, high, scale, n_levels)
+    mirrored = to_signed_levels(-array, low, high, scale, n_levels)
+    shown = levels >= 0
+    assert np.array_equal(np.isnan(array), levels == GAP)
+    assert np.array_equal(levels[shown], n_levels - 1 - mirrored[shown])
+    assert np.array_equal(levels[~shown], mirrored[~shown])
+    assert np.all((levels[shown] >= n_levels // 2) == (array[shown] > 0))
+    order = np.argsort(array[shown])
+    assert np.all(np.diff(levels[shown][order]) >= 0)
+    assert to_signed_levels(np.array([0.0, 50.0, -50.0]), low, high, scale, n_levels).tolist() == [NOTHING, 11, 0]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from textual.pilot import Pilot
 
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
-from laminar_tui.run import Request
+from laminar_tui.run import PromptFacts, Request
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.state import State
 
@@ -130,6 +131,14 @@ def hostile(walk: Profile) -> Profile:
     return replace(walk, origin=replace(walk.origin, model=HOSTILE, revision=HOSTILE, tokens=tokens))
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what the program remembers (recent profiles) out of the home of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "state"
+
+
 @pytest.fixture
 def drive() -> Drive:
     """Open the app on a profile or a request: `async with drive(profile, size=(80, 24)) as driven`."""
@@ -162,12 +171,14 @@ class Script:
         patterns: answers questions for exact weights afterwards.
         pace: called before each layer with its index and `is_cancelled`.
         seen: the requests so far.
+        facts: what its tokenizer says of a prompt.
     """
 
     profile: Profile
     patterns: DensePatterns
     pace: Callable[[int, Callable[[], bool]], None] = lambda _index, _is_cancelled: None
     seen: list[Request] = field(default_factory=list)
+    facts: Callable[[Request], PromptFacts | None] = lambda _request: None
 
 
 @pytest.fixture
@@ -184,6 +195,9 @@ def script(
     script = Script(walk, DensePatterns(dense, entries_of_population))
 
     class FakeSession:
+        def prompt_facts(self, request: Request) -> PromptFacts | None:
+            return script.facts(request)
+
         def __init__(self) -> None:
             self.patterns = script.patterns
 

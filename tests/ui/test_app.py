@@ -11,8 +11,9 @@ from textual.widgets import Input, TextArea
 
 from laminar_tui.profile.profile import Check, Profile
 from laminar_tui.run import Request
-from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
+from laminar_tui.ui.dialogs import FileDialog, TextDialog
 from laminar_tui.ui.explorer import Terminal
+from laminar_tui.ui.prompt import PromptScreen
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import HeatmapView
 
@@ -234,7 +235,7 @@ async def test_the_prompt_is_edited_in_place(drive: Drive, script: Any) -> None:
     async with drive(request=Request(prompt="one")) as driven:
         await driven.until(lambda: not driven.app.explorer.runner.is_running, "the first run has ended")
         await driven.press("e")
-        assert isinstance(driven.app.screen, PromptDialog)
+        assert isinstance(driven.app.screen, PromptScreen)
         assert driven.app.screen.query_one(TextArea).text == "one"
         await driven.press("!", "ctrl+j", "2", "enter")
         await driven.until(lambda: len(script.seen) == 2, "a second run")

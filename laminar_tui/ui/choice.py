@@ -1,0 +1,57 @@
+"""A list to choose one line from."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import OptionList
+
+from laminar_tui.ui.dialogs import Dialog
+
+
+class ChoiceDialog(Dialog[int]):
+    """Lines of a title and what it is; the result is the place of the one chosen.
+
+    Args:
+        title: on the frame.
+        choices: titles and descriptions, both visible text.
+        current: the place of the one that is chosen now.
+    """
+
+    DEFAULT_CSS = "ChoiceDialog OptionList { text-wrap: nowrap; text-overflow: ellipsis; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor(1)", "down", show=False),
+        Binding("k", "cursor(-1)", "up", show=False),
+        Binding("q", "close", "close", show=False),
+    ]
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]], current: int = 0) -> None:
+        super().__init__()
+        self._title, self._choices, self._current = title, choices, current
+
+    def compose(self) -> ComposeResult:
+        names = max(len(name) for name, _ in self._choices)
+        lines = [Text.assemble((f"{name:<{names}}", "bold"), f"  {what}") for name, what in self._choices]
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        options = OptionList(*lines, id="box", markup=False)
+        options.border_title = self._title
+        options.border_subtitle = "Enter chooses · Esc closes"
+        yield options
+
+    def on_mount(self) -> None:
+        """Begin at the one that is chosen now."""
+        options = self.query_one(OptionList)
+        options.highlighted = self._current
+        options.focus()
+
+    def action_cursor(self, step: int) -> None:
+        """Go up or down."""
+        options = self.query_one(OptionList)
+        options.action_cursor_down() if step > 0 else options.action_cursor_up()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Close with the one chosen."""
+        self.dismiss(event.option_index)

@@ -1,0 +1,447 @@
+"""Two profiles side by side with one cursor, their signed difference, and how far each layer and head has moved."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+
+from laminar_tui.errors import LaminarError
+from laminar_tui.profile.measures import SHARES
+from laminar_tui.profile.nulls import independent_scores, uniform
+from laminar_tui.profile.pairs import (
+    Change,
+    Matching,
+    match_heads,
+    match_layers,
+    measure_change,
+    tell_apart,
+)
+from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.render.columns import Columns, head_columns, layer_columns, number
+from laminar_tui.render.compare import (
+    ARRANGEMENTS,
+    NAME_WIDTH,
+    NUMBERS_WIDTH,
+    Pair,
+    PairDrawing,
+    line_rows,
+    number_lines,
+    pair_curves,
+    ranking_rows,
+)
+from laminar_tui.render.matrix import cut_row
+from laminar_tui.render.palette import Ramp, make_two_sided_ramp
+from laminar_tui.render.rows import Row
+from laminar_tui.render.text import visible
+from laminar_tui.ui import state as states
+from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.keys import Key
+from laminar_tui.ui.state import State
+from laminar_tui.ui.widgets import Lines
+
+if TYPE_CHECKING:
+    from laminar_tui.ui.explorer import Terminal
+
+NULLS: dict[str, Callable[[Profile], Profile]] = {
+    "uniform attention": uniform,
+    "independent scores": independent_scores,
+}
+"""What a profile can be compared with when there is nothing else: attention by chance."""
+
+COMPARED = ("entropy", "effective_tokens", "sink_share", "previous_token", "gini", "distance", "rest.entropy")
+"""The statistics of the table; those made from the counts come before them."""
+
+COMPARE_KEYS = (
+    Key("previous", "h,left", "h ←", "column(-1)", "previous column: layer or head"),
+    Key("next", "l,right", "l →", "column(1)", "next column: layer or head"),
+    Key("previous8", "H", "H", "column(-8)", "eight columns back"),
+    Key("next8", "L", "L", "column(8)", "eight columns on"),
+    Key("first", "g,home", "g Home", "to_column(0)", "first column"),
+    Key("last", "G,end", "G End", "to_column(-1)", "last column"),
+    Key("largest", "n", "n", "largest(1)", "next column by largest change", label="Next change", rank=2),
+    Key("smaller", "N", "N", "largest(-1)", "previous column by largest change"),
+    Key("arrange", "v", "v", "arrange(1)", "side by side, A, B, difference", label="Layout", rank=3),
+    Key("arrange_back", "V", "V", "arrange(-1)", "the layout before"),
+    Key("swap", "x", "x", "swap", "swap A and B", label="Swap", rank=4),
+    Key(
+        "null",
+        "b",
+        "b",
+        "next_reference",
+        "compare with chance: uniform attention, independent scores",
+        "Chance",
+        rank=4,
+    ),
+    Key("heads", "enter", "Enter", "go_in", "the heads of this layer; then the head itself", label="Heads", rank=1),
+    Key("population", "p", "p", "population(1)", "next population of weights", label="Population", rank=5),
+    Key("population_back", "P", "P", "population(-1)", "previous population"),
+    Key("sink", "s", "s", "sink", "the sink (first token): with, without, alone", label="Sink", rank=5),
+    Key("estimator", "d", "d", "estimator", "density estimator"),
+    Key("axis", "a", "a", "axis", "weight axis linear or log10", label="Axis", rank=6),
+    Key("scale", "z", "z", "scale", "colour scale: log, sqrt, linear", label="Scale", rank=6),
+    Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
+    *PICTURE_KEYS,
+    *BACK_KEYS,
+)
+
+
+class CompareScreen(Detour[tuple[int, int]]):
+    """The comparison; the result is a layer and head of B to open.
+
+    Args:
+        state: the explorer's; its look and its cursor are where one begins.
+        terminal: what can be shown.
+        b: the profile that is looked at.
+        a: the one it is compared with; None for attention by chance.
+    """
+
+    NAME = "compare"
+    KEYS = COMPARE_KEYS
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(COMPARE_KEYS)]
+    READING = """\
+A and B are drawn on the same axes and the same colours: each column is a layer (or, after Enter, a head), from weight 0
+at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer; what is not
+coloured differs by less than one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
+bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
+moved. b compares with chance: what uniform attention, or independent scores of the same variance, would give. Where
+the numbers of layers differ, columns are matched by depth. With few weights, small patches are chance."""
+
+    def __init__(self, state: State, terminal: "Terminal", b: Profile, a: Profile | None) -> None:
+        super().__init__(state, terminal)
+        self.now = state
+        self.b = b
+        self.a = a
+        self._marked = a
+        self.null = ""
+        self.arrangement = "side by side"
+        self.inside: int | None = None
+        """The column whose heads are shown; None for the layers."""
+        self.column = state.layer_index
+        self._change: Change | None = None
+        self._change_for: tuple[object, ...] = ()
+        self._pair: Pair | None = None
+        self._pair_for: tuple[object, ...] = ()
+        self._drawing: PairDrawing | None = None
+        self._drawing_for: tuple[object, ...] = ()
+        self._two_sided: Ramp | None = None
+        self._on_light: bool | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """The pictures, and below them curves and numbers."""
+        with Vertical():
+            yield Lines(id="picture")
+            with Horizontal(id="below"):
+                yield Lines(id="curve")
+                yield Lines(id="names")
+                yield Lines(id="values")
+        yield Lines(id="beside")
+
+    def on_mount(self) -> None:
+        """Begin with a reference; without one, with chance."""
+        super().on_mount()
+        if self.a is None:
+            self.action_next_reference()
+
+    # -- what is compared ----------------------------------------------------------------------------------------------
+
+    def _matching(self, a: Profile) -> Matching:
+        layers = match_layers(a, self.b)
+        if self.inside is None:
+            return layers
+        return match_heads(a, self.b, int(layers.a[self.inside]), int(layers.b[self.inside]))
+
+    def _columns(self, profile: Profile, layers: NDArray[np.int64]) -> Columns:
+        if self.inside is None:
+            return layer_columns(profile, self.now.look)
+        return head_columns(profile, self.now.look, int(layers[self.inside]))
+
+    def pair(self) -> Pair | None:
+        """What stands side by side; made anew only when profiles, look or layer have changed."""
+        if self.a is None:
+            return None
+        key = (self.a, self.b, self.now.look, self.inside)
+        if self._pair is None or key != self._pair_for:
+            layers = match_layers(self.a, self.b)
+            names = tell_apart(self.a, self.b)
+            self._pair = Pair(
+                self._columns(self.a, layers.a),
+                self._columns(self.b, layers.b),
+                self._matching(self.a),
+                (visible(names[0]), visible(names[1])),
+            )
+            self._pair_for = key
+            self._measure(self._pair)
+        self.column = min(max(self.column, 0), self._pair.n_columns - 1)
+        return self._pair
+
+    def _measure(self, pair: Pair) -> None:
+        """Measure the distances, unless only colours or the estimator have changed."""
+        look = self.now.look
+        key = (self.a, self.b, look.population, look.sink, self.inside)
+        if key != self._change_for:
+            self._change, self._change_for = None, key
+            counts = pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]
+            self.in_background("change", partial(measure_change, *counts), self._show_change)
+
+    def _show_change(self, change: Change) -> None:
+        self._change = change
+        self.show()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def two_sided(self) -> Ramp:
+        """The colours of the difference."""
+        on_light = not self.is_dark
+        if self._two_sided is None or on_light != self._on_light:
+            self._two_sided = make_two_sided_ramp(
+                self.terminal.depth, on_light=on_light, ascii_only=self.terminal.ascii_only
+            )
+            self._on_light = on_light
+        return self._two_sided
+
+    def where(self) -> list[str]:
+        """The path of the line on top."""
+        pair = self.pair()
+        if self.inside is None or pair is None:
+            return super().where()
+        layers = match_layers(self.a, self.b) if self.a else None
+        return [*super().where(), f"heads of layer {layers.b[self.inside] if layers else ''}"]
+
+    def show_body(self) -> None:
+        """Draw title, pictures, curves and numbers."""
+        pair = self.pair()
+        if pair is None:
+            self.show_line("title", ["chance is being drawn"])
+            return
+        look = self.now.look
+        same = "the same tokens" if self.a and self.a.origin.tokens == self.b.origin.tokens else "other tokens"
+        deeper = "A" if self.a and self.a.n_layers > self.b.n_layers else "B"
+        axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
+        self.set_class(self._is_narrow(pair), "-beside")
+        *population, estimator = look.facts()
+        self.show_line("title", [*population, *axis, same, estimator, f"{look.scale} colours"])
+        self.lines("picture").display_rows(partial(self._draw_pictures, pair))
+        self.lines("curve").display_rows(partial(self._draw_curves, pair))
+        # Names beside numbers: a row is sent from its widget's left edge to the last cell that has changed.
+        self.lines("names").display_rows(partial(self._draw_part, pair, slice(0, NAME_WIDTH)))
+        self.lines("values").display_rows(partial(self._draw_part, pair, slice(NAME_WIDTH, NUMBERS_WIDTH)))
+        self.lines("beside").display_rows(partial(self._draw_beside, pair))
+        self.show_line("summary", self._summary(pair), "  ")
+
+    def _draw_pictures(self, pair: Pair, width: int, height: int) -> list[Row]:
+        key = (pair, self.ramp(), self.two_sided(), self.arrangement, width, height)
+        if self._drawing is None or key != self._drawing_for:
+            self._drawing = PairDrawing(
+                pair,
+                width,
+                height,
+                self.ramp(),
+                self.two_sided(),
+                sides=ARRANGEMENTS[self.arrangement],
+                ascii_only=self.terminal.ascii_only,
+            )
+            self._drawing_for = key
+        return self._drawing.rows(self.column)
+
+    def _is_narrow(self, pair: Pair) -> bool:
+        """Whether the pictures leave room for the numbers beside them, at one cell more a column they would not."""
+        pictures = 3 * (pair.n_columns * max(1, (self.size.width - NUMBERS_WIDTH - 14) // (3 * pair.n_columns)) + 2) + 3
+        full = 3 * (pair.n_columns * max(1, (self.size.width - 10) // (3 * pair.n_columns)) + 2) + 3
+        return self.size.width - pictures > NUMBERS_WIDTH and full == pictures
+
+    def _draw_curves(self, pair: Pair, width: int, height: int) -> list[Row]:
+        mode = "ascii" if self.terminal.ascii_only else self.now.mode
+        return pair_curves(pair, self.column, width, height, mode=mode, colored=self.terminal.depth != "none")
+
+    def _draw_numbers(self, pair: Pair, width: int, height: int) -> list[Row]:
+        lines = number_lines(pair, self.column, self._change, self._statistics())
+        return line_rows(lines, self._place_name(pair), width, height, ascii_only=self.terminal.ascii_only)
+
+    def _draw_part(self, pair: Pair, part: slice, width: int, height: int) -> list[Row]:
+        del width
+        return [cut_row(row, part.start, part.stop) for row in self._draw_numbers(pair, NUMBERS_WIDTH, height)]
+
+    def _draw_beside(self, pair: Pair, width: int, height: int) -> list[Row]:
+        numbers = self._draw_numbers(pair, width, min(height, 8 + len(COMPARED) + 2))
+        if self._change is None or height - len(numbers) < 4:
+            return numbers
+        word = "layer" if self.inside is None else "head"
+        return numbers + ranking_rows(pair, self._change, self.column, width, height - len(numbers), word=word)
+
+    def _place_name(self, pair: Pair) -> str:
+        if self.inside is not None:
+            return f"head {pair.matching.labels[self.column]}"
+        if pair.matching.is_depth:
+            return f"layers {pair.matching.a[self.column]}, {pair.matching.b[self.column]}"
+        return f"layer {pair.matching.labels[self.column]}"
+
+    def _statistics(self) -> list[tuple[str, float, float, bool]]:
+        """The statistics of a column: of its head, or the mean over the heads of its layer."""
+        assert self.a is not None
+        found = []
+        for name in COMPARED:
+            values = [self._statistic(profile, layer, name) for profile, layer in self._places()]
+            if np.isfinite(values).all():
+                found.append((STATISTICS[name].title, *values, name in SHARES))
+        return found  # type: ignore[return-value]
+
+    def _places(self) -> list[tuple[Profile, int]]:
+        assert self.a is not None
+        layers = match_layers(self.a, self.b)
+        column = self.column if self.inside is None else self.inside
+        return [(self.a, int(layers.a[column])), (self.b, int(layers.b[column]))]
+
+    def _statistic(self, profile: Profile, layer: int, name: str) -> float:
+        read = profile.layers[layer]
+        values = read.statistics.get(name) if read else None
+        if values is None or not np.isfinite(values).any():
+            return float("nan")
+        return float(np.nanmean(values)) if self.inside is None else float(values[self.column])
+
+    def _summary(self, pair: Pair) -> list[str]:
+        facts = [self._place_name(pair)]
+        if self._change is None:
+            return [*facts, "measuring the change"]
+        order = self._change.ranking()
+        if self.column not in order:
+            return [*facts, "cannot be compared: no such weights on one side"]
+        facts += [
+            f"JS {number(float(self._change.jensen_shannon[self.column]))} bits",
+            f"W1 {number(float(self._change.wasserstein[self.column]))}",
+            f"change {order.index(self.column) + 1} of {len(order)}",
+        ]
+        labels = pair.matching.labels
+        largest = [f"{labels[at]} ({number(float(self._change.jensen_shannon[at]))})" for at in order[:4]]
+        return [*facts, "largest:", *largest]
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_column(self, step: int) -> None:
+        """Go to another column."""
+        self._go_to(self.column + step)
+
+    def action_to_column(self, column: int) -> None:
+        """Go to one column; -1 is the last."""
+        pair = self.pair()
+        if pair is not None:
+            self._go_to(column if column >= 0 else pair.n_columns - 1)
+
+    def _go_to(self, column: int) -> None:
+        self.column = column
+        self.show()
+
+    def action_largest(self, step: int) -> None:
+        """Go on in the order of change; at first to the largest."""
+        order = self._change.ranking() if self._change else []
+        if not order:
+            return
+        rank = order.index(self.column) + step if self.column in order else 0
+        if step > 0 and self._change is not None and not self._was_ranked:
+            rank = 0
+        self._was_ranked = True
+        self._go_to(order[min(max(rank, 0), len(order) - 1)])
+
+    _was_ranked = False
+
+    def action_arrange(self, step: int) -> None:
+        """Show other pictures."""
+        names = list(ARRANGEMENTS)
+        self.arrangement = names[(names.index(self.arrangement) + step) % len(names)]
+        self.show()
+
+    def action_swap(self) -> None:
+        """Make A of B and B of A."""
+        if self.a is not None:
+            self.a, self.b = self.b, self.a
+            self.show()
+
+    def action_next_reference(self) -> None:
+        """Compare with the next null, and after the last with what was marked."""
+        names = [*NULLS, *([""] if self._marked is not None else [])]
+        self.null = names[(names.index(self.null) + 1) % len(names)] if self.null in names else names[0]
+        if not self.null:
+            self.a = self._marked
+            self.say("")
+            self.show()
+            return
+        self.say(f"drawing {self.null}")
+        self.in_background("null", partial(NULLS[self.null], self.b), self._show_null)
+
+    def _show_null(self, null: Profile) -> None:
+        self.a = null
+        more = " · M marks a profile as A" if self._marked is None else ""
+        self.say(f"A is chance: {self.null} · b goes on{more}")
+        self.show()
+
+    def action_go_in(self) -> None:
+        """Open the heads of the layer; in these, the head in the explorer."""
+        if self.a is None:
+            return
+        if self.inside is not None:
+            self.dismiss((int(match_layers(self.a, self.b).b[self.inside]), self.column))
+            return
+        self.inside = self.column
+        try:
+            self._matching(self.a)
+        except LaminarError as error:
+            self.inside = None
+            self.say(f"{error.message}: {error.hint}")
+            return
+        self.column = 0
+        self._was_ranked = False
+        self.show()
+
+    def action_back(self) -> None:
+        """Go back to the layers; from these to the explorer."""
+        if self.inside is None:
+            self.dismiss(None)
+            return
+        self.column, self.inside = self.inside, None
+        self.show()
+
+    def _look(self, change: Callable[[State], State]) -> None:
+        self.now = change(self.now)
+        self.show()
+
+    def action_population(self, step: int) -> None:
+        """Look at another population."""
+        self._look(lambda state: states.next_population(state, step))
+
+    def action_sink(self) -> None:
+        """Keep the sink, leave it out, look at it alone."""
+        self._look(states.next_sink)
+
+    def action_estimator(self) -> None:
+        """Take the next estimator."""
+        self._look(states.next_estimator)
+
+    def action_axis(self) -> None:
+        """Switch the weight axis."""
+        self._look(states.switch_axis)
+
+    def action_scale(self) -> None:
+        """Take the next colour scale."""
+        self._look(states.next_scale)
+
+    def action_mode(self) -> None:
+        """Make curves of other characters."""
+        self._look(states.next_mode)
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def on_click(self, event: events.Click) -> None:
+        """Go to the column that was clicked; a second click opens it."""
+        if self._drawing is None or event.widget is not self.lines("picture"):
+            return
+        column = self._drawing.column_at(event.x, self.column)
+        if column is not None:
+            self._go_to(column)
+            if event.chain == 2:
+                self.action_go_in()

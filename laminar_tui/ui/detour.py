@@ -1,0 +1,309 @@
+"""A screen of its own that one comes back from: its frame of lines, its keys, its help, and work behind its back.
+
+A detour is given the explorer's state and does not change it: what is chosen there is its result.
+"""
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from textwrap import wrap
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Static
+
+from laminar_tui.errors import LaminarError
+from laminar_tui.render.columns import join_fitting, model_facts
+from laminar_tui.render.palette import COLOR_MAPS, Ramp, make_ramp
+from laminar_tui.render.rows import Row, merge_runs
+from laminar_tui.render.text import fit, visible
+from laminar_tui.ui.dialogs import TextDialog
+from laminar_tui.ui.keys import Key
+from laminar_tui.ui.state import State
+from laminar_tui.ui.widgets import Lines
+
+if TYPE_CHECKING:
+    from laminar_tui.ui.explorer import Terminal
+
+Result = TypeVar("Result")
+Found = TypeVar("Found")
+
+MAX_NOTE_LINES = 3
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+WIDE, TALL = 100, 36
+BOLD = Style(bold=True)
+
+BACK_KEYS = (
+    Key("back", "escape", "Esc", "back", "back to where you came from", label="Back", rank=1),
+    Key("help", "question_mark,f1", "?", "help", "explain this screen", label="Help", rank=0),
+    Key("quit", "q,ctrl+q,ctrl+c", "q", "quit", "quit", label="Quit", rank=0),
+)
+"""The keys of every detour."""
+PICTURE_KEYS = (
+    Key("color_map", "c", "c", "color_map", "colour map", label="Colours", rank=7),
+    Key("reverse", "C", "C", "reverse", "colour map reversed"),
+    Key("theme", "t", "t", "theme", "dark or light theme"),
+    Key("redraw", "ctrl+l", "ctrl+l", "redraw", "paint the screen again"),
+)
+"""The keys of a detour with a picture."""
+
+
+def make_bindings(keys: Sequence[Key]) -> list[BindingType]:
+    """Make Textual's bindings of a screen's keys."""
+    return [
+        Binding(key.keys, key.action, key.description, show=False, id=key.id, tooltip=key.description) for key in keys
+    ]
+
+
+def fitting_keys(keys: Sequence[Key], width: int) -> list[Key]:
+    """Choose the keys for one line: as many of those with a label as fit, the most important ones, in their order."""
+    kept: list[Key] = []
+    for key in sorted((key for key in keys if key.label), key=lambda each: each.rank):
+        if sum(len(each.shown) + len(each.label) + 3 for each in [*kept, key]) <= width:
+            kept.append(key)
+    return [key for key in keys if key in kept]
+
+
+class Detour(Screen[Result]):
+    """The frame of a screen of its own.
+
+    Args:
+        state: the explorer's, where one comes from.
+        terminal: what can be shown.
+    """
+
+    CSS_PATH = "detours.tcss"
+    NAME: ClassVar[str] = ""
+    KEYS: ClassVar[tuple[Key, ...]] = BACK_KEYS
+    READING: ClassVar[str] = ""
+    """How to read it, for the help."""
+
+    class Done(Message):
+        """Work behind the screen's back has ended: what is to be done with its result, or what went wrong."""
+
+        def __init__(self, then: Callable[[], None], error: str = "") -> None:
+            super().__init__()
+            self.then = then
+            self.error = error
+
+    def __init__(self, state: State, terminal: "Terminal") -> None:
+        super().__init__()
+        self.start = state
+        self.terminal = terminal
+        self.color_map, self.reverse = state.color_map, state.reverse
+        self._ramp: Ramp | None = None
+        self._ramp_for: tuple[str, bool] | None = None
+        self._note = ""
+        self._asked: dict[str, int] = {}
+        self._composed = False
+
+    # -- what it is made of ------------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        yield Lines(id="where")
+        yield Lines(id="title")
+        with Horizontal(id="body"):
+            yield from self.compose_body()
+        yield Lines(id="summary")
+        yield Lines(id="note")
+        yield Lines(id="keys")
+        yield Static("", id="tiny", markup=False)
+
+    def compose_body(self) -> ComposeResult:
+        """Make what is between the lines."""
+        yield from ()
+
+    def on_mount(self) -> None:
+        """Draw what there is."""
+        self._composed = True
+        self.show()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Choose what fits."""
+        width, height = event.size
+        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
+        self.set_class(width >= WIDE, "-wide")
+        self.set_class(height >= TALL, "-tall")
+        self.set_class(tiny, "-tiny")
+        if tiny:
+            self.query_one("#tiny", Static).update(
+                f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
+            )
+        else:
+            self.call_after_refresh(self.show)
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Draw everything; what has not changed is not sent."""
+        if not self._composed:
+            return
+        self.lines("where").display_rows(self._draw_where)
+        self.lines("keys").display_rows(self._draw_keys)
+        self.lines("note").display_rows(self._draw_note)
+        self.show_body()
+
+    def show_body(self) -> None:
+        """Draw title, body and summary."""
+
+    def lines(self, name: str) -> Lines:
+        """One of the widgets that are made of rows."""
+        return self.query_one(f"#{name}", Lines)
+
+    def show_line(self, name: str, facts: Sequence[str], separator: str = " · ") -> None:
+        """Show as many of some facts as fit in a line."""
+        self.lines(name).display_rows(partial(self._draw_facts, list(facts), separator))
+
+    def say(self, note: str) -> None:
+        """Show a note until the next one; a long one takes more lines: what it says may stand at its end."""
+        self._note = note
+        if self._composed:
+            lines = self.lines("note")
+            lines.styles.height = len(self._note_lines(self.size.width))
+            lines.display_rows(self._draw_note)
+
+    def where(self) -> list[str]:
+        """The path of the line on top."""
+        return ["laminar", self.NAME]
+
+    def facts(self) -> list[str]:
+        """What the line on top says at its right."""
+        return model_facts(self.start.profile) if self.start.profile else []
+
+    def _note_lines(self, width: int) -> list[str]:
+        return wrap(self._note, max(10, width - 2))[:MAX_NOTE_LINES] or [""]
+
+    def fit(self, text: str, width: int) -> str:
+        """Cut and pad, in ASCII where nothing else is to be shown."""
+        return fit(text, width, ascii_only=self.terminal.ascii_only)
+
+    def ramp(self) -> Ramp:
+        """The colours; on a light ground the faint end is the light one."""
+        key = (self.color_map, self.reverse == self.is_dark)
+        if self._ramp is None or key != self._ramp_for:
+            self._ramp = make_ramp(key[0], self.terminal.depth, reverse=key[1], ascii_only=self.terminal.ascii_only)
+            self._ramp_for = key
+        return self._ramp
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether the ground is dark."""
+        return self.app.current_theme.dark
+
+    def _draw_where(self, width: int, height: int) -> list[Row]:
+        del height
+        left = " " + (" > " if self.terminal.ascii_only else " › ").join(self.where())
+        room = max(0, width - len(left) - 2)
+        right = fit(
+            join_fitting(self.facts(), "  ", room - 1) + " ", room, align="right", ascii_only=self.terminal.ascii_only
+        )
+        return [merge_runs([(self.fit(left + "  " + right, width), None)])]
+
+    def _draw_facts(self, facts: list[str], separator: str, width: int, height: int) -> list[Row]:
+        del height
+        return [merge_runs([(self.fit(" " + join_fitting(facts, separator, width - 1), width), None)])]
+
+    def _draw_note(self, width: int, height: int) -> list[Row]:
+        return [merge_runs([(self.fit(" " + line, width), None)]) for line in self._note_lines(width)[:height]]
+
+    def _draw_keys(self, width: int, height: int) -> list[Row]:
+        del height
+        pieces: list[tuple[str, Style | None]] = [(" ", None)]
+        for key in fitting_keys(self.KEYS, width - 1):
+            pieces += [(key.shown, BOLD), (f" {key.label}  ", None)]
+        used = sum(len(text) for text, _ in pieces)
+        return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
+
+    # -- work that takes longer than a key press -----------------------------------------------------------------------
+
+    def in_background(self, kind: str, work: Callable[[], Found], then: Callable[[Found], None]) -> None:
+        """Do work in a thread and go on with its result here; of each kind only the newest counts.
+
+        Args:
+            kind: what sort of work it is.
+            work: runs in a thread that does not hold the process; a LaminarError in it becomes a note.
+            then: runs in the event loop.
+        """
+        asked = self._asked[kind] = self._asked.get(kind, 0) + 1
+
+        def go_on(found: Found) -> None:
+            if self._asked[kind] == asked:
+                then(found)
+
+        def run() -> None:
+            try:
+                found = work()
+            except LaminarError as error:
+                self.post_message(self.Done(lambda: None, f"{error.message}: {error.hint}".rstrip(": ")))
+            except Exception as error:  # a bug: the thread would vanish with it, so it is shown, and its story logged
+                os.write(2, traceback.format_exc().encode(errors="replace"))
+                self.post_message(self.Done(lambda: None, f"a bug in laminar_tui: {error!r}"))
+            else:
+                self.post_message(self.Done(lambda: go_on(found)))
+
+        threading.Thread(target=run, name=kind, daemon=True).start()
+
+    def on_detour_done(self, message: Done) -> None:
+        """Go on with what a thread has found."""
+        message.stop()
+        message.then()
+        if message.error:
+            self.say(visible(message.error))
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_back(self) -> None:
+        """Leave without a result."""
+        self.dismiss(None)
+
+    def action_help(self) -> None:
+        """Explain this screen."""
+        self.app.push_screen(TextDialog(f"help: {self.NAME}", self.help_text()))
+
+    def help_text(self) -> Text:
+        """How to read this screen, and its keys."""
+        text = Text()
+        text.append("How to read this screen\n", "bold")
+        text.append(self.READING.replace("\n", " ") + "\n\n")
+        text.append("Keys\n", "bold")
+        for key in self.KEYS:
+            text.append(f"{key.shown:>10}", "bold")
+            text.append(f"  {key.description}\n")
+        return text
+
+    def commands(self) -> Iterator[SystemCommand]:
+        """Every key's action by name, for the palette."""
+        for key in self.KEYS:
+            yield SystemCommand(key.description, f"key: {key.shown}", partial(self.run_action, key.action))
+
+    def action_quit(self) -> None:
+        """Leave the program."""
+        self.app.exit()
+
+    def action_color_map(self) -> None:
+        """Take the next colour map."""
+        self.color_map = COLOR_MAPS[(COLOR_MAPS.index(self.color_map) + 1) % len(COLOR_MAPS)]
+        self.show()
+
+    def action_reverse(self) -> None:
+        """Turn the colour map around."""
+        self.reverse = not self.reverse
+        self.show()
+
+    def action_theme(self) -> None:
+        """Switch between dark and light."""
+        self.app.theme = "textual-light" if self.is_dark else "textual-dark"
+        self.show()
+
+    def action_redraw(self) -> None:
+        """Paint everything again."""
+        self.refresh(layout=True)

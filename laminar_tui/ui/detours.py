@@ -1,0 +1,87 @@
+"""From the explorer to a screen of its own, and back with what was chosen there.
+
+Each screen is imported when it is opened, so that the first frame does not wait for it.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from laminar_tui.profile.profile import Profile
+from laminar_tui.run import Request
+from laminar_tui.ui.state import settle
+
+if TYPE_CHECKING:
+    from laminar_tui.ui.explorer import Explorer, Terminal
+
+NOTHING_YET = "nothing is read yet"
+
+
+def open_heads(explorer: "Explorer", terminal: "Terminal") -> None:
+    """Open the matrix of heads; the head that is chosen there is shown by itself."""
+    from laminar_tui.ui.heads import HeadsScreen
+
+    profile = explorer.state.profile
+    if profile is None or not profile.n_read:
+        explorer._say(NOTHING_YET)
+        return
+
+    explorer.app.push_screen(HeadsScreen(explorer.state, profile, terminal), partial(_go_to, explorer))
+
+
+def _go_to(explorer: "Explorer", place: tuple[int, int] | None) -> None:
+    if place is not None:
+        explorer.state = settle(replace(explorer.state, view="head", layer_index=place[0], head_index=place[1]))
+
+
+def mark(explorer: "Explorer") -> None:
+    """Mark the present profile as A."""
+    profile = explorer.state.profile
+    if profile is None or not profile.n_read:
+        explorer._say(NOTHING_YET)
+        return
+    explorer.reference = profile
+    explorer._say("marked as A · run another prompt (e) or open another profile (O), then 5 compares")
+
+
+def open_compare(explorer: "Explorer", terminal: "Terminal") -> None:
+    """Compare the present profile with the marked one; with chance where none, or this one itself, is marked."""
+    from laminar_tui.ui.compare import CompareScreen
+
+    profile = explorer.state.profile
+    if profile is None or not profile.n_read:
+        explorer._say(NOTHING_YET)
+        return
+    marked = explorer.reference if explorer.reference is not profile else None
+    explorer.app.push_screen(CompareScreen(explorer.state, terminal, profile, marked), partial(_go_to, explorer))
+
+
+def open_report(explorer: "Explorer", terminal: "Terminal") -> None:
+    """Open the report on the present profile."""
+    from laminar_tui.ui.report import ReportScreen
+
+    profile = explorer.state.profile
+    if profile is None or not profile.n_read:
+        explorer._say(NOTHING_YET)
+        return
+    explorer.app.push_screen(ReportScreen(explorer.state, terminal, profile))
+
+
+def edit_prompt(explorer: "Explorer", terminal: "Terminal", request: Request) -> None:
+    """Open the editor of the prompt; what comes of it is run."""
+    from laminar_tui.ui.prompt import PromptScreen
+
+    screen = PromptScreen(explorer.state, terminal, request, explorer.runner.prompt_facts)
+    explorer.app.push_screen(screen, partial(_go_on, explorer))
+
+
+def open_picker(explorer: "Explorer", terminal: "Terminal", request: Request | None) -> None:
+    """Open the list of what can be opened; what is chosen is shown, or run."""
+    from laminar_tui.ui.picker import PickerScreen
+
+    explorer.app.push_screen(PickerScreen(explorer.state, terminal, request), partial(_go_on, explorer))
+
+
+def _go_on(explorer: "Explorer", subject: Profile | Request | None) -> None:
+    if subject is not None:
+        explorer.go_on_with(subject)

@@ -1,0 +1,275 @@
+"""Every head of the model at once: a matrix coloured by one number, and the same heads as a sorted table."""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import number, percent
+from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place, rank_heads, table_rows
+from laminar_tui.render.palette import SCALES, Scale
+from laminar_tui.render.rows import Row
+from laminar_tui.ui.choice import ChoiceDialog
+from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.keys import Key
+from laminar_tui.ui.state import State, next_population, next_sink
+from laminar_tui.ui.widgets import Lines
+
+if TYPE_CHECKING:
+    from laminar_tui.ui.explorer import Terminal
+
+HEADS_KEYS = (
+    Key("previous", "h,left", "h ←", "move(-1, 0)", "previous layer"),
+    Key("next", "l,right", "l →", "move(1, 0)", "next layer"),
+    Key("down", "j,down", "j ↓", "move(0, 1)", "next head"),
+    Key("up", "k,up", "k ↑", "move(0, -1)", "previous head"),
+    Key("open", "enter", "Enter", "open", "open this head in the explorer", label="Open head", rank=1),
+    Key("next_rank", "n", "n", "rank(1)", "next head of the table", label="Next rank", rank=2),
+    Key("previous_rank", "N", "N", "rank(-1)", "previous head of the table"),
+    Key("first", "g,home", "g Home", "to_rank(0)", "first head of the table"),
+    Key("last", "G,end", "G End", "to_rank(-1)", "last head of the table"),
+    Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),
+    Key("next_measure", "full_stop,tab", ".", "measure(1)", "next number"),
+    Key("previous_measure", "comma,shift+tab", ",", "measure(-1)", "previous number"),
+    Key("order", "o", "o", "order", "order of the table: greatest or least first", label="Order", rank=5),
+    Key("nearest", "d", "d", "nearest", "heads nearest in distribution to this one", label="Nearest", rank=3),
+    Key("population", "p", "p", "population", "population that `nearest` compares"),
+    Key("sink", "s", "s", "sink", "its sink (first token): with, without, alone"),
+    Key("scale", "z", "z", "scale", "colour scale: linear, sqrt, log", label="Scale", rank=6),
+    *PICTURE_KEYS,
+    *BACK_KEYS,
+)
+
+NO_ROLES = "no role scores: capture with --roles to see induction heads and others"
+
+
+class HeadsScreen(Detour[Place]):
+    """The matrix and the table; the result is the head that was opened.
+
+    Args:
+        state: the explorer's, with a profile.
+        terminal: what can be shown.
+    """
+
+    NAME = "heads"
+    KEYS = HEADS_KEYS
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(HEADS_KEYS)]
+    READING = """\
+Each column is a layer and each row a head, coloured by one number (v chooses it). The table holds the same heads,
+sorted. A column that is bright throughout is a layer in which all heads do it; single bright cells are specialists.
+The sink share is the mean weight on the first token; `strongest key` finds sinks at other places too. Scores of roles
+are measured on random tokens that repeat (--roles), not on this prompt. d colours every head by how far its weights
+are distributed from those of the head under the cursor. A number is a mean over queries: it says what a head does
+with its attention, not what that does to the output."""
+
+    def __init__(self, state: State, profile: Profile, terminal: "Terminal") -> None:
+        super().__init__(state, terminal)
+        self.profile = profile
+        self.look = state.look
+        self.measures = list_measures(profile)
+        self.at = 0
+        self.nearest: Measure | None = None
+        self.place: Place = (state.layer_index, state.head_index)
+        self.descending = True
+        self.scale: Scale = "linear"
+        self._drawing: MatrixDrawing | None = None
+        self._drawing_for: tuple[object, ...] = ()
+
+    def compose_body(self) -> ComposeResult:
+        """The matrix and the table."""
+        yield MatrixLines(id="picture")
+        yield Lines(id="side")
+
+    def on_mount(self) -> None:
+        """Begin at a head that is there."""
+        self._sort()
+        if self.place not in self.order and self.order:
+            self.place = self.order[0]
+        self.say("" if any(each.name.startswith("role.") for each in self.measures) else NO_ROLES)
+        super().on_mount()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def measure(self) -> Measure:
+        """The number that is shown."""
+        return self.nearest or self.measures[self.at]
+
+    def _sort(self) -> None:
+        measure = self.measure
+        self.matrix = Matrix(measure.values, self.scale, measure.is_share)
+        self.order = rank_heads(measure.values, descending=self.descending)
+
+    def drawing_for(self, width: int, height: int) -> MatrixDrawing:
+        """The matrix laid out for a size; made anew when size, number or colours have changed."""
+        key = (self.matrix, self.ramp(), width, height)
+        if self._drawing is None or key != self._drawing_for:
+            self._drawing = MatrixDrawing(self.matrix, width, height, self.ramp(), ascii_only=self.terminal.ascii_only)
+            self._drawing_for = key
+        return self._drawing
+
+    def show_body(self) -> None:
+        """Draw title, matrix, table and the line of numbers."""
+        measure = self.measure
+        unit = f" ({measure.unit})" if measure.unit else ""
+        scale = f"{self.scale} colours"
+        self.show_line("title", [f"{measure.title}{unit} by layer → and head ↓", measure.description, scale])
+        self.query_one(MatrixLines).resize_to(self._picture_width())
+        self.lines("picture").display_rows(self._draw_matrix)
+        self.lines("side").display_rows(self._draw_table)
+        self.show_line("summary", self._summary(), "  ")
+
+    def _picture_width(self) -> int:
+        room = max(20, self.size.width - TABLE_WIDTH)
+        height = max(3, self.size.height - 5)
+        return self.drawing_for(room, height).used_width + 1
+
+    def _draw_matrix(self, width: int, height: int) -> list[Row]:
+        return self.drawing_for(width, height).rows(self.place)
+
+    def _draw_table(self, width: int, height: int) -> list[Row]:
+        title = self.measure.title if len(self.measure.title) <= 20 else "value"
+        ascii_only = self.terminal.ascii_only
+        return table_rows(self.matrix, self.order, self.place, width, height, title=title, ascii_only=ascii_only)
+
+    def _summary(self) -> list[str]:
+        layer, head = self.place
+        measure = self.measure
+        value = float(measure.values[layer, head])
+        rank = (
+            f"rank {self.order.index(self.place) + 1} of {len(self.order)}" if self.place in self.order else "no rank"
+        )
+        facts = [f"layer {layer} head {head}", f"{measure.title} {self._text(measure, value)}", rank]
+        if measure.threshold is not None:
+            above = int((measure.values > measure.threshold).sum())
+            facts.append(f"{above} of {len(self.order)} above {number(measure.threshold)}")
+        if self.nearest is not None:
+            return [*facts, *self.look.facts()[:2]]
+        others = [each for each in self.measures if each is not measure]
+        facts += [f"{each.title} {self._text(each, float(each.values[layer, head]))}" for each in others]
+        return facts
+
+    @staticmethod
+    def _text(measure: Measure, value: float) -> str:
+        return percent(value) if measure.is_share else f"{number(value)} {measure.unit}".strip()
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def _go_to(self, place: Place) -> None:
+        self.place = place
+        self.show()
+
+    def action_move(self, layers: int, heads: int) -> None:
+        """Go to a neighbour; what was not measured is passed over."""
+        n_layers, n_heads = self.measure.values.shape
+        layer, head = self.place[0] + layers, self.place[1] + heads
+        while 0 <= layer < n_layers and 0 <= head < n_heads:
+            if np.isfinite(self.measure.values[layer, head]):
+                self._go_to((layer, head))
+                return
+            layer, head = layer + layers, head + heads
+
+    def action_rank(self, step: int) -> None:
+        """Go along the table."""
+        rank = self.order.index(self.place) + step if self.place in self.order else 0
+        self.action_to_rank(min(max(rank, 0), len(self.order) - 1))
+
+    def action_to_rank(self, rank: int) -> None:
+        """Go to a rank; -1 is the last."""
+        if self.order:
+            self._go_to(self.order[rank])
+
+    def action_measure(self, step: int) -> None:
+        """Show another number."""
+        self._show_measure((self.at + (step if self.nearest is None else 0)) % len(self.measures))
+
+    def _show_measure(self, at: int | None) -> None:
+        if at is not None:
+            self.at, self.nearest = at, None
+            self._sort()
+            self.show()
+
+    def action_choose_measure(self) -> None:
+        """Choose the number from a list."""
+        choices = [(each.title, each.description) for each in self.measures]
+        self.app.push_screen(ChoiceDialog("colour the heads by", choices, self.at), self._show_measure)
+
+    def action_order(self) -> None:
+        """Turn the table around."""
+        self.descending = not self.descending
+        self._sort()
+        self.show()
+
+    def action_scale(self) -> None:
+        """Take the next colour scale."""
+        self.scale = SCALES[(SCALES.index(self.scale) - 1) % len(SCALES)]
+        self._sort()
+        self.show()
+
+    def action_nearest(self) -> None:
+        """Colour by the distance from the head under the cursor; a second time goes back to the number before."""
+        if self.nearest is not None:
+            self.descending = True
+            self._show_measure(self.at)
+        else:
+            self._measure_from(self.place)
+
+    def _measure_from(self, anchor: Place) -> None:
+        work = partial(nearest_heads, self.profile, *anchor, self.look.population, self.look.sink)
+        self.in_background("nearest", work, partial(self._show_nearest, anchor))
+
+    def _show_nearest(self, anchor: Place, measure: Measure) -> None:
+        if not np.isfinite(measure.values[anchor]):
+            self.say(f"layer {anchor[0]} head {anchor[1]} has no weights here: {' · '.join(self.look.facts()[:2])}")
+            return
+        self.nearest, self.descending, self.place, self._anchor = measure, False, anchor, anchor
+        self._sort()
+        self.say("d goes back to the number before · p and s change what is compared")
+        self.show()
+
+    def action_population(self) -> None:
+        """Compare another population."""
+        self._compare(next_population(replace(self.start, look=self.look)))
+
+    def action_sink(self) -> None:
+        """Compare with, without or only the sink."""
+        self._compare(next_sink(replace(self.start, look=self.look)))
+
+    def _compare(self, state: State) -> None:
+        if self.nearest is None:
+            self.say("these numbers are over all queries and keys; d compares the weights of a population")
+            return
+        self.look = state.look
+        self._measure_from(self._anchor)
+
+    def action_open(self) -> None:
+        """Leave with this head."""
+        self.dismiss(self.place)
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def on_click(self, event: events.Click) -> None:
+        """Go to the head that was clicked; a second click opens it."""
+        picture = self.lines("picture")
+        if self._drawing is None or event.widget is not picture:
+            return
+        place = self._drawing.place_at(event.x, event.y, self.place)
+        if place is not None and np.isfinite(self.measure.values[place]):
+            self._go_to(place)
+            if event.chain == 2:
+                self.action_open()
+
+
+class MatrixLines(Lines):
+    """Rows whose width follows from what is drawn."""
+
+    def resize_to(self, width: int) -> None:
+        """Take so many cells."""
+        if self.styles.width is None or self.styles.width.value != width:
+            self.styles.width = width

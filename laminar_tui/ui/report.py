@@ -1,0 +1,154 @@
+"""The report on the present profile: what it says about the exercise's claims, in words and tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from laminar_tui.errors import LaminarError
+from laminar_tui.files import write_bytes
+from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.report import Report, make_report, report_markdown
+from laminar_tui.render.report import chapters, report_rows
+from laminar_tui.render.rows import Row
+from laminar_tui.render.text import visible
+from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.dialogs import FileDialog
+from laminar_tui.ui.keys import Key
+from laminar_tui.ui.state import State
+from laminar_tui.ui.widgets import Lines
+
+if TYPE_CHECKING:
+    from laminar_tui.ui.explorer import Terminal
+
+REPORT_KEYS = (
+    Key("down", "j,down", "j ↓", "scroll_lines(1)", "a line on"),
+    Key("up", "k,up", "k ↑", "scroll_lines(-1)", "a line back"),
+    Key("page_down", "space,pagedown,ctrl+f", "Space", "scroll_pages(1)", "a page on", label="Page on", rank=2),
+    Key("page_up", "pageup", "PgUp", "scroll_pages(-1)", "a page back"),
+    Key("chapter", "n", "n", "chapter(1)", "next chapter", label="Next chapter", rank=3),
+    Key("chapter_back", "N", "N", "chapter(-1)", "previous chapter"),
+    Key("first", "g,home", "g Home", "scroll_to_line(0)", "the beginning"),
+    Key("last", "G,end", "G End", "scroll_to_line(-1)", "the end"),
+    Key("write", "w", "w", "write", "write the report as Markdown", label="Write Markdown", rank=2),
+    *(key for key in PICTURE_KEYS if key.id in ("theme", "redraw")),
+    *BACK_KEYS,
+)
+
+
+class ReportScreen(Detour[None]):
+    """The report, scrollable.
+
+    Args:
+        state: the explorer's.
+        terminal: what can be shown.
+        profile: what is reported on.
+    """
+
+    NAME = "report"
+    KEYS = REPORT_KEYS
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(REPORT_KEYS)]
+    READING = """\
+The exercise that this program starts from reads three things from its picture; each chapter puts one of them to the
+numbers of this profile. Satellites are the final token's weights above 0.6. Lift is how many times as often something
+occurs as it does by chance: uniform attention, or independent scores of the same variance. w writes it all."""
+
+    def __init__(self, state: State, terminal: "Terminal", profile: Profile) -> None:
+        super().__init__(state, terminal)
+        self.profile = profile
+        self.report: Report | None = None
+        self.first = 0
+        self._rows: list[Row] = []
+        self._rows_for = 0
+
+    def compose_body(self) -> ComposeResult:
+        """The page."""
+        yield Lines(id="page")
+
+    def on_mount(self) -> None:
+        """Make the report in a thread: the nulls take seconds on a large model."""
+        super().on_mount()
+        self.in_background("report", lambda: make_report(self.profile), self._show_report)
+
+    def _show_report(self, report: Report) -> None:
+        self.report = report
+        self.show()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def show_body(self) -> None:
+        """Draw the page in sight."""
+        if self.report is None:
+            self.show_line("title", ["counting, and drawing what chance gives"])
+            return
+        self.lines("page").display_rows(self._draw_page)
+        n = len(self._rows)
+        self.show_line("title", ["the exercise's claims", f"lines {self.first + 1} to {self._last()} of {n}"])
+
+    def _draw_page(self, width: int, height: int) -> list[Row]:
+        if self.report is not None and width != self._rows_for:
+            self._rows, self._rows_for = report_rows(self.report, width, ascii_only=self.terminal.ascii_only), width
+        self.first = max(0, min(self.first, len(self._rows) - height))
+        return self._rows[self.first : self.first + height]
+
+    def _last(self) -> int:
+        return min(self.first + self.lines("page").size.height, len(self._rows))
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_scroll_lines(self, step: int) -> None:
+        """Scroll by lines."""
+        self.first += step
+        self.show()
+
+    def action_scroll_pages(self, step: int) -> None:
+        """Scroll by a page, of which one line stays in sight."""
+        self.action_scroll_lines(step * max(1, self.lines("page").size.height - 1))
+
+    def action_scroll_to_line(self, line: int) -> None:
+        """Go to a line; -1 is the last."""
+        self.first = line if line >= 0 else len(self._rows)
+        self.show()
+
+    def action_chapter(self, step: int) -> None:
+        """Go to where the next chapter begins, or the one before."""
+        starts = chapters(self._rows)
+        beyond = [at for at in starts if (at > self.first if step > 0 else at < self.first)]
+        if beyond:
+            self.action_scroll_to_line(beyond[0] if step > 0 else beyond[-1])
+
+    def action_write(self) -> None:
+        """Write it as Markdown, to a file whose name is asked for."""
+        if self.report is not None:
+            stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(self.profile.origin.model).name)
+            name = f"{stem or 'report'}.md"
+            self.app.push_screen(FileDialog("write the report to", name, _problem_with), self._write)
+
+    def _write(self, name: str | None) -> None:
+        if name is None or self.report is None:
+            return
+        try:
+            write_bytes(Path(name).expanduser(), report_markdown(self.report).encode("utf-8", "backslashreplace"))
+        except LaminarError as error:
+            self.say(visible(f"{error.message}: {error.hint}"))
+        else:
+            self.say(f"wrote {visible(name)}")
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Scroll on."""
+        event.stop()
+        self.action_scroll_lines(3)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Scroll back."""
+        event.stop()
+        self.action_scroll_lines(-3)
+
+
+def _problem_with(name: str) -> str:
+    path = Path(name).expanduser()
+    return "this file exists: Enter once more replaces it" if path.exists() else ""

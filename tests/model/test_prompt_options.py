@@ -1,0 +1,119 @@
+"""BOS and chat template on request: which tokens the model then gets, and what is refused."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laminar_tui.cli import COMMANDS
+from laminar_tui.errors import PromptError
+from laminar_tui.model.load import LoadedModel, load_model
+from laminar_tui.options import make_request
+from laminar_tui.run import BUNDLED_MODEL, Request, Session
+from laminar_tui.source import find_source
+
+MESSAGES = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+TEMPLATE = MESSAGES + "{% if add_generation_prompt %}<bot>{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def plain(model_folder: Path) -> LoadedModel:
+    """A model whose tokenizer has neither BOS nor a template, and a token for each byte."""
+    return load_model(find_source(str(model_folder)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def loaded(plain: LoadedModel) -> LoadedModel:
+    """The same with a BOS token (number 256) and a template."""
+    tokenizer = copy.deepcopy(plain.tokenizer)
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    tokenizer.chat_template = TEMPLATE
+    return LoadedModel(plain.model, tokenizer, plain.source)
+
+
+def test_without_a_request_the_tokens_are_the_texts(loaded: LoadedModel) -> None:
+    prompt = loaded.tokenize("héllo")
+    assert prompt.tokens == ("h", "é", "", "l", "l", "o")
+    assert not loaded.begins_with_bos(prompt.ids)
+
+
+def test_bos_is_put_in_front_by_its_own_name(loaded: LoadedModel) -> None:
+    plain, prompt = loaded.tokenize("héllo"), loaded.tokenize("héllo", bos=True)
+    assert prompt.ids == (256, *plain.ids)
+    assert prompt.tokens == ("<s>", *plain.tokens)
+    assert loaded.begins_with_bos(prompt.ids)
+    assert loaded.tokenize("héllo", 3, bos=True).ids == prompt.ids[:3]
+
+
+@pytest.fixture(scope="module")
+def bundled() -> LoadedModel:
+    """A model whose tokenizer puts BOS in front by itself."""
+    return load_model(find_source(str(BUNDLED_MODEL)), device="cpu")
+
+
+def test_a_template_brings_its_own_special_tokens(bundled: LoadedModel) -> None:
+    tokenizer = copy.deepcopy(bundled.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    templated = LoadedModel(bundled.model, tokenizer, bundled.source)
+    assert not templated.begins_with_bos(templated.tokenize("one", chat=True).ids)
+    tokenizer.chat_template = "{{ bos_token }}" + TEMPLATE
+    ids = templated.tokenize("one", chat=True).ids
+    assert templated.begins_with_bos(ids)
+    assert not templated.begins_with_bos(ids[1:])
+
+
+def test_bos_that_the_tokenizer_adds_by_itself_is_not_doubled(bundled: LoadedModel) -> None:
+    prompt = bundled.tokenize("one two")
+    assert bundled.begins_with_bos(prompt.ids)
+    assert bundled.tokenize("one two", bos=True) == prompt
+
+
+def test_a_chat_template_wraps_the_prompt_as_a_users_message(loaded: LoadedModel) -> None:
+    prompt = loaded.tokenize("hé", chat=True)
+    assert "".join(prompt.tokens) == "<user>hé<bot>"
+    assert prompt.ids == loaded.tokenize("<user>hé<bot>").ids
+    assert loaded.tokenize("hé", chat=True, bos=True).ids == (256, *prompt.ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"bos": True}, "no beginning-of-sequence token"), ({"chat": True}, "no chat template")]
+)
+def test_what_the_tokenizer_does_not_have_is_refused_by_name(
+    plain: LoadedModel, options: dict[str, bool], said: str
+) -> None:
+    with pytest.raises(PromptError, match=said) as caught:
+        plain.tokenize("text", **options)  # type: ignore[arg-type]
+    assert caught.value.hint == f"leave --{next(iter(options))} out"
+
+
+@pytest.mark.parametrize(
+    "template", ["{% for %}", "{{ raise_exception('no system role') }}", "{{ 1 / 0 }}", "{{ x.y.z }}"]
+)
+def test_a_template_that_fails_is_an_error_of_the_prompt(loaded: LoadedModel, template: str) -> None:
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.chat_template = template
+    with pytest.raises(PromptError, match="the chat template of tiny-llama fails: "):
+        LoadedModel(loaded.model, tokenizer, loaded.source).tokenize("text", chat=True)
+
+
+def test_a_run_gets_what_was_asked_for(model_folder: Path) -> None:
+    session = Session()
+    request = Request(str(model_folder), "text", device="cpu")
+    assert session.prompt_facts(request) is None, "nothing is loaded yet"
+    session.run(request, lambda _event: None, lambda: False)
+    facts = session.prompt_facts(request)
+    assert facts is not None
+    assert (facts.n_tokens, facts.max_tokens, facts.has_bos, facts.has_chat) == (4, 64, False, False)
+    assert session.prompt_facts(Request("another", "text")) is None
+    with pytest.raises(PromptError, match="beginning-of-sequence"):
+        session.run(Request(str(model_folder), "text", device="cpu", bos=True), lambda _event: None, lambda: False)
+
+
+@pytest.mark.parametrize("command", ["", "capture", "show", "check"])
+def test_the_command_line_hands_both_on(command: str) -> None:
+    parse: Any = COMMANDS[command][0]
+    options = parse().parse_args(["model", "--bos", "--chat", "--prompt", "x"])
+    request = make_request(options)
+    assert (request.bos, request.chat) == (True, True)
+    assert not make_request(parse().parse_args(["model", "--prompt", "x"])).bos
