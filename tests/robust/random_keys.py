@@ -43,7 +43,7 @@ KEYBOARD += ["slash", "comma", "full_stop", "semicolon", "minus", "plus", "quest
 KEYBOARD = [key for key in KEYBOARD if key not in QUITS]
 TEXTS = ["the cat sat", "\x1b[2J", "[bold]x[/]", "漢字 é", "/nowhere/x", "..", "a" * 60, "\u202e\u200b", "~nobody/x"]
 SIZES = [(80, 24), (60, 16), (160, 48), (240, 70), (59, 15), (20, 5), (1, 1), (100, 36)]
-WINDOWS = frozenset({"TextDialog", "FileDialog", "PromptDialog", "CommandPalette"})
+WINDOWS = frozenset({"TextDialog", "FileDialog", "PromptScreen", "PickerScreen", "FindLine", "CommandPalette"})
 """Where most keys do nothing: there they are left, and answered, more often."""
 LONGEST_WALK = 400
 """Keys after which a walk ends by itself, so that no state is walked over for ever."""

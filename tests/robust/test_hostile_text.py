@@ -33,9 +33,11 @@ from laminar_tui.render.text import fit, token_label, visible
 from laminar_tui.render.views import VIEWS, Page, Place
 from laminar_tui.run import Request
 from laminar_tui.ui.app import LaminarApp
-from laminar_tui.ui.dialogs import FileDialog, PromptDialog, TextDialog
+from laminar_tui.ui.dialogs import FileDialog, TextDialog
+from laminar_tui.ui.explorer import Terminal
 from laminar_tui.ui.help import about_text
 from laminar_tui.ui.messages import RunEnded
+from laminar_tui.ui.prompt import PromptScreen
 from laminar_tui.ui.state import State
 
 N_STRINGS = 20_000
@@ -256,7 +258,7 @@ async def test_dialogs_show_hostile_text_and_live(profiles: list[Profile], tmp_p
             text = "".join(profile.origin.tokens).replace("\x00", "")
             for dialog in (
                 TextDialog("about", about_text(profile, Look())),
-                PromptDialog(text),
+                PromptScreen(app.explorer.state, Terminal(), Request("", text), lambda _request: None),
                 FileDialog("write", visible(text), lambda name: visible(name)),
             ):
                 await app.push_screen(dialog)
