@@ -35,6 +35,10 @@ SHARE_OF_FREE = 0.25
 """How much of the free memory a tile may take: the model's own activations need room, too."""
 SMALLEST = torch.finfo(torch.float32).tiny
 """Below it weights are zeros, as on a CPU: whether denormal numbers are kept depends on the device and its compiler."""
+KERNEL_SUMS_WITHIN = 2e-5
+"""How far the kernel's rows may sum from 1. It subtracts a log-sum-exp that float32 rounds: where that is some
+hundreds, its weights are not right to 2e-5 of themselves, and the tiles, which subtract the largest score, do it again.
+"""
 MEASURED = ("first", "itself", "previous", "total", "squares", "entropy", "position")
 """What is measured of each row, in the order in which it is kept; the last four are sums over the content."""
 
@@ -92,7 +96,7 @@ def attend(
     """
     stop()
     found = None if keep is not None else _find_by_kernel(query, key, value, scaling, mask)
-    if found is None:
+    if found is None or not row_sum_error(found.rows) <= KERNEL_SUMS_WITHIN:
         found = find_in_tiles(query, key, value, scaling, mask, stop=stop, keep=keep)
     hand_over(found, mask, tally)
     return found.output.transpose(0, 1)
@@ -212,12 +216,12 @@ def hand_over(found: Found, mask: torch.Tensor | None, tally: LayerTally) -> Non
     Raises:
         UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
     """
-    rows = dict(zip(MEASURED, found.rows.cpu(), strict=True))
-    n_tokens = found.rows.shape[2]
+    on_host = found.rows.cpu()
+    rows = dict(zip(MEASURED, on_host, strict=True))
+    n_tokens = on_host.shape[2]
     queries = torch.arange(n_tokens)
-    itself = torch.where(queries > 0, rows["itself"], 0.0)
-    error = float((rows["total"] + rows["first"] + itself - 1).abs().max())
-    if not (math.isfinite(error) and bool(torch.isfinite(found.rows.sum()))):
+    error = row_sum_error(on_host)
+    if not (math.isfinite(error) and bool(torch.isfinite(on_host.sum()))):
         raise UntrustedWeightsError(
             "the model gave attention weights that are not finite",
             "its parameters may be damaged, or overflow in this dtype: try --dtype float32",
@@ -250,6 +254,14 @@ def hand_over(found: Found, mask: torch.Tensor | None, tally: LayerTally) -> Non
             rows["position"].double() + queries * rows["itself"].double(),
         )
     )
+
+
+def row_sum_error(rows: torch.Tensor) -> float:
+    """How far a row's weights are from 1 at most, from [len(MEASURED), n_heads, n_tokens]; asks the device."""
+    named = dict(zip(MEASURED, rows, strict=True))
+    sums = named["total"] + named["first"]
+    sums[:, 1:] += named["itself"][:, 1:]  # query 0's weight on itself is the one on the first key
+    return float((sums - 1).abs().max())
 
 
 def _hand_over_whole(whole: torch.Tensor, mask: torch.Tensor | None, tally: LayerTally) -> None:

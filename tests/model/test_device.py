@@ -302,6 +302,21 @@ def nudge_row(name: str, by: float) -> Callable[[device.Found], device.Found]:
     return spoil
 
 
+def test_rows_that_the_kernel_does_not_sum_to_one_are_read_again_in_tiles(
+    with_kernel: Callable[[Kernel], Kernel],
+) -> None:
+    """As happens where scores are so large that float32 rounds their log-sum-exp, which random ones are not."""
+    expected = read_half()
+    spoil = nudge_row("total", 5e-5)
+    kernel = with_kernel(Kernel(lambda found: spoil(found) if found.rows.shape[2] == N_TOKENS else found))
+    tally = LayerTally(4, N_TOKENS, CPU)
+    query, key, value = (each.bfloat16() for each in draw(4, 2, 2))
+    device.attend(query, key, value, 0.5, None, tally)
+    assert kernel.calls == 2
+    assert tally.row_sum_error < 1e-5
+    assert_same(tally.finish(), expected)
+
+
 def not_compiled(_found: device.Found) -> device.Found:
     raise RuntimeError("no such instruction")
 
