@@ -209,7 +209,7 @@ def _probe(model: PreTrainedModel, mechanism: str, ids: torch.Tensor) -> _Probe:
     if known is None or known[:2] != (model.dtype, device):
         few = ids[:, :PROBE_TOKENS]
         is_fast, is_enough = False, few.shape[1] == PROBE_TOKENS
-        if is_enough and device.type == "cpu":
+        if is_enough:
             with evaluating(model):
                 is_fast = is_fast_path_equal(model, lambda: forward(model, few, None))
         known = (model.dtype, device, _Probe(_check_outputs(model, few), is_fast))

@@ -46,8 +46,7 @@ def fits(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwar
         name for name, given in kwargs.items() if name not in _PLAIN and given is not None and given is not False
     ]
     return (
-        query.device.type == "cpu"
-        and query.shape[0] == 1
+        query.shape[0] == 1
         and query.shape[2] == key.shape[2]
         and query.shape[1] % key.shape[1] == 0
         and plain_mask

@@ -21,7 +21,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
 from laminar_tui.errors import MemoryNeededError, ModelError, UntrustedWeightsError
-from laminar_tui.model import fast
+from laminar_tui.model import device, fast
 from laminar_tui.model.memory import is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
@@ -415,7 +415,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        if not fast.fits(query, key, attention_mask, kwargs) or not _is_causal(module, attention_mask):
+        if not _fits(module, query, key, attention_mask, kwargs):
             raise NotPlainError
         receiver.begin_layer(module)
         if isinstance(receiver, TakesCalls):
@@ -424,10 +424,34 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         if tally is None:
             raise NotPlainError
         seen = None if attention_mask is None else attention_mask[0, 0]
-        q, k, v = query[0].float(), key[0].float(), value[0].float()
-        output = fast.attend(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
+        attend_in_tiles = _attend_in_tiles(query)
+        q, k, v = query[0], key[0], value[0]
+        output = attend_in_tiles(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
         receiver.end_layer()
         return output[None].to(query.dtype), None
+
+    return attend
+
+
+def _fits(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> bool:
+    """Whether a layer's call is what the fast path does, and on a device where it does it."""
+    is_near = query.device.type in ("cpu", *device.DEVICES)
+    return is_near and fast.fits(query, key, mask, kwargs) and _is_causal(module, mask)
+
+
+def _attend_in_tiles(query: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """The fast path of the query's device."""
+    if query.device.type != "cpu":
+        return device.attend
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        return fast.attend(q.float(), k.float(), v.float(), *rest, **more)
 
     return attend
 
@@ -447,16 +471,16 @@ def _attend_both_ways(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    if not fast.fits(query, key, attention_mask, kwargs) or not _is_causal(module, attention_mask):
+    if not _fits(module, query, key, attention_mask, kwargs):
         raise NotPlainError
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()
     seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool).tril() if attention_mask is None else attention_mask
     _, mask = _float32_mask(seen, slice(0, n_tokens), query, n_tokens)
     output, weights = own_attention_function(module)(module, q, k, v, mask, **kwargs)
-    kept = torch.zeros(n_heads, n_tokens, n_tokens)
-    tally = LayerTally(n_heads, n_tokens, query.device)
-    tiled = fast.attend(q[0], k[0], v[0], kwargs["scaling"], seen[0, 0], tally, keep=kept)
+    kept = torch.zeros(n_heads, n_tokens, n_tokens, device=query.device)
+    tally = LayerTally(n_heads, n_tokens, torch.device("cpu"))
+    tiled = _attend_in_tiles(query)(q[0], k[0], v[0], kwargs["scaling"], seen[0, 0], tally, keep=kept)
     if weights is None or weights.shape[1:] != kept.shape:
         raise NotPlainError
     off = max(
