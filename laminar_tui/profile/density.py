@@ -8,8 +8,11 @@ Sources: Silverman, Density Estimation (1986), sections 2.10 and 3.5; the bandwi
 `scipy.stats.gaussian_kde`.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,9 @@ NARROWEST = 2 / N_CELLS
 """The narrowest kernel that the nodes carry without ringing (3e-9 at the highest frequency), as a share of the axis: a
 fourteenth of a step of the 300-point grid. A narrower one is drawn this wide; what `bandwidth` reports is Scott's."""
 
+_CELLS_IN_A_BANDWIDTH = 16
+"""With cells this narrow, splitting a bin between two nodes widens the kernel by less than a five-thousandth."""
+_FEWEST_CELLS = 1024
 _ROWS_AT_ONCE = 64
 
 
@@ -37,7 +43,7 @@ class Nodes:
 
     Attributes:
         low, high: the ends of the axis: 0 and 1, or log10 of the weight.
-        values: float64 [..., N_CELLS + 1], per unit of the axis.
+        values: float64 [..., n_cells + 1], per unit of the axis.
         bandwidth: float64 [...], Scott's; 0 where all weights are equal, NaN where there is no estimate of it (n < 2)
             or none is used.
     """
@@ -46,6 +52,11 @@ class Nodes:
     high: float
     values: NDArray[np.float64]
     bandwidth: NDArray[np.float64]
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells lie between the nodes."""
+        return int(self.values.shape[-1]) - 1
 
     def at(self, grid: NDArray[np.float64]) -> NDArray[np.float64]:
         """Read the density at points of the axis, [..., n_grid]."""
@@ -58,7 +69,7 @@ class Nodes:
         The difference of the distribution function at the edges, so that no spike is missed and cells that cover
         the axis hold all the mass there is.
         """
-        step = (self.high - self.low) / N_CELLS
+        step = (self.high - self.low) / self.n_cells
         index, fraction = self._locate(edges)
         below = np.zeros(self.values.shape)
         np.cumsum((self.values[..., 1:] + self.values[..., :-1]) * (step / 2), axis=-1, out=below[..., 1:])
@@ -72,8 +83,8 @@ class Nodes:
         return self.mean(np.array([self.low, self.high]))[..., 0] * (self.high - self.low)
 
     def _locate(self, points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        position = (np.asarray(points, np.float64) - self.low) * (N_CELLS / (self.high - self.low))
-        index = np.clip(np.floor(position).astype(np.int64), 0, N_CELLS - 1)
+        position = (np.asarray(points, np.float64) - self.low) * (self.n_cells / (self.high - self.low))
+        index = np.clip(np.floor(position).astype(np.int64), 0, self.n_cells - 1)
         return index, position - index
 
 
@@ -82,16 +93,47 @@ def scott_bandwidth(n: NDArray[Any], std: NDArray[np.float64]) -> NDArray[np.flo
     return np.where(n > 1, np.power(np.maximum(n, 1).astype(np.float64), -0.2) * std, np.nan)
 
 
-def _nodes_linear(counts: Counts) -> NDArray[np.float64]:
-    """Share of the weights at each node of [0, 1], [..., N_CELLS + 1]: each bin split between its two neighbours."""
-    position = BIN_VALUES * N_CELLS
-    left = np.minimum(np.floor(position), N_CELLS - 1).astype(np.int64)
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """How the bins are moved to the nodes of [0, 1].
+
+    Attributes:
+        n_shared: the bins before this one are split between two nodes; each later one lies on a node of its own.
+        fraction: [n_shared], which part of a bin goes to the right one of its nodes.
+        first_bins: the first bin of each left node that has any.
+        left_nodes: these nodes.
+        own_nodes: the nodes of the later bins.
+    """
+
+    n_shared: int
+    fraction: NDArray[np.float64]
+    first_bins: NDArray[np.int64]
+    left_nodes: NDArray[np.int64]
+    own_nodes: NDArray[np.int64]
+
+
+@cache
+def _split(n_cells: int) -> _Split:
+    position = BIN_VALUES * n_cells
+    left = np.minimum(np.floor(position), n_cells - 1).astype(np.int64)
     fraction = position - left
-    hit_nodes, first_bin = np.unique(left, return_index=True)
-    hits = counts.hits.astype(np.float64)
-    nodes = np.zeros((*hits.shape[:-1], N_CELLS + 1))
-    nodes[..., hit_nodes] = np.add.reduceat(hits * (1 - fraction), first_bin, axis=-1)
-    nodes[..., hit_nodes + 1] += np.add.reduceat(hits * fraction, first_bin, axis=-1)
+    # From here on every bin is on a node and no two share one; the last bin, 1, is on the last node.
+    shared = np.flatnonzero((fraction[:-1] > 0) | (np.diff(left, prepend=-1)[:-1] == 0))
+    n_shared = int(shared[-1]) + 1 if len(shared) else 0
+    left_nodes, first_bins = np.unique(left[:n_shared], return_index=True)
+    return _Split(n_shared, fraction[:n_shared], first_bins, left_nodes, np.round(position[n_shared:]).astype(np.int64))
+
+
+def _nodes_linear(counts: Counts, n_cells: int = N_CELLS) -> NDArray[np.float64]:
+    """Share of the weights at each node of [0, 1], [..., n_cells + 1]: each bin split between its two neighbours."""
+    split = _split(n_cells)
+    nodes = np.zeros((*counts.hits.shape[:-1], n_cells + 1))
+    nodes[..., split.own_nodes] = counts.hits[..., split.n_shared :]
+    hits = counts.hits[..., : split.n_shared].astype(np.float64)
+    to_right = hits * split.fraction
+    hits -= to_right
+    nodes[..., split.left_nodes] += np.add.reduceat(hits, split.first_bins, axis=-1)
+    nodes[..., split.left_nodes + 1] += np.add.reduceat(to_right, split.first_bins, axis=-1)
     return _share(nodes, counts)
 
 
@@ -121,44 +163,45 @@ def _smooth(shares: NDArray[np.float64], width: NDArray[np.float64], *, reflect:
     """Convolve with a Gaussian of a standard deviation given in nodes; values per node.
 
     Args:
-        shares: [..., N_CELLS + 1].
+        shares: [..., n_cells + 1].
         width: [...], in nodes.
         reflect: fold what leaves the axis back at its ends; otherwise it is lost.
     """
-    rows = shares.reshape(-1, N_CELLS + 1)
+    n_cells = shares.shape[-1] - 1
+    rows = shares.reshape(-1, n_cells + 1)
     widths = width.reshape(-1, 1)
     smooth = np.empty_like(rows)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
         # Without reflection the period is four axes long: no kernel reaches around (Scott's is at most 0.5).
-        period = 2 * N_CELLS if reflect else 4 * N_CELLS
+        period = 2 * n_cells if reflect else 4 * n_cells
         line = np.zeros((len(rows[some]), period))
-        line[:, : N_CELLS + 1] = rows[some]
+        line[:, : n_cells + 1] = rows[some]
         if reflect:
-            line[:, N_CELLS + 1 :] = rows[some, N_CELLS - 1 : 0 : -1]
-            line[:, [0, N_CELLS]] *= 2
+            line[:, n_cells + 1 :] = rows[some, n_cells - 1 : 0 : -1]
+            line[:, [0, n_cells]] *= 2
         frequency = np.arange(period // 2 + 1) * (2 * np.pi / period)
         spectrum = np.fft.rfft(line) * np.exp(-0.5 * (frequency * widths[some]) ** 2)
-        smooth[some] = np.fft.irfft(spectrum, n=period)[:, : N_CELLS + 1]
+        smooth[some] = np.fft.irfft(spectrum, n=period)[:, : n_cells + 1]
     return np.maximum(smooth, 0.0).reshape(shares.shape)  # rounding leaves -1e-19 where there is nothing
 
 
-def _kernel_width(bandwidth: NDArray[np.float64], length: float) -> NDArray[np.float64]:
-    return np.fmax(bandwidth / length, NARROWEST) * N_CELLS
+def _kernel_width(bandwidth: NDArray[np.float64], length: float, n_cells: int = N_CELLS) -> NDArray[np.float64]:
+    return np.fmax(bandwidth / length, NARROWEST) * n_cells
 
 
-def gaussian(counts: Counts) -> Nodes:
+def gaussian(counts: Counts, n_cells: int = N_CELLS) -> Nodes:
     """Estimate as `scipy.stats.gaussian_kde` does, with all it loses beyond 0 and 1: the reference."""
     bandwidth = scott_bandwidth(counts.n, counts.std)
-    smooth = _smooth(_nodes_linear(counts), _kernel_width(bandwidth, 1.0), reflect=False)
-    return Nodes(0.0, 1.0, smooth * N_CELLS, bandwidth)
+    smooth = _smooth(_nodes_linear(counts, n_cells), _kernel_width(bandwidth, 1.0, n_cells), reflect=False)
+    return Nodes(0.0, 1.0, smooth * n_cells, bandwidth)
 
 
-def reflected(counts: Counts) -> Nodes:
+def reflected(counts: Counts, n_cells: int = N_CELLS) -> Nodes:
     """Estimate with Scott's bandwidth, mass that leaves [0, 1] folded back at 0 and 1."""
     bandwidth = scott_bandwidth(counts.n, counts.std)
-    smooth = _smooth(_nodes_linear(counts), _kernel_width(bandwidth, 1.0), reflect=True)
-    return Nodes(0.0, 1.0, smooth * N_CELLS, bandwidth)
+    smooth = _smooth(_nodes_linear(counts, n_cells), _kernel_width(bandwidth, 1.0, n_cells), reflect=True)
+    return Nodes(0.0, 1.0, smooth * n_cells, bandwidth)
 
 
 def log_density(counts: Counts) -> Nodes:
@@ -191,11 +234,13 @@ class Estimator:
     name: str
     label: str
     title: str
-    function: Callable[[Counts], Nodes]
+    function: Callable[..., Nodes]
     low: float = 0.0
     high: float = 1.0
     pointwise: bool = False
     """Read at the grid's points, as the reference does, instead of averaged over the cells around them."""
+    has_coarse: bool = False
+    """Takes `n_cells`: on a grid, a wide kernel can do with fewer of them."""
 
     @property
     def is_log(self) -> bool:
@@ -206,8 +251,8 @@ class Estimator:
 ESTIMATORS: dict[str, Estimator] = {
     estimator.name: estimator
     for estimator in (
-        Estimator("reflected", "reflected KDE", "Gaussian kernel, reflected at 0 and 1", reflected),
-        Estimator("gaussian", "scipy's KDE", "Gaussian kernel as in scipy", gaussian, pointwise=True),
+        Estimator("reflected", "reflected KDE", "Gaussian kernel, reflected at 0 and 1", reflected, has_coarse=True),
+        Estimator("gaussian", "scipy's KDE", "Gaussian kernel as in scipy", gaussian, pointwise=True, has_coarse=True),
         Estimator("histogram", "histogram", "counts, no kernel", histogram),
         Estimator(
             "log", "KDE of log10(weight)", "Gaussian kernel on log10(weight)", log_density, low=LOG_LOW, high=0.0
@@ -258,8 +303,38 @@ def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid:
     if n_grid < 2:
         raise UsageError(f"a grid of {n_grid} points is none", "use at least 2; 300 is the default")
     grid = np.linspace(chosen.low, chosen.high, n_grid)
-    nodes = chosen.function(counts)
-    if chosen.pointwise:
-        return Density(grid, nodes.at(grid), nodes.bandwidth)
     edges = np.concatenate([grid[:1], (grid[1:] + grid[:-1]) / 2, grid[-1:]])
-    return Density(grid, nodes.mean(edges), nodes.bandwidth)
+    shape = counts.total.shape
+    rows = Counts(counts.hits.reshape(-1, N_BINS), counts.zeros.ravel(), counts.total.ravel(), counts.total_sq.ravel())
+    values, bandwidth = np.empty((len(rows.total), n_grid)), np.empty(len(rows.total))
+
+    def fill(some: NDArray[np.int64], function: Callable[[Counts], Nodes]) -> None:
+        nodes = function(rows[some])
+        values[some] = nodes.at(grid) if chosen.pointwise else nodes.mean(edges)
+        bandwidth[some] = nodes.bandwidth
+
+    works = []
+    for n_cells, places in _by_cells(rows, chosen):
+        function = partial(chosen.function, n_cells=n_cells) if chosen.has_coarse else chosen.function
+        works += [
+            partial(fill, places[at : at + _ROWS_AT_ONCE], function) for at in range(0, len(places), _ROWS_AT_ONCE)
+        ]
+    if len(works) == 1:
+        works[0]()
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's transforms leave the interpreter to others
+            for done in [pool.submit(work) for work in works]:
+                done.result()
+    return Density(grid, values.reshape(*shape, n_grid), bandwidth.reshape(shape))
+
+
+def _by_cells(rows: Counts, chosen: Estimator) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Tell which rows may do with how many cells: a wide kernel hides what lies within a sixteenth of it."""
+    needed = np.full(len(rows.total), N_CELLS)
+    if chosen.has_coarse:
+        bandwidth = scott_bandwidth(rows.n, rows.std)
+        wanted = np.divide(_CELLS_IN_A_BANDWIDTH, bandwidth, out=np.full(len(needed), np.inf), where=bandwidth > 0)
+        tiers = _FEWEST_CELLS * 2 ** np.arange(int(np.log2(N_CELLS // _FEWEST_CELLS)) + 1)
+        needed = tiers[np.minimum(np.searchsorted(tiers, wanted), len(tiers) - 1)]
+    for n_cells in np.unique(needed):
+        yield int(n_cells), np.flatnonzero(needed == n_cells)
