@@ -301,8 +301,9 @@ def _check_origin(origin: Origin) -> None:
     texts += [*origin.versions.keys(), *origin.versions.values()]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a word of the origin is no text")
-    if isinstance(origin.n_parameters, bool) or not isinstance(origin.n_parameters, int):
-        raise ValueError("the number of parameters is no whole number")
+    numbers = [getattr(origin, field.name) for field in dataclasses.fields(Origin) if field.type in (int, "int")]
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+        raise ValueError("a number of the origin is no whole number")
     if not isinstance(origin.seconds, int | float) or not math.isfinite(origin.seconds):
         raise ValueError("the seconds are no number")
     if len(origin.token_ids) != len(origin.tokens):

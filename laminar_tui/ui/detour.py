@@ -26,6 +26,7 @@ from laminar_tui.render.columns import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp, make_ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
+from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.state import State
@@ -97,6 +98,7 @@ class Detour(Screen[Result]):
 
     def __init__(self, state: State, terminal: "Terminal") -> None:
         super().__init__()
+        self._compositor = CroppingCompositor()
         self.start = state
         self.terminal = terminal
         self.color_map, self.reverse = state.color_map, state.reverse

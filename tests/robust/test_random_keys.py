@@ -24,7 +24,7 @@ async def test_a_key_that_crashes_is_told_with_its_seed(monkeypatch: pytest.Monk
     def crash(_self: Explorer, *_arguments: object) -> None:
         raise ZeroDivisionError("found")
 
-    for name in ("action_sink", "action_population", "action_axis", "action_column", "action_estimator"):
+    for name in ("action_change", "action_population", "action_column", "action_view"):
         monkeypatch.setattr(Explorer, name, crash)
     tally: Tally = await press_keys(2, n_keys=60)
     assert tally.crashes
@@ -40,4 +40,4 @@ async def test_the_curves_of_all_layers_are_those_of_layers_whatever_head_one_wa
     async with app.run_test(size=(200, 60)) as pilot:
         await pilot.press("4")
         assert app.explorer.state.view == "lines"
-        assert app.explorer._column == 1
+        assert app.explorer.state.column == 1
