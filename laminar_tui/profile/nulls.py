@@ -86,7 +86,7 @@ def _require_one_length(profile: Profile) -> None:
     if not profile.n_tokens:
         raise UsageError(
             "chance is drawn for prompts of one length, and these differ",
-            "compare with a profile of the same corpus from `capture --null`",
+            "look at one of them by itself",
         )
 
 
