@@ -450,8 +450,8 @@ def _third_claim(
             sentences.append(_say_chance(title, sink, _total(ours), _total(theirs)))
     if not profile.n_tokens:
         sentences.append(
-            "The prompts differ in length, so uniform attention and independent scores, which are drawn for one length, "
-            "are left out."
+            "The prompts differ in length, so uniform attention and independent scores, which are drawn for one "
+            "length, are left out."
         )
     elif "independent scores" not in known:
         sentences.append(

@@ -85,7 +85,7 @@ independent scores of the same variance. w writes it all."""
             return
         self.lines("page").display_rows(self._draw_page)
         n = len(self._rows)
-        self.show_line("title", ["three questions, put to the numbers", f"lines {self.first + 1} to {self._last()} of {n}"])
+        self.show_line("title", ["questions put to the numbers", f"lines {self.first + 1} to {self._last()} of {n}"])
 
     def _draw_page(self, width: int, height: int) -> list[Row]:
         if self.report is not None and width != self._rows_for:
