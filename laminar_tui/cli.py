@@ -424,6 +424,9 @@ def _capture_corpus(options: argparse.Namespace) -> int:
         raise UsageError("a prompt and a corpus are two runs", "leave one of them out")
     if not options.output or options.output == "-":
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
+    if options.take_null or options.roles:
+        what = "--null" if options.take_null else "--roles"
+        raise UsageError(f"{what} is not read on a corpus", f"capture a prompt with {what}, and the corpus without")
     request = CorpusRequest(
         make_request(options),
         options.corpus,

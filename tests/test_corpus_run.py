@@ -276,6 +276,8 @@ def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(
         (["--field", "body", "--corpus", "corpus.jsonl"], "corpus.jsonl, line 1: there is no field 'body'"),
         (["--corpus", "missing"], "no such file or folder: missing"),
         (["--corpus", ""], "no such file or folder"),
+        (["--null", "shuffled"], "--null is not read on a corpus"),
+        (["--roles"], "--roles is not read on a corpus"),
     ],
 )
 def test_wrong_use_is_refused(

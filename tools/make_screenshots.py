@@ -17,6 +17,7 @@ import string
 import subprocess
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
@@ -26,11 +27,12 @@ from pathlib import Path
 
 from PIL import Image
 from rich.cells import cell_len
+from textual.pilot import Pilot
 
 from laminar_tui.cli import main as laminar
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
-from laminar_tui.run import SAMPLE_PROFILE, IsCancelled, LayerRead, OnEvent, Request, Started, Step
+from laminar_tui.run import SAMPLE_PROFILE, IsCancelled, LayerRead, OnEvent, Request, Session, Started, Step
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.explorer import STATUS_EVERY
 from laminar_tui.ui.state import State
@@ -50,6 +52,8 @@ JOINED = frozenset(string.punctuation)
 MARGIN = 12
 HELD_WITHIN = 60.0
 """Seconds, so that a run that fails is a wrong picture and no endless wait."""
+WORKING = frozenset({"capture", "questions", "report", "change", "null"})
+"""The program's threads that a picture waits for, by name."""
 N_COLORS = 256
 """Of a PNG's palette: the pictures have some 60 colours, and shades of them at the edges of letters."""
 
@@ -59,16 +63,27 @@ N_COLORS = 256
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: a screen of a size, where one begins, and the keys that are pressed then."""
+    """One picture: a screen of a size, where one begins, and the keys that are pressed then.
+
+    Attributes:
+        is_live: of a run of the bundled model, which any query and the whole map can be asked of; else of the sample.
+        against: the recipe of a second run of the bundled model, marked as A of a comparison.
+    """
 
     name: str
     size: tuple[int, int]
     keys: tuple[str, ...] = ()
     start: State = field(default_factory=State)
+    is_live: bool = False
+    against: str = ""
 
 
 SATELLITES = State(layer_index=20, height=0.78)
 """On a layer where the final token's weights go to the sink."""
+
+TO_THE_SATELLITES = ("slash", *"18>.6", "enter", "tab")
+INDUCTION = State(view="map", layer_index=1, head_index=0, query=109, key=18)
+"""A head of the bundled model, whose prompt says a sentence twice."""
 
 SHOTS = (
     Shot("overview", (160, 48), start=SATELLITES),
@@ -80,6 +95,11 @@ SHOTS = (
     Shot("sink_without", (80, 24), ("s",), SATELLITES),
     Shot("lines", (120, 36), ("4",)),
     Shot("help", (120, 40), ("question_mark",), SATELLITES),
+    Shot("entries", (120, 36), TO_THE_SATELLITES),
+    Shot("map", (120, 40), start=INDUCTION, is_live=True),
+    Shot("heads", (120, 36), ("6",), replace(SATELLITES, layer_index=18, head_index=8)),
+    Shot("compare", (120, 40), ("5",), State(layer_index=4), is_live=True, against="literal"),
+    Shot("report", (100, 40), ("7",)),
 )
 HALF_DONE = Shot("run_half_done", (120, 36), start=State(layer_index=10, height=0.3))
 TEXTS = {
@@ -90,11 +110,26 @@ TEXTS = {
 
 async def take(shot: Shot, profile: Profile) -> str:
     """Open the explorer on a profile, press the keys, and give Textual's SVG."""
-    app = LaminarApp(replace(shot.start, profile=profile), None)
+    request = Request() if shot.is_live else None
+    app = LaminarApp(shot.start if shot.is_live else replace(shot.start, profile=profile), request)
+    if shot.against:
+        app.explorer.reference = Session().run(Request(recipe=shot.against), lambda _: None, lambda: False)
     async with app.run_test(size=shot.size) as pilot:
+        await _settle(pilot)
+        if shot.is_live:
+            app.explorer.state = replace(shot.start, profile=app.explorer.state.profile)
         await pilot.press(*shot.keys)
-        await pilot.pause()
+        await _settle(pilot)
         return app.export_screenshot()
+
+
+async def _settle(pilot: Pilot[None]) -> None:
+    """Wait for what goes on in threads: a run, exact weights, a report."""
+    await pilot.pause()
+    until = time.monotonic() + HELD_WITHIN
+    while time.monotonic() < until and any(thread.name in WORKING for thread in threading.enumerate()):
+        await pilot.pause(STATUS_EVERY)
+    await pilot.pause(2 * STATUS_EVERY)
 
 
 class HeldSession:
@@ -235,6 +270,7 @@ BLOCKS: dict[str, list[Box]] = {
     "▌": [(0, 0, WIDTH / 2, HEIGHT)],
     "▐": [(WIDTH / 2, 0, WIDTH / 2, HEIGHT)],
     "━": [(0, (HEIGHT - HEAVY) / 2, WIDTH, HEAVY)],
+    "╸": [(0, (HEIGHT - HEAVY) / 2, WIDTH / 2, HEAVY)],
     "╌": [(1, MIDDLE_Y, 4, LINE), (7, MIDDLE_Y, 4, LINE)],
 }
 ARMS: dict[str, Box] = {

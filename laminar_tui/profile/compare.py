@@ -117,7 +117,7 @@ def compare(one: Profile, other: Profile, population: str = "final", sink: SinkC
         head_wasserstein=heads[0],
         head_jensen_shannon=heads[1],
         is_same_model=(one.origin.model, one.origin.revision) == (other.origin.model, other.origin.revision),
-        is_same_tokens=one.origin.token_ids == other.origin.token_ids and one.origin.tokens == other.origin.tokens,
+        is_same_tokens=one.origin.token_ids == other.origin.token_ids and one.origin.prompts == other.origin.prompts,
         is_same_dtype=one.origin.dtype == other.origin.dtype,
         is_same_recipe=one.origin.recipe == other.origin.recipe,
         are_same_layers=one.n_layers == other.n_layers,
@@ -165,7 +165,9 @@ def comparison_sentences(comparison: Comparison) -> tuple[str, ...]:
 def _name(origin: Origin) -> str:
     revision = f"@{origin.revision}" if origin.revision else ""
     recipe = "" if origin.recipe == "true" else f", {origin.recipe}"
-    return f"{origin.model}{revision}, {origin.dtype}, {len(origin.tokens):,} tokens{recipe}"
+    prompts = f" in {origin.n_prompts:,} prompts" if origin.n_prompts > 1 else ""
+    n_tokens = origin.n_tokens or len(origin.tokens)
+    return f"{origin.model}{revision}, {origin.dtype}, {n_tokens:,} tokens{prompts}{recipe}"
 
 
 def _say_same(comparison: Comparison) -> str:

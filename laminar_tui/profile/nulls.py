@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile, Profile
@@ -31,7 +32,12 @@ Draw = Callable[[tuple[int, ...]], NDArray[np.float64]]
 
 
 def uniform(profile: Profile) -> Profile:
-    """Make the profile of uniform attention over the visible keys, of the same layers, heads and tokens."""
+    """Make the profile of uniform attention over the visible keys, of the same layers, heads and tokens.
+
+    Raises:
+        UsageError: if the profile's prompts have no one length.
+    """
+    _require_one_length(profile)
     made: dict[tuple[int, int], LayerProfile] = {}
     layers: list[LayerProfile | None] = []
     for layer in profile.layers:
@@ -54,7 +60,11 @@ def independent_scores(profile: Profile, seed: int = 0) -> Profile:
     Returns:
         A profile of the same layers, heads and tokens. The last query is drawn many times, so the population `final`
         counts more weights than a prompt has.
+
+    Raises:
+        UsageError: if the profile's prompts have no one length.
     """
+    _require_one_length(profile)
     rng = np.random.default_rng(seed)
     layers: list[LayerProfile | None] = []
     for layer in profile.layers:
@@ -70,6 +80,14 @@ def independent_scores(profile: Profile, seed: int = 0) -> Profile:
         draws = max(1, round(FINAL_WEIGHTS / (layer.n_heads * profile.n_tokens)))
         layers.append(_null_layer(layer, profile.n_tokens, draw, draws))
     return _named(profile, layers, INDEPENDENT)
+
+
+def _require_one_length(profile: Profile) -> None:
+    if not profile.n_tokens:
+        raise UsageError(
+            "chance is drawn for prompts of one length, and these differ",
+            "look at one of them by itself",
+        )
 
 
 def head_variance(layer: LayerProfile) -> NDArray[np.float64]:

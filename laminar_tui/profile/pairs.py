@@ -93,13 +93,21 @@ def tell_apart(a: Profile, b: Profile) -> tuple[str, str]:
     for field in _TELLING:
         pair = (getattr(a.origin, field), getattr(b.origin, field))
         if pair[0] != pair[1]:
-            told.append((_SAID.get(pair[0], pair[0]), _SAID.get(pair[1], pair[1])))
-    if a.origin.tokens != b.origin.tokens:
+            told.append((_said(field, pair[0]), _said(field, pair[1])))
+    if a.origin.prompts != b.origin.prompts:
         told.append((_prompt_name(a), _prompt_name(b)))
     told = told or [(a.origin.created or "the same", b.origin.created or "the same")]
     return " ".join(pair[0] for pair in told[:3]), " ".join(pair[1] for pair in told[:3])
 
 
+def _said(field: str, value: str) -> str:
+    if field == "recipe" and value != "true" and not value.startswith("null: "):
+        return f"control: {value}"
+    return _SAID.get(value, value)
+
+
 def _prompt_name(profile: Profile) -> str:
+    if not profile.origin.tokens:
+        return f"{profile.origin.n_prompts} prompts, {profile.total_tokens} tokens {profile.origin.corpus}".rstrip()
     text = "".join(profile.origin.tokens)
     return f"{profile.n_tokens} tokens “{text[:20].strip()}…”"

@@ -82,6 +82,11 @@ class Origin:
     corpus: str = ""
 
     @property
+    def prompts(self) -> tuple[object, ...]:
+        """What was read, to be compared: equal for the same prompt, or as far as is known for the same corpus."""
+        return self.tokens, self.corpus, self.n_prompts, self.n_tokens
+
+    @property
     def failed_checks(self) -> tuple[Check, ...]:
         """The checks that do not hold: with any of them, nothing here is to be believed."""
         return tuple(check for check in self.checks if not check.passed)

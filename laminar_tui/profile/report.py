@@ -34,6 +34,8 @@ MOST_NAMED = 4
 EXERCISE = ("final", "self")
 SINKS: tuple[SinkChoice, ...] = ("with", "without")
 THIRDS = ("first", "middle", "last")
+COMPUTED_NULLS = {"uniform attention": uniform, "independent scores": independent_scores}
+"""The nulls that need no model."""
 CAVEAT = (
     "A weight says where a head looks, not how much it matters: a weight of 0.8 on a value vector of length zero moves "
     "nothing. Attention is not importance."
@@ -159,7 +161,7 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
     if not profile.n_read:
         raise UsageError("the profile holds no attention weights", "capture it again, and let it read a layer")
     thirds = depth_thirds(profile)
-    computed = {"uniform attention": uniform(profile), "independent scores": independent_scores(profile)}
+    computed = {title: make(profile) for title, make in COMPUTED_NULLS.items() if profile.n_tokens}
     for title, null in (nulls or {}).items():
         if null.n_layers != profile.n_layers:
             raise UsageError(
@@ -262,7 +264,7 @@ def _facts(profile: Profile) -> dict[str, str]:
         "architecture": origin.architecture,
         "layers": f"{profile.n_read} of {profile.n_layers}",
         "heads": str(profile.n_heads),
-        "tokens": str(profile.n_tokens),
+        "tokens": f"{profile.total_tokens}" + (f" in {origin.n_prompts} prompts" if origin.n_prompts > 1 else ""),
         "dtype": origin.dtype,
         "read by": origin.mechanism,
         "weights": "the model's own" if origin.recipe == "true" else origin.recipe,
@@ -429,6 +431,10 @@ def _say_satellites(profile: Profile, by_layer: Sequence[Satellites], threshold:
     return f"{whole}; of these on {name_key(profile, 0)}: {first:,} ({percent(first / found)}){rest}."
 
 
+def _heads(n: int) -> str:
+    return "1 head" if n == 1 else f"{n:,} heads"
+
+
 def _third_claim(
     profile: Profile, shares: Sequence[Shares], chance: Sequence[Chance], known: Mapping[str, Profile]
 ) -> tuple[str, ...]:
@@ -442,7 +448,12 @@ def _third_claim(
                 if each.null == title and (each.shares.population, each.shares.sink) == ("final", sink)
             ]
             sentences.append(_say_chance(title, sink, _total(ours), _total(theirs)))
-    if "independent scores" not in known:
+    if not profile.n_tokens:
+        sentences.append(
+            "The prompts differ in length, so uniform attention and independent scores, which are drawn for one "
+            "length, are left out."
+        )
+    elif "independent scores" not in known:
         sentences.append(
             "The profile does not tell the variance of its scores, so there is no null of independent scores; capture "
             "it again for one."
@@ -493,7 +504,7 @@ def _sink_sentences(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[
         sentences.append(f"They are in {_list_layers(layers)}.")
     if heads_by_key:
         by_hits = sorted(heads_by_key, key=lambda key: (-heads_by_key[key], key))
-        named = [f"{name_key(profile, key)} ({heads_by_key[key]} heads)" for key in by_hits[:MOST_NAMED]]
+        named = [f"{name_key(profile, key)} ({_heads(heads_by_key[key])})" for key in by_hits[:MOST_NAMED]]
         more = len(by_hits) - len(named)
         sentences.append(f"By the number of heads, they are at {', '.join(named)}{f', {more} more' if more else ''}.")
     lost = profile.statistics["off_sequence"]

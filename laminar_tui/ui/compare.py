@@ -221,7 +221,7 @@ the numbers of layers differ, columns are matched by depth. With few weights, sm
             self.show_line("title", ["chance is being drawn"])
             return
         look = self.now.look
-        same = "the same tokens" if self.a and self.a.origin.tokens == self.b.origin.tokens else "other tokens"
+        same = "the same tokens" if self.a and self.a.origin.prompts == self.b.origin.prompts else "other tokens"
         deeper = "A" if self.a and self.a.n_layers > self.b.n_layers else "B"
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
         self.set_class(self._is_narrow(pair), "-beside")

@@ -41,7 +41,7 @@ def mark(explorer: "Explorer") -> None:
         explorer._say(NOTHING_YET)
         return
     explorer.reference = profile
-    explorer._say("marked as A · run another prompt (e) or open another profile (O), then 5 compares")
+    explorer._say("marked as A · 5 compares, after another prompt (e) or profile (O)")
 
 
 def open_compare(explorer: "Explorer", terminal: "Terminal") -> None:

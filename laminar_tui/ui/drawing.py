@@ -195,7 +195,7 @@ def draw_title(scene: Scene, width: int, height: int) -> list[Row]:
     elif state.view == "map":
         facts = ["weight of every key (across) for every query (down)", f"{state.look.scale} colours"]
         if scene.is_last_only:
-            facts.insert(0, "a saved profile holds the last query's weights only")
+            facts.insert(0, "a saved profile holds the last query's weights only: open the model (O)")
     elif state.view == "layer" and state.order:
         facts = [order_title(state), *picture_facts(columns)]
     else:

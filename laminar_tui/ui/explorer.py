@@ -556,7 +556,7 @@ class Explorer(FileActions):
     def action_edit_prompt(self) -> None:
         """Type another prompt and run it on the loaded model."""
         if self._request is None:
-            self._say("this is a saved profile: start laminar-tui with a model to run another prompt")
+            self._say("a saved profile has no model to run: O opens one")
             return
         detours.edit_prompt(self, self._terminal, self._request)
 
@@ -583,7 +583,7 @@ class Explorer(FileActions):
     def action_run_again(self) -> None:
         """Run the model on the same prompt."""
         if self._request is None:
-            self._say("this is a saved profile: there is no model to run")
+            self._say("a saved profile has no model to run: O opens one")
         else:
             self._start()
 

@@ -35,8 +35,8 @@ A bright first column is a sink. A bright diagonal is a token looking at itself,
 before. A line parallel to it further down repeats earlier text: that is what an induction head draws. The box names the
 heaviest keys of the query under the crosshair, and the queries that look at its key most.""",
     "lines": """\
-One curve a layer for `self` and one for `final`: what the exercise this program starts from draws first.
-Its curves lie on one another; which layer does what cannot be read from it. The overview shows the same densities,
+One curve a layer for `self` and one for `final`, all on one axis: what one would draw first.
+The curves lie on one another; which layer does what cannot be read from it. The overview shows the same densities,
 one layer a column.""",
 }
 

@@ -73,7 +73,7 @@ KEYS: tuple[Key, ...] = (
     Key("lines", "4", "4", "view('lines')", "all layers' curves over one another"),
     Key("compare", "5", "5", "compare", "compare with what M has marked, or with chance", "Compare", _PICTURES, 8),
     Key("mark", "M", "M", "mark", "mark this profile as A of a comparison"),
-    Key("heads", "6", "6", "heads", "every head: a matrix and a sorted table of any number", "Heads", _PICTURES, 7),
+    Key("heads", "6", "6", "heads", "every head: a matrix and a sorted table of any number", "Heads", _PICTURES, 5),
     Key("report", "7", "7", "report", "the report: what the profile says in words and tables", "Report", _PICTURES, 8),
     Key("open", "O", "O", "open", "open another model or profile", "Open", (), 9),
     Key("map", "m", "m", "view('map')", "the map of the head under the cursor: query by key", "Map", _CURVES, 5),

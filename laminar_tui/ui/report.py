@@ -51,9 +51,9 @@ class ReportScreen(Detour[None]):
     KEYS = REPORT_KEYS
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(REPORT_KEYS)]
     READING = """\
-The exercise that this program starts from reads three things from its picture; each chapter puts one of them to the
-numbers of this profile. Satellites are the final token's weights above 0.6. Lift is how many times as often something
-occurs as it does by chance: uniform attention, or independent scores of the same variance. w writes it all."""
+Each chapter puts one question about the picture to the numbers of this profile. Satellites are the final token's
+weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
+independent scores of the same variance. w writes it all."""
 
     def __init__(self, state: State, terminal: "Terminal", profile: Profile) -> None:
         super().__init__(state, terminal)
@@ -85,7 +85,7 @@ occurs as it does by chance: uniform attention, or independent scores of the sam
             return
         self.lines("page").display_rows(self._draw_page)
         n = len(self._rows)
-        self.show_line("title", ["the exercise's claims", f"lines {self.first + 1} to {self._last()} of {n}"])
+        self.show_line("title", ["questions put to the numbers", f"lines {self.first + 1} to {self._last()} of {n}"])
 
     def _draw_page(self, width: int, height: int) -> list[Row]:
         if self.report is not None and width != self._rows_for:

@@ -9,6 +9,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile.compare import compare, comparison_text
+from laminar_tui.profile.merge import merge
 from laminar_tui.profile.pairs import Change, match_heads, match_layers, measure_change, tell_apart
 from laminar_tui.profile.profile import Profile
 
@@ -78,7 +80,7 @@ def test_the_largest_change_is_first_and_what_cannot_be_compared_is_left_out() -
         ({"revision": "step143000"}, ("step1000", "step143000")),
         ({"revision": ""}, ("step1000", "main")),
         ({"model": "other/model"}, ("tiny/model", "other/model")),
-        ({"recipe": "literal"}, ("the model", "literal")),
+        ({"recipe": "literal"}, ("the model", "control: literal")),
         ({"dtype": "bfloat16", "device": "cuda:0"}, ("float32 cpu", "bfloat16 cuda:0")),
         ({"created": "2026-02-02"}, ("2026-01-01T00:00:00+00:00", "2026-02-02")),
     ],
@@ -94,6 +96,18 @@ def test_prompts_are_told_apart_by_their_beginning(make: Callable[..., Profile])
     a = make(2)
     b = replace(a, origin=replace(a.origin, tokens=("Once", " upon", *a.origin.tokens[2:])))
     assert tell_apart(a, b)[1].startswith("12 tokens “Once upon token2")
+
+
+def test_corpora_are_told_apart_by_their_names_and_sizes(patterns: Make, make_profile: Make) -> None:
+    def read(corpus: str, *lengths: int) -> Profile:
+        found = merge([make_profile([patterns(n, 2, n)]) for n in lengths])
+        return replace(found, origin=replace(found.origin, corpus=corpus))
+
+    a, b = read("novels", 7, 12), read("laws", 9, 12)
+    assert tell_apart(a, b) == ("2 prompts, 19 tokens novels", "2 prompts, 21 tokens laws")
+    assert not compare(a, b).is_same_tokens
+    assert compare(a, read("novels", 7, 12)).is_same_tokens
+    assert "19 tokens in 2 prompts" in comparison_text(compare(a, b))
 
 
 def test_equal_profiles_have_equal_names(make: Callable[..., Profile]) -> None:

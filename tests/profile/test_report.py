@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile.merge import merge
 from laminar_tui.profile.nulls import uniform
 from laminar_tui.profile.profile import Profile, merge_layers
 from laminar_tui.profile.report import (
@@ -211,6 +212,19 @@ def test_several_prompts_have_no_single_weights(six: Profile) -> None:
     assert any("Several prompts were added up" in each for each in report.sentences)
     assert "several prompts were added up" in statement(merged, 0, 0.6, 1.0)
     assert report_markdown(report)
+
+
+def test_prompts_that_differ_in_length_have_no_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
+    corpus = merge([make_profile([patterns(n, 2, n)]) for n in (7, 12)])
+    report = make_report(corpus)
+    assert report.chance == ()
+    assert report.facts["tokens"] == "19 in 2 prompts"
+    assert any("The prompts differ in length" in each for each in report.sentences)
+    assert report_markdown(report)
+    with pytest.raises(UsageError, match="one length"):
+        uniform(corpus)
+    null = make_profile([patterns(9, 2, 3)])
+    assert {each.null for each in make_report(corpus, {"shuffled": null}).chance} == {"shuffled"}
 
 
 def test_a_null_of_another_model_is_refused(six: Profile, small_profile: Profile) -> None:

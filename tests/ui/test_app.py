@@ -226,7 +226,7 @@ async def test_a_saved_profile_says_why_it_cannot_run(drive: Drive, walk: Profil
         for key in ("e", "r"):
             await driven.press(key)
             assert driven.app.screen is driven.app.explorer
-            assert "this is a saved profile" in driven.row("status")
+            assert "a saved profile has no model to run: O opens one" in driven.row("status")
             await driven.press("l")
             assert "saved profile" not in driven.row("status")
 

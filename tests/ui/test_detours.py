@@ -111,7 +111,7 @@ async def test_too_small_a_terminal_is_told_so(drive: Drive, walk: Profile, key:
     async with drive(walk) as driven:
         await driven.press(key)
         await driven.pilot.resize_terminal(50, 10)
-        assert "laminar needs 60 × 16 cells" in driven.text()
+        await driven.until(lambda: "laminar needs 60 × 16 cells" in driven.text(), "it is told")
         await driven.pilot.resize_terminal(1, 1)
         await driven.pilot.resize_terminal(80, 24)
         assert driven.app.screen.NAME in line(driven, "where")
