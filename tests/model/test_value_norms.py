@@ -83,15 +83,10 @@ def test_padding_has_no_norm_and_several_prompts_have_none(tiny_model: Callable[
 
 def test_half_precision_is_measured_in_float32(tiny_model: Callable[..., Any]) -> None:
     model, tokens = tiny_model("llama", dtype=torch.float16), ids(9)
-    with torch.no_grad():
-        for path, parameter in model.named_parameters():
-            if "v_proj" in path:
-                parameter.mul_(1e3)  # squares beyond float16
     wanted = [grouped(each, 2, 4) for each in projected(model, "v_proj", tokens)][:1]
     found = capture(model, tokens).layer(0).value_norms
     assert found is not None
-    assert found.max() > 300
-    np.testing.assert_allclose(found, wanted[0], rtol=2e-2)  # products of float16
+    np.testing.assert_allclose(found, wanted[0], rtol=1e-5)  # a norm in float16 would be off by 5e-4
 
 
 def test_a_control_and_a_model_that_is_read_by_hooks_have_none(tiny_model: Callable[..., Any]) -> None:
