@@ -22,6 +22,7 @@ from laminar_tui.source import as_path
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.profile.sweep import Sweep, SweepStep
     from laminar_tui.record import Record
     from laminar_tui.run import Event
 
@@ -34,6 +35,7 @@ commands:
   laminar-tui export FILE --to npz    write densities, counts and numbers for other programs
   laminar-tui report FILE|SOURCE      say in words and numbers which tokens, which heads, more than chance?
   laminar-tui compare A B             say what changed between two profiles
+  laminar-tui sweep A B ...           a model over its training: profiles of its revisions, or MODEL --revisions R,R
   laminar-tui tail FILE               look at a capture into FILE that another process is running
   laminar-tui check SOURCE            prove on a model that what is read is what it uses
   laminar-tui COMMAND --help          the options of a command
@@ -243,6 +245,30 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     parser.add_argument("--population", default="final", metavar="P", help="final, self, past, all")
     parser.add_argument("--sink", default="with", metavar="S", help="with, without, only")
+    return parser
+
+
+def _sweep_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "laminar-tui sweep",
+        description="Show how a model's weights change in training: a column and a line for each revision, ordered by "
+        "the training step in its name, those without one last. With --revisions, MODEL (a hub id, or a folder whose "
+        "sub-folders are the revisions) is read at each, one in memory at a time.",
+    )
+    parser.add_argument("sources", nargs="+", metavar="FILE|MODEL", help="profiles of one model, or the model")
+    parser.add_argument("--revisions", metavar="R,R", help="read MODEL at these: step1000,step143000,main")
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", help="save each profile there, and do not read again what is there"
+    )
+    parser.add_argument("--layer", type=int, metavar="L", help="one layer (default: all layers pooled)")
+    parser.add_argument("--head", type=int, metavar="H", help="one head of that layer")
+    parser.add_argument("--width", type=_cells, metavar="W", help="in cells (default: the terminal's)")
+    parser.add_argument("--height", type=_cells, metavar="H", help="of the picture, in rows (default: 24)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    _add_model_options(parser)
+    _add_look_options(parser)
+    _add_log_options(parser)
     return parser
 
 
@@ -473,7 +499,7 @@ def _signals_heard() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _trust(profile: "Profile") -> int:
+def _trust(profile: "Profile | SweepStep") -> int:
     """Say which checks failed; the exit code is 3 then."""
     from laminar_tui.render.text import visible
 
@@ -663,6 +689,69 @@ def compare_profiles(options: argparse.Namespace) -> int:
     return int(ExitCode.DONE)
 
 
+def sweep(options: argparse.Namespace) -> int:
+    """Show a model over its training."""
+    from dataclasses import replace
+
+    from laminar_tui.profile.density import find_estimator
+    from laminar_tui.profile.parts import population_parts
+    from laminar_tui.profile.sweep import Place, make_sweep, name_profiles, read_step, sweep_json
+
+    population_parts(options.population, options.sink)
+    find_estimator(options.estimator)
+    make_terminal_ramp(options)
+    if options.head is not None and options.layer is None:
+        raise UsageError("--head needs a --layer", "for example --layer 2 --head 3")
+    place = Place(options.layer, options.head, options.population, options.sink)
+    steps = [read_step(profile, name, place) for name, profile in _sweep_profiles(options)]
+    names = [step.name for step in steps]
+    if options.revisions is None:
+        names = name_profiles([step.origin for step in steps], names)
+    found = make_sweep([replace(step, name=name) for step, name in zip(steps, names, strict=True)], place)
+    if options.json:
+        print(sweep_json(found))
+    else:
+        _print_sweep(found, options)
+    return max(_trust(step) for step in found.steps)
+
+
+def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile]]":
+    """Load the profiles that were named, or read a model at each revision; one at a time, with a name for each."""
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.sweep_run import SweepRequest, capture_sweep, parse_revisions
+
+    if options.revisions is None:
+        for name in options.sources:
+            if not _names_profile(name):
+                raise UsageError(f"{name} is no profile", "a model is read at several revisions: --revisions R,R")
+            yield as_path(name).stem, Profile.load(as_path(name))
+        return
+    if len(options.sources) > 1 or _names_profile(options.sources[0]):
+        raise UsageError("--revisions are of one model", "name the model alone, or profiles without --revisions")
+    if options.revision:
+        raise UsageError("--revision and --revisions are two things", "leave one of them out")
+    options.source = options.sources[0]
+    revisions = parse_revisions(options.revisions)
+    folder = None if options.output is None else as_path(options.output)
+    with _only_results(), _narrated(options.quiet) as narrate:
+        profiles = capture_sweep(SweepRequest(make_request(options), revisions, folder), narrate, lambda: False)
+        yield from zip(revisions, profiles, strict=True)
+
+
+def _print_sweep(found: "Sweep", options: argparse.Namespace) -> None:
+    from laminar_tui.render.columns import Look
+    from laminar_tui.render.palette import SCALES
+    from laminar_tui.render.rows import to_ansi
+    from laminar_tui.render.sweep import draw_sweep
+    from laminar_tui.render.views import Page
+
+    ramp = make_terminal_ramp(options)
+    width = options.width or shutil.get_terminal_size((80, 24)).columns
+    page = Page(max(20, width), max(8, options.height or 24), ramp, options.ascii)
+    look = Look(options.population, options.sink, options.estimator, SCALES[0])
+    sys.stdout.write(to_ansi(draw_sweep(found, look, page), ramp.depth))
+
+
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
     "": (_explore_parser, explore),
     "capture": (_capture_parser, capture),
@@ -670,6 +759,7 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Command]] = {
     "export": (_export_parser, export),
     "report": (_report_parser, report_claims),
     "compare": (_compare_parser, compare_profiles),
+    "sweep": (_sweep_parser, sweep),
     "tail": (_tail_parser, tail),
     "check": (_check_parser, check),
 }

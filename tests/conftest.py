@@ -126,7 +126,7 @@ def assert_equal_profiles(one: Profile, other: Profile) -> None:
         assert a.statistics.keys() == b.statistics.keys()
         for name in a.statistics:
             assert_same_array(a.statistics[name], b.statistics[name], name)
-        for name in ("final_weights", "key_shares"):
+        for name in ("final_weights", "key_shares", "value_norms"):
             rows = getattr(a, name), getattr(b, name)
             assert (rows[0] is None) == (rows[1] is None)
             if rows[0] is not None:

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "catalog": {"errors", "files", "model", "run"},
     "corpus": {"errors", "source"},
     "corpus_run": {"errors", "source", "corpus", "profile", "model", "run"},
+    "sweep_run": {"errors", "files", "source", "profile", "run"},
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run", "sizes"},
     "ui": {
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("errors", "files", "source", "options", "profile", "render", "run", "export", "ui", "model", ""),
-        *("log", "record", "recovery", "tail", "corpus_run"),
+        *("log", "record", "recovery", "tail", "corpus_run", "sweep_run"),
     },
     "__main__": {"cli"},
     "": {"profile", "model"},

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
@@ -44,6 +47,7 @@ class Reader:
         self._seen: dict[nn.Module, int] = {}
         self._tallies: list[LayerTally] = []
         self._final_row = torch.zeros(0)
+        self._value_norms: NDArray[np.float32] | None = None
         self._index = 0
         self._is_repeat = False
         self._row_sum_error = 0.0
@@ -76,15 +80,21 @@ class Reader:
         self._is_repeat = self._seen.get(module) == visit
         if self._is_repeat:
             self.calls.append(None)
+            self._forget_values()
             return
         self._seen[module] = visit
         self._index = self._place(getattr(module, "layer_idx", None))
         self.calls.append(self._index)
         self._tallies = []
+        self._value_norms = None
 
     def take_call(self, call: Call) -> None:
-        """Hand on what the layer's attention function was handed."""
-        if self._on_call is not None and not self._is_repeat:
+        """Measure the value vectors, and hand on what the layer's attention function was handed."""
+        if self._is_repeat:
+            return
+        if len(self._spans) == 1:
+            self._value_norms = value_norms(call, self._spans[0])
+        if self._on_call is not None:
             self._on_call(self._index, call)
 
     def receive(self, chunk: Chunk) -> None:
@@ -129,6 +139,7 @@ class Reader:
         if self._is_repeat:
             return
         layer = merge_layers([tally.finish() for tally in self._tallies])
+        layer = replace(layer, value_norms=self._value_norms)
         self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in self._tallies))
         self.layers[self._index] = layer
         if self._on_layer is not None:
@@ -174,6 +185,12 @@ class Reader:
         self._kinds.append("attention")
         return len(self.layers) - 1
 
+    def _forget_values(self) -> None:
+        """A head's value vector is in several pieces, one a call: the norm of the first one is not its norm."""
+        layer = self.layers[self._index]
+        if layer is not None:
+            self.layers[self._index] = replace(layer, value_norms=None)
+
     def _make_tally(self, n_heads: int, span: slice, chunk: Chunk) -> LayerTally:
         return LayerTally(
             n_heads,
@@ -196,6 +213,24 @@ class Reader:
         """Raise if the user said so."""
         if self._is_cancelled():
             raise CancelledError("the capture was cancelled")
+
+
+def value_norms(call: Call, span: slice) -> NDArray[np.float32] | None:
+    """Measure the value vectors of a prompt's tokens, [n_heads, n_tokens]; None if a head has none of its own.
+
+    Args:
+        call: of one sequence.
+        span: where its tokens are.
+    """
+    n_heads, value = call.query.shape[1], call.value
+    if value.ndim != 4 or value.shape[2] != call.query.shape[2] or n_heads % value.shape[1]:
+        return None
+    norms = torch.linalg.vector_norm(value[0, :, span], dim=-1, dtype=torch.float32)
+    if not torch.isfinite(norms).all():
+        return None
+    # Neighbouring query heads share a key head, as in the family's own attention.
+    found: NDArray[np.float32] = norms.repeat_interleave(n_heads // value.shape[1], dim=0).cpu().numpy()
+    return found
 
 
 def _attends(kind: str) -> bool:

@@ -39,6 +39,8 @@ MAX_HEADS = 4096
 MOST_WEIGHTS = 2**53
 """Of one part in all layers: below this, float64 holds every number of weights exactly."""
 
+_PER_TOKEN = ("final_weights", "key_shares", "value_norms")
+"""float32 [heads, n_tokens], each there or not; a file of an earlier version has no norms."""
 _PER_HEAD = ("zeros", "total", "total_sq")
 _ROLE_FIELDS = ("thresholds", "period", "n_sequences", "seed")
 _SPREAD = {"n": np.int64, "mean": np.float64, "std": np.float64}
@@ -113,7 +115,7 @@ def _pack_tensors(profile: Profile) -> Tensors:
             tensors[f"{part}/{name}"] = np.concatenate([getattr(each, name) for each in packed])
     for name in read[0].statistics:
         tensors[f"stat/{name}"] = np.concatenate([layer.statistics[name] for layer in read])
-    for name in ("final_weights", "key_shares"):
+    for name in _PER_TOKEN:
         rows = [getattr(layer, name) for layer in read]
         if all(row is not None for row in rows):
             tensors[name] = np.concatenate(rows)
@@ -347,13 +349,16 @@ def _unpack_layer(
     statistics = {
         name.removeprefix("stat/"): tensor[first:last] for name, tensor in tensors.items() if name.startswith("stat/")
     }
-    rows = {name: tensors[name][first:last] if name in tensors else None for name in ("final_weights", "key_shares")}
+    rows = {name: tensors[name][first:last] if name in tensors else None for name in _PER_TOKEN}
     shape = (last - first, n_tokens)
     if any(row is not None and (row.shape != shape or row.dtype != np.float32) for row in rows.values()):
         raise ValueError("the final weights do not fit the tokens")
     if any(values.shape != shape[:1] or values.dtype != np.float64 for values in statistics.values()):
         raise ValueError("the numbers do not fit the heads")
-    return LayerProfile(parts, statistics, rows["final_weights"], rows["key_shares"])
+    norms = rows["value_norms"]
+    if norms is not None and not ((norms >= 0) & (norms < np.inf)).all():  # False for NaN
+        raise ValueError("a value norm is none")
+    return LayerProfile(parts, statistics, rows["final_weights"], rows["key_shares"], value_norms=norms)
 
 
 def _check_sums(part: str, per_head: Tensors, n: NDArray[np.float64]) -> None:

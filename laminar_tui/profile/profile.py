@@ -103,6 +103,8 @@ class LayerProfile:
         key_shares: float32 [n_heads, n_tokens], the mean weight a key gets from the queries that may see it
             (q >= k; the alpha of Gu et al., arXiv 2410.10781); None for several prompts of different lengths.
         spread: how far several prompts differ; None for one.
+        value_norms: float32 [n_heads, n_tokens], the Euclidean norm of each key's value vector, that of the key head
+            where several heads share one; None for several prompts, and where the value vectors were not seen.
     """
 
     parts: dict[str, PackedCounts]
@@ -110,6 +112,7 @@ class LayerProfile:
     final_weights: NDArray[np.float32] | None = None
     key_shares: NDArray[np.float32] | None = None
     spread: Spread | None = None
+    value_norms: NDArray[np.float32] | None = None
 
     @property
     def n_heads(self) -> int:

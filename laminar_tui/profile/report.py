@@ -24,6 +24,7 @@ from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.roles import ROLES
 from laminar_tui.profile.sinks import THRESHOLD, sink_heads, sink_keys
+from laminar_tui.profile.values import EMPTY, SinkValues, measure_sink_values, why_none
 
 LOW, HIGH = 0.01, 0.5
 """Below and above which the exercise's two sets of weights are looked for."""
@@ -128,6 +129,8 @@ class Report:
         chance: by third, population and null.
         sinks: key position -> how many heads have a sink there.
         chapters: heading -> what the numbers say.
+        sink_values: how small the value vectors behind the satellites on key 0 are; None where there are none, or the
+            profile does not tell.
     """
 
     facts: dict[str, str]
@@ -140,6 +143,7 @@ class Report:
     chance: tuple[Chance, ...]
     sinks: dict[int, int]
     chapters: dict[str, tuple[str, ...]]
+    sink_values: SinkValues | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -193,6 +197,7 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
         chance,
         dict(sorted(heads_by_key.items())),
         {title: sentences for title, sentences in chapters.items() if sentences},
+        measure_sink_values(profile, SATELLITE),
     )
 
 
@@ -408,12 +413,27 @@ def _second_claim(
     if not satellites:
         return ("Several prompts were added up: which tokens single weights fall on is not in the profile.",)
     sentences = [_say_satellites(profile, by_layer, threshold) for threshold in (SATELLITE, HIGH)]
+    sentences += _say_sink_values(profile, by_layer)
     sentences += [
         f"{_sentence(statement(profile, each.first_layer, SATELLITE, 1.0))}."
         for each in by_layer
         if each.threshold == SATELLITE and each.n_found
     ]
     return tuple(sentences)
+
+
+def _say_sink_values(profile: Profile, by_layer: Sequence[Satellites]) -> list[str]:
+    """Say how much the sink's satellites can move, where there are any."""
+    found = measure_sink_values(profile, SATELLITE)
+    if found is None:
+        has_any = any(each.n_first for each in by_layer if each.threshold == SATELLITE)
+        return [f"{_sentence(why)}."] if has_any and (why := why_none(profile)) else []
+    weights = "weight" if found.n == 1 else "weights"
+    return [
+        f"The value vectors that the {found.n:,} {weights} above {SATELLITE} on {name_key(profile, 0)} multiply have "
+        f"{found.norm:.2g} of their heads' mean length (median), {found.n_on_nothing:,} of them at most {EMPTY}: with "
+        f"it, a weight of {found.weight:.2g} is {percent(found.share)} of what its query takes in (medians)."
+    ]
 
 
 def _say_satellites(profile: Profile, by_layer: Sequence[Satellites], threshold: float) -> str:

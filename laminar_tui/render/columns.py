@@ -19,6 +19,7 @@ from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Estimat
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.profile.values import HOOKS, contributions
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.heatmap import Heatmap, Layout
 from laminar_tui.render.palette import Ramp, Scale
@@ -515,6 +516,32 @@ def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_o
         several = profile.origin.n_prompts > 1
         return ["other tokens in each prompt, so none are shown" if several else "its weights are not in this profile"]
     return heaviest_keys(profile.origin.tokens, weights[head], count, ascii_only=ascii_only)
+
+
+def moved_keys(
+    profile: Profile,
+    layer: int,
+    head: int,
+    weights: NDArray[np.float32] | None,
+    count: int = 5,
+    *,
+    ascii_only: bool = False,
+) -> list[str]:
+    """Name a query's heaviest keys with the norms of their value vectors: `·Photos (0) 0.83 × 0.06 → 21 % on nothing`.
+
+    Each is the weight, times the value norm as a share of the head's mean, and what w |v| then is of its sum; why
+    there are none, where the model's value vectors cannot be read.
+    """
+    found = contributions(profile.layer(layer), head, weights)
+    if found is None:
+        return ["not read: this model is read by hooks"] if profile.origin.mechanism == HOOKS else []
+    order = [int(key) for key in np.argsort(-found.weights, kind="stable")[:count]]
+    return [
+        f"{token_name(profile.origin.tokens[key], ascii_only=ascii_only)} ({key}) {number(float(found.weights[key]))}"
+        f" × {number(float(found.norms[key]))} → {percent(float(found.shares[key]))}"
+        + (" on nothing" if found.is_on_nothing(key) else "")
+        for key in order
+    ]
 
 
 def heaviest_keys(

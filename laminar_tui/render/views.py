@@ -20,6 +20,7 @@ from laminar_tui.render.columns import (
     layer_columns,
     line_curves,
     model_facts,
+    moved_keys,
     picture_facts,
     statistics_lines,
     token_rows,
@@ -34,6 +35,10 @@ from laminar_tui.render.text import fit
 CURVE_AT_LEAST = 28
 """Cells a curve needs beside the picture."""
 NUMBERS_WIDTH = 34
+VALUES_FROM = 14
+"""Rows of a page from which on there is one for the value norms."""
+MOVED_WORDS = "weight × value norm:"
+"""Before the keys with the norms of their value vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,10 @@ def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Ro
     head_line = page.facts([f"layer {layer}, head {head}", *model_facts(profile)], "  ")
     title = page.facts(look.facts(), " · ")
     n_token_rows = min(len(tokens), max(1, (page.height - 12) // 2))
-    rest = page.height - n_token_rows - 4
+    final = _final_row(profile, layer, head)
+    moved = moved_keys(profile, layer, head, final, 8, ascii_only=page.ascii_only)
+    values = [page.facts([MOVED_WORDS, *moved], "  ")] if moved and page.height >= VALUES_FROM else []
+    rest = page.height - n_token_rows - 4 - len(values)
     numbers = [*columns.summary(head), *statistics_lines(profile, layer, head)]
     wide = page.width >= NUMBERS_WIDTH + 40
     curve_width = page.width - (NUMBERS_WIDTH + 2 if wide else 0)
@@ -109,7 +117,7 @@ def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Ro
         ["final token looks at:", *top_keys(profile, layer, head, 8, ascii_only=page.ascii_only)], "  "
     )
     closing = page.line(numbers_line(numbers, page.width))
-    return [head_line, title, *curve, heading, *tokens[:n_token_rows], closing]
+    return [head_line, title, *curve, heading, *values, *tokens[:n_token_rows], closing]
 
 
 def draw_lines(profile: Profile, look: Look, place: Place, page: Page) -> list[Row]:

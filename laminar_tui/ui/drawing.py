@@ -25,6 +25,7 @@ from laminar_tui.render.columns import (
     layer_column,
     line_curves,
     model_facts,
+    moved_keys,
     number,
     picture_facts,
     statistics_lines,
@@ -38,7 +39,7 @@ from laminar_tui.render.palette import Ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
 from laminar_tui.render.text import fit, visible
-from laminar_tui.render.views import draw_column_curves, numbers_line
+from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line
 from laminar_tui.run import Step
 from laminar_tui.ui.keys import key_line
 from laminar_tui.ui.state import State, order_title
@@ -371,7 +372,8 @@ def draw_tokens(scene: Scene, width: int, height: int) -> list[Row]:
     rows = token_rows(tokens, scene.weights, scene.ramp, width - 2, ascii_only=terminal.ascii_only, marked=query)
     lines = token_lines(tokens, width - 2, ascii_only=terminal.ascii_only)
     here = next((at for at, line in enumerate(lines) if line and line[0][0] <= query <= line[-1][0]), 0)
-    room = min(height - 1, len(rows))
+    values = _values_heading(scene, width) if height >= 3 else []
+    room = min(height - 1 - len(values), len(rows))
     first = min(max(0, here - room // 2), len(rows) - room)
     up, down = (" ^", " v") if terminal.ascii_only else (" ▲", " ▼")
     shown = []
@@ -379,7 +381,18 @@ def draw_tokens(scene: Scene, width: int, height: int) -> list[Row]:
         is_cut_above, is_cut_below = at == first and first > 0, at == first + room - 1 and at < len(rows) - 1
         sign = up if is_cut_above else down if is_cut_below else "  "
         shown.append(merge_runs([*((each.text, each.style) for each in rows[at]), (sign, BOLD)]))
-    return [_tokens_heading(scene, width), *shown]
+    return [_tokens_heading(scene, width), *values, *shown]
+
+
+def _values_heading(scene: Scene, width: int) -> list[Row]:
+    """The same keys with the norms of their value vectors: a large weight on nothing is said to be one."""
+    state, terminal = scene.state, scene.terminal
+    if state.profile is None or state.view != "head" or not state.profile.origin.tokens:
+        return []
+    moved = moved_keys(
+        state.profile, state.layer_index, state.head_index, scene.weights, 8, ascii_only=terminal.ascii_only
+    )
+    return [terminal.line(join_fitting([MOVED_WORDS, *moved], "  ", width), width)] if moved else []
 
 
 def _tokens_heading(scene: Scene, width: int) -> Row:
@@ -401,7 +414,7 @@ def count_token_rows(scene: Scene, width: int) -> int:
     if scene.state.profile is None:
         return 0
     lines = token_lines(scene.state.profile.origin.tokens, width - 2, ascii_only=scene.terminal.ascii_only)
-    return min(1 + len(lines), TOKEN_ROWS)
+    return min(1 + len(_values_heading(scene, width)) + len(lines), TOKEN_ROWS)
 
 
 def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:

@@ -282,6 +282,10 @@ WRONG_TENSORS: dict[str, Callable[[Tensors], Any]] = {
     "sizes that do not add up": lambda each: each["content/sizes"].__iadd__(1),
     "sums too few": lambda each: each.update({"self/total": each["self/total"][:-1]}),
     "final weights of other tokens": lambda each: each.update(final_weights=each["final_weights"][:, 1:].copy()),
+    "value norms of other tokens": lambda each: each.update(value_norms=each["final_weights"][:, 1:].copy()),
+    "a negative value norm": lambda each: each.update(value_norms=-each["final_weights"]),
+    "an undefined value norm": lambda each: each.update(value_norms=each["final_weights"] * np.float32("nan")),
+    "an infinite value norm": lambda each: each.update(value_norms=each["final_weights"] + np.float32("inf")),
     "a number without heads": lambda each: each.update({"stat/entropy": np.array(1.0)}),
     "sums without heads": lambda each: each.update({"self/total": np.array(1.0)}),
     "sizes whose sum runs over": lambda each: each.update(
