@@ -124,7 +124,7 @@ def test_parts_of_a_made_pattern_are_those_of_its_populations() -> None:
 
 
 def test_the_peak_of_output_attentions_holds_every_pattern() -> None:
-    n_tokens, pattern_bytes = 512, 4 * 6 * 8 * 512**2
+    n_tokens, pattern_bytes = 1024, 4 * 6 * 8 * 1024**2  # 32 MiB a layer: too large for the allocator to keep
     peaks = {}
     for name in ("SDPA", "eager + output_attentions"):
         options = ["--geometry", str(BUNDLED_MODEL), "--tokens", str(n_tokens), "--variant", name]
@@ -135,5 +135,5 @@ def test_the_peak_of_output_attentions_holds_every_pattern() -> None:
     if None in peaks.values():
         pytest.skip("this system does not let a process's peak begin anew")
     more = peaks["eager + output_attentions"] - peaks["SDPA"]
-    # all six layers' patterns, and of the last one the scores and what the softmax makes of them as well
-    assert 0.9 * pattern_bytes < more < 2 * pattern_bytes
+    # all six layers' patterns and, while the last one is made, its scores; eager alone holds about a third of that
+    assert pattern_bytes < more < 2 * pattern_bytes
