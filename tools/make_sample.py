@@ -23,7 +23,7 @@ and produces the oxygen that animals breathe."""
 
 def main() -> None:
     """Run the model on the paragraph and write the profile into the package."""
-    profile = run(Request(sys.argv[1], PARAGRAPH))
+    profile = run(Request(sys.argv[1], PARAGRAPH, roles=True))
     named = replace(profile, origin=replace(profile.origin, model="SmolLM2-135M-Instruct"))
     named.save(SAMPLE_PROFILE)
     size = Path(SAMPLE_PROFILE).stat().st_size
