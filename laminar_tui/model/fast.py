@@ -24,7 +24,7 @@ AT_LEAST_TOKENS = 16
 """A shorter prompt does not show whether this path is the model's own, so it is never read by it: a window of a corpus
 is read in the same way whatever was read before it."""
 TILE_WEIGHTS = 2**18
-"""Weights of a tile: half a megabyte of scores and as much of weights, within the second-level cache of a core."""
+"""Weights of a tile: a megabyte of scores and as much of weights, about the second-level cache of a core."""
 TILE_ROWS = 128
 """Query rows of a tile: more of them waste more scores beyond the diagonal, fewer make slower products."""
 COUNT_AT = 2**20
