@@ -47,10 +47,11 @@ MAY_IMPORT = {
         "recovery",
         "tail",
     },
-    "cli": {
+    "commands": {
         *("errors", "files", "source", "options", "profile", "render", "run", "export", "ui", "model", ""),
         *("log", "record", "recovery", "tail", "corpus_run", "sweep_run"),
     },
+    "cli": {"commands", "errors", "log"},
     "__main__": {"cli"},
     "": {"profile", "model"},
 }
@@ -143,10 +144,16 @@ def test_a_library_is_imported_only_where_it_belongs(path: Path) -> None:
         assert here in LIBRARIES.get(library, {here}), f"{module_name(path)} imports {library}"
 
 
-@pytest.mark.parametrize("path", [PACKAGE / "cli.py", PACKAGE / "__main__.py", PACKAGE / "__init__.py"])
+COMMAND_LINE = [
+    *(PACKAGE / name for name in ("cli.py", "options.py", "source.py", "__main__.py", "__init__.py")),
+    *sorted((PACKAGE / "commands").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("path", COMMAND_LINE, ids=[module_name(path) for path in COMMAND_LINE])
 def test_the_command_line_imports_at_once_only_the_standard_library(path: Path) -> None:
     allowed = sys.stdlib_module_names | {"laminar_tui"}
-    ours = {"laminar_tui", *(f"laminar_tui.{name}" for name in ("cli", "errors", "options", "source"))}
+    ours = {"laminar_tui", "laminar_tui.errors", *(module_name(path) for path in COMMAND_LINE)}
     for module in top_imports(path):
         assert module.partition(".")[0] in allowed, module
         assert module.partition(".")[0] != "laminar_tui" or module in ours, module

@@ -21,7 +21,7 @@ import pytest
 from hostile import HOSTILE, Run
 from rich.cells import cell_len
 
-from laminar_tui.cli import report
+from laminar_tui.cli import report_error
 from laminar_tui.errors import UsageError
 from laminar_tui.export import EXPORTS, ExportOptions, profile_summary
 from laminar_tui.profile.file import parse_profile, profile_bytes
@@ -160,7 +160,7 @@ def test_text_is_made_visible_and_takes_its_cells(strings: list[str]) -> None:
 
 def test_an_error_is_told_harmlessly(strings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for text in strings:
-        report(UsageError(f"cannot read {text}: no", f"try {text}"))
+        report_error(UsageError(f"cannot read {text}: no", f"try {text}"))
     told = capsys.readouterr().err
     assert_harmless(told, lines=True)
     assert told.count("\n") == 2 * len(strings)

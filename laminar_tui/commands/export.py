@@ -1,0 +1,40 @@
+"""`laminar-tui export`: write a profile for other programs."""
+
+import argparse
+
+from laminar_tui.commands.arguments import add_look_options, points
+from laminar_tui.errors import ExitCode
+from laminar_tui.source import as_path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Give the words that it takes."""
+    parser = argparse.ArgumentParser(
+        "laminar-tui export", description="Write a profile's densities, counts and numbers for other programs."
+    )
+    parser.add_argument("source", metavar="FILE", help="a profile")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="npz, json, csv, svg or png")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; `-` for stdout")
+    parser.add_argument("--n-grid", type=points, default=300, metavar="N", help="points of the density grid (300)")
+    parser.add_argument("--layer", type=int, metavar="L", help="svg, png: the heads of one layer")
+    add_look_options(parser, estimator="gaussian")
+    return parser
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a profile in another format."""
+    from laminar_tui.export import export_profile
+    from laminar_tui.profile.profile import Profile
+
+    profile = Profile.load(options.source)
+    export_profile(
+        profile,
+        options.to,
+        options.output if options.output == "-" else as_path(options.output),
+        estimator=options.estimator,
+        n_grid=options.n_grid,
+        population=options.population,
+        sink=options.sink,
+        layer=options.layer,
+    )
+    return int(ExitCode.DONE)

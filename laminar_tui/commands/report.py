@@ -1,0 +1,80 @@
+"""`laminar-tui report`: say in words and numbers which tokens, which heads, and whether it is more than chance."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from laminar_tui.commands.arguments import add_model_options, add_roles_option
+from laminar_tui.commands.narration import narrated
+from laminar_tui.commands.results import check_format, check_target, put_out, tell_trust
+from laminar_tui.commands.subject import names_profile
+from laminar_tui.errors import UsageError
+from laminar_tui.options import make_request
+from laminar_tui.source import as_path
+
+if TYPE_CHECKING:
+    from laminar_tui.profile.profile import Profile
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Give the words that it takes."""
+    parser = argparse.ArgumentParser(
+        "laminar-tui report",
+        description="Say in words and numbers how much is pressed to zero, which tokens the large weights fall on, and "
+        "whether that is more than chance.",
+    )
+    parser.add_argument("source", nargs="?", default="", metavar="FILE|SOURCE", help="a profile, or a model to run")
+    parser.add_argument("--format", default="markdown", metavar="F", help="markdown or json")
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("-o", "--output", metavar="OUT", help="write it to a file")
+    parser.add_argument(
+        "--null",
+        action="append",
+        default=[],
+        metavar="N",
+        help="compare also with: random, shuffled (they need a SOURCE), or a profile from `capture --null`; repeatable",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+    add_roles_option(parser)
+    add_model_options(parser)
+    return parser
+
+
+def report(options: argparse.Namespace) -> int:
+    """Put the claims about a profile to the numbers."""
+    from laminar_tui.profile.report import make_report, report_json, report_markdown
+
+    formats = {"markdown": report_markdown, "json": report_json}
+    check_format(options.format, formats)
+    check_target(options.output)
+    profile, nulls = _open_with_nulls(options)
+    text = formats[options.format](make_report(profile, nulls))
+    put_out(text, options.output)
+    return tell_trust(profile)
+
+
+def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, Profile]]":
+    """Load a profile or run a model, and the nulls that were asked for, on one model in memory."""
+    from dataclasses import replace
+
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.run import Session
+
+    if names_profile(options.source):
+        needs_model = [null for null in options.null if not names_profile(null)]
+        if needs_model or options.roles:
+            what = f"the null '{needs_model[0]}' needs" if needs_model else "roles need"
+            raise UsageError(f"{what} the model, not a profile of it", "name the model, or capture it beforehand")
+        profile = Profile.load(as_path(options.source))
+    named = {name: Profile.load(as_path(name)) for name in options.null if names_profile(name)}
+    nulls = {
+        f"{null.origin.recipe.removeprefix('null: ')} ({as_path(name).name})": null for name, null in named.items()
+    }
+    if not names_profile(options.source):
+        session, request = Session(), make_request(options)
+        with narrated(options.quiet) as narrate:
+            profile = session.run(request, narrate, lambda: False)
+            for name in options.null:
+                if name not in named:
+                    null = session.run(replace(request, null=name, roles=False), narrate, lambda: False)
+                    nulls[null.origin.recipe.removeprefix("null: ")] = null
+    return profile, nulls

@@ -1,0 +1,53 @@
+"""What a command is about: a saved profile, or a model that is run for one."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from laminar_tui.commands.narration import narrated, only_results
+from laminar_tui.options import make_request
+from laminar_tui.source import as_path
+
+if TYPE_CHECKING:
+    from laminar_tui.profile.profile import Profile
+    from laminar_tui.record import Record
+    from laminar_tui.run import Event
+
+
+def names_profile(name: str) -> bool:
+    """Whether a name is that of a saved profile."""
+    from laminar_tui.profile.file import SUFFIX, looks_like_profile
+
+    path = as_path(name)
+    return bool(name) and (path.suffix == SUFFIX or looks_like_profile(path))
+
+
+def open_profile(options: argparse.Namespace) -> "Profile":
+    """Load a profile, or run the model that was named."""
+    from laminar_tui.profile.profile import Profile
+
+    if names_profile(options.source):
+        return Profile.load(as_path(options.source))
+    return run_model(options, quiet=False)
+
+
+def run_model(options: argparse.Namespace, *, quiet: bool, record: "Record | None" = None) -> "Profile":
+    """Run the model that was asked for; what is read on the way goes into a record."""
+    from laminar_tui.record import Record
+    from laminar_tui.run import run
+
+    request = make_request(options) if record is None else record.request
+    kept = record or Record(request)
+    with narrated(quiet) as narrate:
+
+        def listen(event: "Event") -> None:
+            kept.take(event)
+            narrate(event)
+
+        try:
+            with only_results():
+                profile = run(request, listen)
+            kept.end(profile)
+        except BaseException as error:
+            kept.fail(error)
+            raise
+    return profile
