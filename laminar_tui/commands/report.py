@@ -41,7 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def report(options: argparse.Namespace) -> int:
     """Put the claims about a profile to the numbers."""
-    from laminar_tui.profile.report import make_report, report_json, report_markdown
+    from laminar_tui.profile.report import make_report
+    from laminar_tui.profile.report_formats import report_json, report_markdown
 
     formats = {"markdown": report_markdown, "json": report_json}
     check_format(options.format, formats)

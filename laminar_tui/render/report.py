@@ -9,7 +9,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from laminar_tui.profile.report import CAVEAT, HIGH, LOW, SATELLITE, Report, percent
+from laminar_tui.profile.claims import HIGH, LOW, SATELLITE
+from laminar_tui.profile.report import CAVEAT, Report
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import fit, token_label, visible
 

@@ -10,7 +10,8 @@ from textual.binding import BindingType
 from laminar_tui.errors import LaminarError
 from laminar_tui.files import write_bytes
 from laminar_tui.profile.profile import Profile
-from laminar_tui.profile.report import Report, make_report, report_markdown
+from laminar_tui.profile.report import Report, make_report
+from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.render.report import chapters, report_rows
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible

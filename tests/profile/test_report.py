@@ -10,20 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile.claims import SATELLITE, depth_thirds
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.nulls import uniform
 from laminar_tui.profile.profile import Profile, merge_layers
-from laminar_tui.profile.report import (
-    CAVEAT,
-    SATELLITE,
-    depth_thirds,
-    make_report,
-    percent,
-    report_json,
-    report_markdown,
-    statement,
-)
+from laminar_tui.profile.report import CAVEAT, make_report
+from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
+from laminar_tui.profile.wording import percent, statement
 from laminar_tui.run import SAMPLE_PROFILE
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]

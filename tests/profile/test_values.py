@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from laminar_tui.profile.file import parse_profile, profile_bytes
 from laminar_tui.profile.profile import Profile
-from laminar_tui.profile.report import make_report, report_json
+from laminar_tui.profile.report import make_report
+from laminar_tui.profile.report_formats import report_json
 from laminar_tui.profile.values import SinkValues, contributions, measure_sink_values, why_none
 from laminar_tui.render.columns import Look, moved_keys
 from laminar_tui.render.palette import make_ramp

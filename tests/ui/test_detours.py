@@ -371,7 +371,8 @@ async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profi
 
 
 async def test_the_report_is_read_page_by_page_and_written(drive: Drive, walk: Profile, tmp_path: Path) -> None:
-    from laminar_tui.profile.report import make_report, report_markdown
+    from laminar_tui.profile.report import make_report
+    from laminar_tui.profile.report_formats import report_markdown
 
     async with drive(walk) as driven:
         await driven.press("7")
