@@ -25,7 +25,7 @@ from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Profile
-from laminar_tui.render.columns import size_words
+from laminar_tui.render.facts import size_words
 from laminar_tui.render.figure import Figure, lay_out, to_png, to_svg
 from laminar_tui.render.text import fit, visible
 

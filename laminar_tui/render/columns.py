@@ -1,4 +1,4 @@
-"""From a profile to what is drawn: the columns of a picture, its colours, its curve, its numbers, its words.
+"""From a profile to what is drawn: what is looked at, the columns of a picture, their colours, curves and numbers.
 
 The app and `laminar-tui show` draw from the same functions, so they cannot disagree.
 """
@@ -11,20 +11,15 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.cells import cell_len
-from rich.style import Style
 
 from laminar_tui.profile.counts import BIN_VALUES, SMALLEST_COUNTED, Counts
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Estimator, Nodes, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
-from laminar_tui.profile.statistics import STATISTICS
-from laminar_tui.profile.values import HOOKS, contributions
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.heatmap import Heatmap, Layout
-from laminar_tui.render.palette import Ramp, Scale
-from laminar_tui.render.rows import Row, merge_runs
-from laminar_tui.render.text import fit, token_label, visible
+from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.palette import Scale
 
 MAX_DECADES = 6.0
 """The most that the logarithmic colour scale spans below its top."""
@@ -32,9 +27,6 @@ MAX_DECADES = 6.0
 CURVE_COLOR = "#3fa7d6"
 SELF_COLORS = ("#b7a1e0", "#5b3a9e")
 FINAL_COLORS = ("#f2c14e", "#b5420f")
-
-MARKED = Style(bold=True, underline=True)
-"""The query among the tokens."""
 
 SINK_WORDS: dict[str, str] = {"with": "with sink", "without": "sink left out", "only": "sink alone"}
 
@@ -296,126 +288,6 @@ def _per_column(density: NDArray[np.float64], low: float, high: float) -> tuple[
     return scaled, low / high, 1.0
 
 
-# -- words and numbers -----------------------------------------------------------------------------------------------
-
-
-def number(value: float) -> str:
-    """Write a number in three digits: `0.0024`, `13.2`, `1.2e-7`, `–` where there is none."""
-    if not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if abs(value) < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return f"{value:.3g}"
-
-
-def percent(share: float) -> str:
-    """Write a share in percent: `81 %`, `7.1 %`, `0.03 %`, `–` where there is none."""
-    if not math.isfinite(share):
-        return "–"
-    value = 100 * share
-    if value == 0 or value >= 99.95:
-        return f"{value:.0f} %"
-    if value > 99:
-        return f"{value:.1f} %"
-    if value < 0.01:
-        return "<0.01 %"
-    return f"{value:.2f} %" if value < 1 else f"{value:.1f} %" if value < 10 else f"{value:.0f} %"
-
-
-HEAD_NUMBERS = (
-    "entropy",
-    "effective_tokens",
-    "gini",
-    "sink_share",
-    "previous_token",
-    "self",
-    "distance",
-    "rest.entropy",
-    "rest.effective_tokens",
-    "off_sequence",
-)
-"""The statistics that the app shows, in this order; all of them are in an export."""
-
-_SHARES = {"sink_share", "previous_token", "self", "off_sequence", "final.sink_share"}
-
-
-def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> list[tuple[str, str]]:
-    """A head's numbers, or a layer's: the means over its heads."""
-    values = profile.layer(layer).statistics
-    lines = []
-    for name in HEAD_NUMBERS:
-        if name not in values:
-            continue
-        row = values[name]
-        value = float(row[head]) if head is not None else _mean(row)
-        if name == "off_sequence" and not value > 1e-3:
-            continue
-        statistic = STATISTICS[name]
-        text = percent(value) if name in _SHARES else f"{number(value)} {statistic.unit}".strip()
-        lines.append((statistic.title, text))
-    return lines
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else math.nan
-
-
-def model_facts(profile: Profile) -> list[str]:
-    """Name model, size, prompt and device, the most important first."""
-    origin = profile.origin
-    name = visible(origin.model) + (f"@{visible(origin.revision)}" if origin.revision else "")
-    heads = f" × {profile.n_heads}H" if profile.n_heads else ""
-    control = [] if origin.recipe == "true" else [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
-    if origin.recipe.startswith("null: "):
-        control = [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
-    return [
-        name,
-        *control,
-        f"{profile.n_layers}L{heads}",
-        size_words(profile),
-        visible(f"{origin.dtype} {origin.device}"),
-    ]
-
-
-def size_words(profile: Profile) -> str:
-    """Say how much was read: `115 tokens`, `40 prompts, 81,920 tokens`."""
-    n_prompts = profile.origin.n_prompts
-    prompts = f"{n_prompts:,} prompts, " if n_prompts > 1 else ""
-    return f"{prompts}{profile.total_tokens:,} tokens"
-
-
-def picture_facts(columns: Columns) -> list[str]:
-    """Say what a picture shows, the most important first: population, sink, estimator, n of a column, colours."""
-    sizes = columns.n[columns.measured]
-    look = columns.look
-    if len(sizes) == 0:
-        n = "nothing read yet"
-    elif sizes.min() == sizes.max():
-        n = f"n = {sizes[0]:,}"
-    else:
-        n = f"n = {sizes.min():,}–{sizes.max():,}"
-    return [*look.facts(), n, f"{look.scale} colours" + (" per column" if look.per_column else "")]
-
-
-def join_fitting(facts: Sequence[str], separator: str, width: int) -> str:
-    """Join as many whole facts as fit, at least the first."""
-    line = facts[0] if facts else ""
-    for fact in facts[1:]:
-        if cell_len(line) + len(separator) + cell_len(fact) > width:
-            break
-        line += separator + fact
-    return line
-
-
-# -- the lines of the exercise -----------------------------------------------------------------------------------------
-
-
 def line_curves(profile: Profile, look: Look) -> list[Curve]:
     """One curve a layer for `self` and one for `final`: the picture that the heatmap is there to replace."""
     curves = []
@@ -432,121 +304,3 @@ def blend(first: str, last: str, share: float) -> str:
     """Mix two `#rrggbb` colours."""
     pairs = [(int(first[at : at + 2], 16), int(last[at : at + 2], 16)) for at in (1, 3, 5)]
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
-
-
-# -- the prompt, coloured ----------------------------------------------------------------------------------------------
-
-
-def token_rows(
-    tokens: Sequence[str],
-    weights: NDArray[np.float32] | None,
-    ramp: Ramp,
-    width: int,
-    *,
-    ascii_only: bool = False,
-    marked: int | None = None,
-) -> list[Row]:
-    """Write the prompt's tokens one after another, each on the colour of its weight.
-
-    Args:
-        tokens: each token's text; an empty one belongs to the character before it.
-        weights: [n_tokens]; None writes the tokens without colour.
-        ramp: the colours; the scale is logarithmic from a thousandth of the highest weight.
-        width: in cells; rows are filled up with blanks.
-        marked: the number of a token that is underlined.
-    """
-    levels = None if weights is None else _token_levels(weights, ramp.n_levels)
-    rows = []
-    for line in token_lines(tokens, width, ascii_only=ascii_only):
-        pieces: list[tuple[str, Style | None]] = []
-        for index, label in line:
-            style = _token_style(int(levels[index]), ramp) if levels is not None else None
-            pieces.append((label, (style or Style()) + MARKED if index == marked else style))
-        used = sum(cell_len(label) for _, label in line)
-        rows.append(merge_runs([*pieces, (" " * (width - used), None)]))
-    return rows
-
-
-def token_lines(tokens: Sequence[str], width: int, *, ascii_only: bool = False) -> list[list[tuple[int, str]]]:
-    """Break the prompt into lines of numbers and labels, each at most `width` cells."""
-    lines: list[list[tuple[int, str]]] = [[]]
-    used = 0
-    for index, token in enumerate(tokens):
-        label = token_name(token, ascii_only=ascii_only)
-        label = fit(label, min(cell_len(label), width), ascii_only=ascii_only)
-        cells = cell_len(label)
-        if used + cells > width and used:
-            lines.append([])
-            used = 0
-        lines[-1].append((index, label))
-        used += cells
-    return lines
-
-
-def token_name(token: str, *, ascii_only: bool = False) -> str:
-    """A token's label, or the sign for one that continues the character before it."""
-    return token_label(token, ascii_only=ascii_only) if token else "." if ascii_only else "‥"
-
-
-def _token_levels(weights: NDArray[np.float32], n_levels: int) -> NDArray[np.int64]:
-    top = float(weights.max(initial=0.0))
-    if top <= 0:
-        return np.full(len(weights), -1)
-    decades = np.log10(np.maximum(weights / top, 1e-9)) / 3 + 1
-    return np.where(decades > 0, np.minimum((decades * n_levels).astype(int), n_levels - 1), -1)
-
-
-def _token_style(level: int, ramp: Ramp) -> Style | None:
-    """The level's colour as the ground, and a letter that can be read on it; without colours, bold for the highest."""
-    if level < 0:
-        return None
-    if not ramp.colors:
-        share = level / max(1, ramp.n_levels - 1)
-        return Style(reverse=True) if share > 0.8 else Style(bold=True) if share > 0.55 else None
-    color = ramp.colors[level]
-    red, green, blue = color.get_truecolor()
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
-    return Style(bgcolor=color) + Style(color="#ffffff" if dark else "#000000")
-
-
-def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_only: bool = False) -> list[str]:
-    """The keys that a head's final token looks at most, heaviest first: `·Paris (5) 0.42`; or why there are none."""
-    weights = profile.layer(layer).final_weights
-    if weights is None:
-        several = profile.origin.n_prompts > 1
-        return ["other tokens in each prompt, so none are shown" if several else "its weights are not in this profile"]
-    return heaviest_keys(profile.origin.tokens, weights[head], count, ascii_only=ascii_only)
-
-
-def moved_keys(
-    profile: Profile,
-    layer: int,
-    head: int,
-    weights: NDArray[np.float32] | None,
-    count: int = 5,
-    *,
-    ascii_only: bool = False,
-) -> list[str]:
-    """Name a query's heaviest keys with the norms of their value vectors: `·Photos (0) 0.83 × 0.06 → 21 % on nothing`.
-
-    Each is the weight, times the value norm as a share of the head's mean, and what w |v| then is of its sum; why
-    there are none, where the model's value vectors cannot be read.
-    """
-    found = contributions(profile.layer(layer), head, weights)
-    if found is None:
-        return ["not read: this model is read by hooks"] if profile.origin.mechanism == HOOKS else []
-    order = [int(key) for key in np.argsort(-found.weights, kind="stable")[:count]]
-    return [
-        f"{token_name(profile.origin.tokens[key], ascii_only=ascii_only)} ({key}) {number(float(found.weights[key]))}"
-        f" × {number(float(found.norms[key]))} → {percent(float(found.shares[key]))}"
-        + (" on nothing" if found.is_on_nothing(key) else "")
-        for key in order
-    ]
-
-
-def heaviest_keys(
-    tokens: Sequence[str], weights: NDArray[np.float32], count: int, *, ascii_only: bool = False
-) -> list[str]:
-    """Name the keys with the largest weights, the heaviest first: `·Paris (5) 0.42`."""
-    order = np.argsort(-weights, kind="stable")[:count]
-    return [f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}" for key in order]

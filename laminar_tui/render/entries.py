@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from laminar_tui.profile.patterns import Entries
-from laminar_tui.render.columns import number
+from laminar_tui.render.numbers import number
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, token_label
 

@@ -24,7 +24,7 @@ from laminar_tui.profile.pairs import (
 )
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
-from laminar_tui.render.columns import Columns, head_columns, layer_columns, number
+from laminar_tui.render.columns import Columns, head_columns, layer_columns
 from laminar_tui.render.compare import (
     ARRANGEMENTS,
     NAME_WIDTH,
@@ -37,6 +37,7 @@ from laminar_tui.render.compare import (
     ranking_rows,
 )
 from laminar_tui.render.matrix import cut_row
+from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, make_two_sided_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible

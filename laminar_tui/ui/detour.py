@@ -22,7 +22,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
-from laminar_tui.render.columns import join_fitting, model_facts
+from laminar_tui.render.facts import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp, make_ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible

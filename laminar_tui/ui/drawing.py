@@ -15,28 +15,14 @@ from rich.style import Style
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import (
-    CURVE_COLOR,
-    Columns,
-    Look,
-    head_columns,
-    heaviest_keys,
-    join_fitting,
-    layer_column,
-    line_curves,
-    model_facts,
-    moved_keys,
-    number,
-    picture_facts,
-    statistics_lines,
-    token_lines,
-    token_name,
-    token_rows,
-)
+from laminar_tui.render.columns import CURVE_COLOR, Columns, Look, head_columns, layer_column, line_curves
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
+from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
+from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
+from laminar_tui.render.prompt import heaviest_keys, moved_keys, token_lines, token_name, token_rows
 from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line

@@ -3,7 +3,8 @@
 from rich.text import Text
 
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look, model_facts
+from laminar_tui.render.columns import Look
+from laminar_tui.render.facts import model_facts
 from laminar_tui.render.text import visible
 from laminar_tui.ui.keys import KEYS, works_in
 

@@ -13,8 +13,9 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
 from laminar_tui.profile.report_formats import report_json
 from laminar_tui.profile.values import SinkValues, contributions, measure_sink_values, why_none
-from laminar_tui.render.columns import Look, moved_keys
+from laminar_tui.render.columns import Look
 from laminar_tui.render.palette import make_ramp
+from laminar_tui.render.prompt import moved_keys
 from laminar_tui.render.rows import row_text, row_width
 from laminar_tui.render.views import MOVED_WORDS, Page, Place, draw_head
 

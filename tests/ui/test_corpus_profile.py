@@ -8,8 +8,10 @@ import pytest
 
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look, model_facts, top_keys
+from laminar_tui.render.columns import Look
+from laminar_tui.render.facts import model_facts
 from laminar_tui.render.palette import SCALES, make_ramp
+from laminar_tui.render.prompt import top_keys
 from laminar_tui.render.views import VIEWS, Page, Place
 
 Drive = Callable[..., Any]

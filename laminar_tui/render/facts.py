@@ -1,0 +1,99 @@
+"""What is said in words beside a picture: the model, what is shown, a head's numbers."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+
+from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.render.columns import Columns
+from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.text import visible
+
+HEAD_NUMBERS = (
+    "entropy",
+    "effective_tokens",
+    "gini",
+    "sink_share",
+    "previous_token",
+    "self",
+    "distance",
+    "rest.entropy",
+    "rest.effective_tokens",
+    "off_sequence",
+)
+"""The statistics that the app shows, in this order; all of them are in an export."""
+
+_SHARES = {"sink_share", "previous_token", "self", "off_sequence", "final.sink_share"}
+
+
+def model_facts(profile: Profile) -> list[str]:
+    """Name model, size, prompt and device, the most important first."""
+    origin = profile.origin
+    name = visible(origin.model) + (f"@{visible(origin.revision)}" if origin.revision else "")
+    heads = f" × {profile.n_heads}H" if profile.n_heads else ""
+    control = [] if origin.recipe == "true" else [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
+    if origin.recipe.startswith("null: "):
+        control = [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
+    return [
+        name,
+        *control,
+        f"{profile.n_layers}L{heads}",
+        size_words(profile),
+        visible(f"{origin.dtype} {origin.device}"),
+    ]
+
+
+def size_words(profile: Profile) -> str:
+    """Say how much was read: `115 tokens`, `40 prompts, 81,920 tokens`."""
+    n_prompts = profile.origin.n_prompts
+    prompts = f"{n_prompts:,} prompts, " if n_prompts > 1 else ""
+    return f"{prompts}{profile.total_tokens:,} tokens"
+
+
+def picture_facts(columns: Columns) -> list[str]:
+    """Say what a picture shows, the most important first: population, sink, estimator, n of a column, colours."""
+    sizes = columns.n[columns.measured]
+    look = columns.look
+    if len(sizes) == 0:
+        n = "nothing read yet"
+    elif sizes.min() == sizes.max():
+        n = f"n = {sizes[0]:,}"
+    else:
+        n = f"n = {sizes.min():,}–{sizes.max():,}"
+    return [*look.facts(), n, f"{look.scale} colours" + (" per column" if look.per_column else "")]
+
+
+def join_fitting(facts: Sequence[str], separator: str, width: int) -> str:
+    """Join as many whole facts as fit, at least the first."""
+    line = facts[0] if facts else ""
+    for fact in facts[1:]:
+        if cell_len(line) + len(separator) + cell_len(fact) > width:
+            break
+        line += separator + fact
+    return line
+
+
+def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> list[tuple[str, str]]:
+    """A head's numbers, or a layer's: the means over its heads."""
+    values = profile.layer(layer).statistics
+    lines = []
+    for name in HEAD_NUMBERS:
+        if name not in values:
+            continue
+        row = values[name]
+        value = float(row[head]) if head is not None else _mean(row)
+        if name == "off_sequence" and not value > 1e-3:
+            continue
+        statistic = STATISTICS[name]
+        text = percent(value) if name in _SHARES else f"{number(value)} {statistic.unit}".strip()
+        lines.append((statistic.title, text))
+    return lines
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan

@@ -1,0 +1,28 @@
+"""What is said beside a picture."""
+
+from dataclasses import replace
+
+from laminar_tui.profile.parts import POPULATIONS
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Look, layer_columns
+from laminar_tui.render.facts import join_fitting, model_facts, picture_facts
+
+
+def test_facts_are_left_out_whole() -> None:
+    assert join_fitting(["one", "two", "three"], " · ", 9) == "one · two"
+    assert join_fitting(["one", "two"], " · ", 8) == "one"
+    assert join_fitting(["one"], " · ", 1) == "one"
+    assert join_fitting([], " · ", 9) == ""
+
+
+def test_a_control_is_named_before_the_sizes(small_profile: Profile) -> None:
+    control = replace(small_profile, origin=replace(small_profile.origin, recipe="literal"))
+    assert "CONTROL 'literal'" in model_facts(control)[1]
+    assert not any("CONTROL" in fact for fact in model_facts(small_profile))
+
+
+def test_the_picture_s_facts_begin_with_what_is_looked_at(small_profile: Profile) -> None:
+    facts = picture_facts(layer_columns(small_profile, Look("past", "without", per_column=True)))
+    assert facts[0] == POPULATIONS["past"].title
+    assert "sink left out" in facts[1]
+    assert facts[-1] == "log colours per column"
