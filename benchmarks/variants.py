@@ -15,8 +15,8 @@ from geometry import Geometry, shared_copy
 from rounds import Run
 
 import laminar_tui
+from laminar_tui.model.attention import attention_implementation
 from laminar_tui.model.capture import evaluating, forward
-from laminar_tui.model.tap import attention_implementation
 from laminar_tui.profile.parts import POPULATIONS
 from laminar_tui.profile.profile import Profile
 

@@ -17,22 +17,13 @@ from transformers import PreTrainedModel
 
 from laminar_tui.errors import CancelledError, MemoryNeededError, ModelError, PromptError
 from laminar_tui.model import fast
+from laminar_tui.model.attention import attention_implementation, is_attention, uses_interface
 from laminar_tui.model.fallback import hooked
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import Recipe, find_recipe, recipe_tapped
-from laminar_tui.model.tap import (
-    Ignore,
-    NotPlainError,
-    Receiver,
-    attention_implementation,
-    is_attention,
-    is_fast_path_equal,
-    tapped,
-    tapped_fast,
-    uses_interface,
-)
+from laminar_tui.model.tap import Ignore, NotPlainError, Receiver, is_fast_path_equal, tapped, tapped_fast
 from laminar_tui.profile.profile import Check, Origin, Profile
 
 TRUE_RECIPE = "true"

@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import ModelError, UntrustedWeightsError
+from laminar_tui.model.attention import attention_implementation
 from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism, forward, input_device
+from laminar_tui.model.eager import Chunk
 from laminar_tui.model.recipes import RECIPES, Recipe, recipe_tapped
-from laminar_tui.model.tap import Chunk, attention_implementation
 from laminar_tui.profile.profile import Check
 
 MAX_CHECK_TOKENS = 128

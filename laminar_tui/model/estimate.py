@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from laminar_tui.errors import MemoryNeededError, ModelError
 from laminar_tui.model import fast
 from laminar_tui.model.capture import find_mechanism
+from laminar_tui.model.eager import CHUNK_WEIGHTS
 from laminar_tui.model.memory import free_memory
-from laminar_tui.model.tap import CHUNK_WEIGHTS
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.sizes import format_seconds, format_size
 

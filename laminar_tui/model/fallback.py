@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from laminar_tui.model.tap import Chunk, Receiver, is_attention
+from laminar_tui.model.attention import is_attention
+from laminar_tui.model.eager import Chunk
+from laminar_tui.model.tap import Receiver
 
 HALF_TOLERANCE = 3e-2
 """How far rows of weights in float16 or bfloat16 may sum from 1: a bfloat16 is off by 2^-9 of its value at most."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from laminar_tui.errors import CancelledError, UntrustedWeightsError, UsageError
+from laminar_tui.model.eager import Call, Chunk, attend_plainly, weigh
 from laminar_tui.model.tally import LayerTally
-from laminar_tui.model.tap import Call, Chunk, Receiver, attend_plainly, weigh
+from laminar_tui.model.tap import Receiver
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.patterns import (
     DEFAULT_LIMIT,

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
+from laminar_tui.model.attention import Visits, uses_interface
+from laminar_tui.model.eager import Call, Chunk
 from laminar_tui.model.tally import LayerTally
-from laminar_tui.model.tap import Call, Chunk, Visits, uses_interface
 from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
 
 OnLayer = Callable[[int, LayerProfile], None]

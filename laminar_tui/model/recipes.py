@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import MemoryNeededError, UsageError
-from laminar_tui.model.tap import Chunk, Receiver, Restarts, tapped
+from laminar_tui.model.eager import Chunk
+from laminar_tui.model.tap import Receiver, Restarts, tapped
 
 FUSED = "query_key_value"
 

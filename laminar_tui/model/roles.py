@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 
 from laminar_tui.errors import ModelError
 from laminar_tui.model.capture import MECHANISMS, empty_profile, evaluating, find_mechanism
+from laminar_tui.model.eager import Chunk
 from laminar_tui.model.reader import IsCancelled, Reader
-from laminar_tui.model.tap import Chunk
 from laminar_tui.profile.profile import LayerProfile
 from laminar_tui.profile.roles import NEAR, ROLES, Roles
 

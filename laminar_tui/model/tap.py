@@ -1,80 +1,40 @@
 """The tap: an attention function of our own that sees every layer's query, key, value and mask.
 
 It is registered under a name of its own for one forward pass, with the attention interface and with the mask interface
-(without the second, most families hand over no mask). The weights come from the model family's *own* eager attention
-function, run in float32 on chunks of query rows: what it returns is what the model goes on with.
+(without the second, most families hand over no mask). The weights come from the model family's own function (`eager`),
+or, on a model on which that gives the same, from the fast path (`fast` on a CPU, `device` on a GPU).
 """
 
-import inspect
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask, sdpa_mask
-from transformers.utils import logging as transformers_logging
 
 from laminar_tui.errors import MemoryNeededError, ModelError, UntrustedWeightsError
-from laminar_tui.model import device, fast
+from laminar_tui.model import device, eager, fast
+from laminar_tui.model.attention import attention_implementation, uses_interface
+from laminar_tui.model.eager import (
+    AttentionFunction,
+    Call,
+    Chunk,
+    float32_mask,
+    rows_in,
+    uncut_keywords,
+    weigh,
+    weights_in_row,
+)
 from laminar_tui.model.memory import is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
-CHUNK_WEIGHTS = 2**22
-"""How many weights are looked at in one piece (16 MiB in float32); at least one query row of all heads."""
-
-AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+FAST_TOLERANCE = 1e-5
+"""How far weights, and outputs relative to the largest, may be apart: tiles are multiplied in another order."""
 
 _names = (f"laminar{number}" for number in itertools.count())
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """The weights of some query rows of one layer, as the model uses them.
-
-    Attributes:
-        weights: float32 [batch, n_heads, rows, n_keys].
-        allowed: bool [1 or batch, 1 or n_heads, rows, n_keys], what the mask lets through.
-        first_query: the position of the first row.
-        n_queries: how many rows the layer has in all.
-        off_sequence: whether some of a query's mass goes to no key (sink logits).
-        tolerance: how far a row may sum from 1: float32 rounding over 32,768 keys stays near 1e-6; rows that were
-            computed in half precision are held to their rounding.
-    """
-
-    weights: torch.Tensor
-    allowed: torch.Tensor
-    first_query: int
-    n_queries: int
-    off_sequence: bool = False
-    tolerance: float = 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """What a layer's attention function was handed: everything that its weights are made of.
-
-    Attributes:
-        module: the attention module.
-        query: [batch, n_heads, n_queries, d], after rotary embedding.
-        key, value: [batch, n_kv_heads, n_keys, d].
-        mask: added to the scores, or boolean; None where all keys are seen, or the past ones if `is_plain`.
-        kwargs: the keywords, which differ by family.
-        is_plain: whether the fast path does it: scaled products and a softmax, each head by itself.
-    """
-
-    module: nn.Module
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    mask: torch.Tensor | None
-    kwargs: dict[str, Any]
-    is_plain: bool = False
 
 
 class Receiver(Protocol):
@@ -141,14 +101,14 @@ def tapped(
     """Send every attention of a model to a receiver; registry and config are put back, whatever happens.
 
     Args:
-        chunk_weights: how many weights to look at in one piece, `CHUNK_WEIGHTS` when left out. Where memory runs out
-            the piece is halved and the layer read again, if the receiver can begin it anew.
+        chunk_weights: how many weights to look at in one piece, `eager.CHUNK_WEIGHTS` when left out. Where memory runs
+            out the piece is halved and the layer read again, if the receiver can begin it anew.
 
     Raises:
         ModelError: if the model's attention does not go through the attention interface.
         MemoryNeededError: if there is no memory even for one query row at a time.
     """
-    return _registered(model, _attend_with(receiver, chunk_weights or CHUNK_WEIGHTS), eager_mask)
+    return _registered(model, _attend_with(receiver, chunk_weights or eager.CHUNK_WEIGHTS), eager_mask)
 
 
 def tapped_fast(model: PreTrainedModel, receiver: Receiver) -> AbstractContextManager[None]:
@@ -191,163 +151,6 @@ def _registered(model: PreTrainedModel, attend: AttentionFunction, mask: Callabl
         AttentionMaskInterface._global_mapping.pop(name, None)
 
 
-@contextmanager
-def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let a model attend in another way for a while.
-
-    Raises:
-        ModelError: if the model does not let its attention be set.
-    """
-    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
-    try:
-        if model.config._attn_implementation != name:
-            level = transformers_logging.get_verbosity()
-            transformers_logging.set_verbosity_error()  # it warns of sub-configs without a model of their own
-            try:
-                model.set_attn_implementation(name)
-            finally:
-                transformers_logging.set_verbosity(level)
-        if model.config._attn_implementation != name:
-            raise ModelError(
-                f"{model.config.model_type} does not let its attention function be exchanged",
-                "load it with attn_implementation='eager'",
-            )
-        yield
-    finally:
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
-
-
-def _configs(model: PreTrainedModel) -> list[Any]:
-    """All configs of a model and of the models within, each once."""
-    found: dict[int, Any] = {}
-    queue = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
-    while queue:
-        config = queue.pop()
-        if id(config) not in found:
-            found[id(config)] = config
-            queue += [sub for name in config.sub_configs if (sub := getattr(config, name, None)) is not None]
-    return list(found.values())
-
-
-@cache
-def _class_uses_interface(kind: object) -> bool:
-    try:
-        return "ALL_ATTENTION_FUNCTIONS" in inspect.getsource(kind)  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return False
-
-
-def uses_interface(module: nn.Module) -> bool:
-    """Whether a module calls what is registered with the attention interface."""
-    kind: object = type(module)
-    return type(module).__module__.partition(".")[0] != "torch" and _class_uses_interface(kind)
-
-
-def is_attention(module: nn.Module) -> bool:
-    """Whether a module is an attention module: by its class's name, or because it calls the interface."""
-    return "Attention" in type(module).__name__ or uses_interface(module)
-
-
-class Visits:
-    """How often each attention module of a model has been entered: one may be shared by layers, or loop."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._counts: dict[nn.Module, int] = {}
-        self._handles = [
-            module.register_forward_pre_hook(self._enter) for module in model.modules() if is_attention(module)
-        ]
-
-    def of(self, module: nn.Module) -> int:
-        """How often a module has been entered."""
-        return self._counts.get(module, 0)
-
-    def entered(self) -> list[nn.Module]:
-        """The modules that were entered."""
-        return list(self._counts)
-
-    def stop(self) -> None:
-        """Take the hooks off the model."""
-        for handle in self._handles:
-            handle.remove()
-
-    def _enter(self, module: nn.Module, _args: Any) -> None:
-        self._counts[module] = self.of(module) + 1
-
-
-def own_attention_function(module: nn.Module) -> AttentionFunction:
-    """Find the eager attention function that belongs to a family's attention class.
-
-    Raises:
-        ModelError: if the module that defines the class has none.
-    """
-    for base in type(module).__mro__:
-        function = getattr(sys.modules.get(base.__module__), "eager_attention_forward", None)
-        if function is not None:
-            return function  # type: ignore[no-any-return]
-    raise ModelError(
-        f"{type(module).__name__} has no eager attention function of its own",
-        "its weights cannot be read as the model computes them",
-    )
-
-
-def weigh(
-    call: Call,
-    first: int = 0,
-    last: int | None = None,
-    *,
-    function: AttentionFunction | None = None,
-    n_rows: int | None = None,
-) -> Iterator[tuple[Chunk, torch.Tensor]]:
-    """Give a layer's weights in pieces of whole query rows, each with the output that is made of it.
-
-    Args:
-        call: what the layer's attention function was handed.
-        first, last: only the pieces with a query first <= q < last.
-        function: what attends; the family's own eager function if left out.
-        n_rows: query rows in a piece; as many as make `CHUNK_WEIGHTS` weights when left out.
-
-    Raises:
-        ModelError: if the family has no eager attention function, or it gives no weights.
-    """
-    module, query, key, kwargs = call.module, call.query, call.key, call.kwargs
-    function = function or own_attention_function(module)
-    n_queries, n_keys = query.shape[2], key.shape[2]
-    # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
-    query32, key32, value32 = query.float(), key.float(), call.value.float()
-    seen_mask = _sparse(call.mask, kwargs.get("indices"), query, n_keys)
-    for rows in _row_chunks(n_queries, n_rows or _rows_in(CHUNK_WEIGHTS, call)):
-        if rows.stop <= first or (last is not None and rows.start >= last):
-            continue
-        if call.is_plain and call.mask is None:
-            allowed, mask = _float32_mask(_triangle(rows, n_keys, query.device), slice(None), query, n_keys)
-        else:
-            allowed, mask = _float32_mask(seen_mask, rows, query, n_keys)
-        extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
-        output, weights = function(module, query32[:, :, rows], key32, value32, mask, **extra)
-        if weights is None:
-            raise ModelError(f"{type(module).__name__} gives no weights back", "its attention is no softmax over keys")
-        off_sequence = weights.shape[-1] > n_keys or any(kwargs.get(name) is not None for name in ("s_aux", "sinks"))
-        yield Chunk(weights[..., :n_keys], allowed, rows.start, n_queries, off_sequence), output
-
-
-def attend_plainly(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    scaling: float,
-    **_kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attend as the fast path does, in the form of a family's eager function; as many key heads as query heads."""
-    del module
-    scores = query @ key.transpose(-1, -2) * scaling
-    weights = (scores if attention_mask is None else scores + attention_mask).softmax(dim=-1)
-    return (weights @ value).transpose(1, 2), weights
-
-
 def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
     chunk = chunk_weights  # what was too much for one layer is too much for the next: it stays halved
 
@@ -366,7 +169,7 @@ def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
             receiver.take_call(call)
         tried: list[int] = []
         while True:
-            n_rows = _rows_in(chunk, call)
+            n_rows = rows_in(chunk, call)
             tried.append(n_rows)
             try:
                 output = _hand_on(receiver, call, n_rows)
@@ -374,12 +177,12 @@ def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if n_rows == 1 or _uncut(kwargs) or not isinstance(receiver, Restarts):
+                if n_rows == 1 or uncut_keywords(kwargs) or not isinstance(receiver, Restarts):
                     raise _too_much(call, tried) from error
             # Out of the `except`: the error's frames held the tensors.
             receiver.restart_layer()
             release_unused(query.device)
-            chunk = n_rows // 2 * _weights_in_row(call)
+            chunk = n_rows // 2 * weights_in_row(call)
         receiver.end_layer()
         return output, None
 
@@ -476,8 +279,8 @@ def _attend_both_ways(
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()
     seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool).tril() if attention_mask is None else attention_mask
-    _, mask = _float32_mask(seen, slice(0, n_tokens), query, n_tokens)
-    output, weights = own_attention_function(module)(module, q, k, v, mask, **kwargs)
+    _, mask = float32_mask(seen, slice(0, n_tokens), query, n_tokens)
+    output, weights = eager.own_attention_function(module)(module, q, k, v, mask, **kwargs)
     kept = torch.zeros(n_heads, n_tokens, n_tokens, device=query.device)
     tally = LayerTally(n_heads, n_tokens, torch.device("cpu"))
     tiled = _attend_in_tiles(query)(q[0], k[0], v[0], kwargs["scaling"], seen[0, 0], tally, keep=kept)
@@ -489,83 +292,3 @@ def _attend_both_ways(
     if not off <= FAST_TOLERANCE:
         raise NotPlainError
     return output.to(query.dtype), None
-
-
-FAST_TOLERANCE = 1e-5
-"""How far weights, and outputs relative to the largest, may be apart: tiles are multiplied in another order."""
-
-
-def _rows_in(chunk_weights: int, call: Call) -> int:
-    """How many query rows make about `chunk_weights` weights: at least one, and all where they cannot be cut."""
-    n_queries = call.query.shape[2]
-    return n_queries if _uncut(call.kwargs) else min(n_queries, max(1, chunk_weights // _weights_in_row(call)))
-
-
-def _row_chunks(n_queries: int, n_rows: int) -> list[slice]:
-    return [slice(start, min(start + n_rows, n_queries)) for start in range(0, n_queries, n_rows)]
-
-
-def _weights_in_row(call: Call) -> int:
-    return call.query.shape[0] * call.query.shape[1] * call.key.shape[2]
-
-
-def _uncut(kwargs: dict[str, Any]) -> list[str]:
-    """The tensor keywords that cannot be cut along with the query rows."""
-    return [
-        name
-        for name, value in kwargs.items()
-        if isinstance(value, torch.Tensor) and value.ndim > 1 and name not in _CUT_WITH_ROWS | _WITHOUT_EFFECT
-    ]
-
-
-_CUT_WITH_ROWS = {"position_bias"}
-"""Tensor keywords with one row a query, on the axis before the last."""
-_WITHOUT_EFFECT = {"position_ids", "cache_position", "indices"}
-"""Tensor keywords that no family's eager attention function reads."""
-
-
-def _triangle(rows: slice, n_keys: int, device: torch.device) -> torch.Tensor:
-    """Rows of the causal mask, bool [1, 1, rows, n_keys]."""
-    queries, keys = torch.arange(rows.start, rows.stop, device=device), torch.arange(n_keys, device=device)
-    return (keys[None, :] <= queries[:, None])[None, None]
-
-
-def _rows_of(name: str, value: Any, rows: slice) -> Any:
-    return value[..., rows, :] if name in _CUT_WITH_ROWS and isinstance(value, torch.Tensor) else value
-
-
-def _sparse(
-    mask: torch.Tensor | None, indices: torch.Tensor | None, query: torch.Tensor, n_keys: int
-) -> torch.Tensor | None:
-    """Hide the keys that an indexer did not select for a query (`indices` [batch, query, n_selected]).
-
-    Under the names `eager` and `sdpa` such families put this into the mask themselves.
-    """
-    if indices is None or mask is None:
-        return mask
-    unselected = torch.ones(query.shape[0], query.shape[2], n_keys, dtype=torch.bool, device=query.device)
-    unselected = unselected.scatter(-1, indices.long(), False)[:, None]
-    if mask.dtype == torch.bool:
-        return mask & ~unselected
-    return mask.masked_fill(unselected, torch.finfo(mask.dtype).min)
-
-
-def _float32_mask(
-    mask: torch.Tensor | None, rows: slice, query: torch.Tensor, n_keys: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Say what the mask lets through, and give the mask in float32.
-
-    A float16 mask hides with -65,504, which a float32 score can fall below: what is hidden is hidden with float32's
-    lowest number instead. A mask may also carry a bias of its own, which is kept.
-
-    Returns:
-        allowed, bool [1 or batch, 1 or n_heads, rows, n_keys], and the mask to add to the scores, or None.
-    """
-    if mask is None:
-        return torch.ones(1, 1, rows.stop - rows.start, n_keys, dtype=torch.bool, device=query.device), None
-    part = mask[:, :, rows if mask.shape[2] > 1 else slice(None), :n_keys]
-    if part.dtype == torch.bool:
-        allowed, bias = part, torch.zeros((), device=part.device)
-    else:
-        allowed, bias = part > torch.finfo(part.dtype).min / 2, part.float()
-    return allowed, torch.where(allowed, bias, torch.finfo(torch.float32).min)

@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 import laminar_tui
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
-from laminar_tui.model import fast, tap
+from laminar_tui.model import eager, fast
 from laminar_tui.model.capture import capture
 from laminar_tui.profile.counts import Counts, count_weights
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES
@@ -158,14 +158,14 @@ def test_weights_read_in_pieces_are_the_weights_read_at_once(
     model, ids = tiny_model(family), prompt()
     whole = capture(model, ids)
     pieces: list[slice] = []
-    cut = tap._row_chunks
+    cut = eager._row_chunks
 
     def counted(*args: Any) -> list[slice]:
         pieces.extend(cut(*args))
         return cut(*args)
 
-    monkeypatch.setattr(tap, "_row_chunks", counted)
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", 4 * N_TOKENS * 5)  # five rows of four heads
+    monkeypatch.setattr(eager, "_row_chunks", counted)
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 4 * N_TOKENS * 5)  # five rows of four heads
     cut_up = capture(model, ids)
     five_at_a_time = [slice(start, min(start + 5, N_TOKENS)) for start in range(0, N_TOKENS, 5)]
     assert pieces[:10] == 2 * five_at_a_time, "two layers of 24 rows"
@@ -362,7 +362,7 @@ def test_weights_that_are_no_softmax_are_not_believed(
     tiny_model: TinyModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own = tap.own_attention_function
+    own = eager.own_attention_function
 
     def changed(module: Any) -> Any:
         def attend(*args: Any, **kwargs: Any) -> Any:
@@ -371,7 +371,7 @@ def test_weights_that_are_no_softmax_are_not_believed(
 
         return attend
 
-    monkeypatch.setattr(tap, "own_attention_function", changed)
+    monkeypatch.setattr(eager, "own_attention_function", changed)
     with pytest.raises(UntrustedWeightsError, match=words):
         capture(tiny_model("llama"), prompt())
 
@@ -472,7 +472,7 @@ def test_layers_are_given_as_they_are_read_and_are_those_of_the_profile(tiny_mod
 def test_a_cancel_stops_within_a_layer_and_the_layers_before_were_given(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", 1)  # one row at a time
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 1)  # one row at a time
     given: list[int] = []
     asked_after: list[int] = []
 

@@ -13,8 +13,8 @@ import torch
 
 from laminar_tui.errors import MemoryNeededError, ModelError
 from laminar_tui.model import estimate as estimate_module
+from laminar_tui.model.eager import CHUNK_WEIGHTS
 from laminar_tui.model.estimate import LEAST_CHUNK, Estimate, estimate, plan_capture, refuse_too_large, skeleton
-from laminar_tui.model.tap import CHUNK_WEIGHTS
 from laminar_tui.run import BUNDLED_MODEL
 
 TinyModel = Callable[..., Any]

@@ -141,7 +141,7 @@ def test_one_token_has_no_weight_but_its_own() -> None:
 
 def test_in_chunks_the_weights_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of a chunk are multiplied in another order: 1e-5 instead of 1e-6, for every family."""
-    monkeypatch.setattr("laminar_tui.model.tap.CHUNK_WEIGHTS", 200)
+    monkeypatch.setattr("laminar_tui.model.eager.CHUNK_WEIGHTS", 200)
     results = [try_family(name) for name in family_names()]
     read = [result for result in results if result.is_read]
     assert len(read) >= AT_LEAST_READ

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from laminar_tui.errors import CancelledError, UntrustedWeightsError, UsageError
-from laminar_tui.model import fast, tap
+from laminar_tui.model import eager, fast
 from laminar_tui.model.capture import capture
 from laminar_tui.model.check import eager_patterns, read_recipe
 from laminar_tui.model.patterns import KeptPatterns
@@ -130,7 +130,7 @@ def test_the_entries_of_a_partition_are_as_many_as_the_profile_counts(
 
 def test_the_entries_behind_a_cell_are_those_of_the_dense_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     model, kept, _ = captured("llama")
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", 4 * N_TOKENS * 5)  # five rows of four heads
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 4 * N_TOKENS * 5)  # five rows of four heads
     pattern = np.stack([kept.pattern(1, head) for head in range(4)])
     query, key = np.indices((N_TOKENS, N_TOKENS))
     places = np.argwhere((pattern >= 0.05) & (pattern < 0.4) & (key < query) & (key > 0))
@@ -149,9 +149,9 @@ def test_only_the_pieces_that_are_asked_for_are_made(keep_bytes: int, monkeypatc
     monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 10**9)  # the pieces are the tap's
     _, kept, _ = captured("llama", keep_bytes)
     whole = kept.pattern(1, 3)
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", 4 * N_TOKENS * 5)
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 4 * N_TOKENS * 5)
     made: list[int] = []
-    own = tap.own_attention_function
+    own = eager.own_attention_function
 
     def counted(module: Any) -> Any:
         def attend(*args: Any, **kwargs: Any) -> Any:
@@ -161,7 +161,7 @@ def test_only_the_pieces_that_are_asked_for_are_made(keep_bytes: int, monkeypatc
 
         return attend
 
-    monkeypatch.setattr(tap, "own_attention_function", counted)
+    monkeypatch.setattr(eager, "own_attention_function", counted)
     np.testing.assert_allclose(kept.rows(1, 3, 6, 9), whole[6:9], atol=1e-5)
     assert made == [5], "the second of four pieces"
     made.clear()
@@ -192,8 +192,8 @@ def test_after_the_fast_path(family: str, keep_bytes: int, monkeypatch: pytest.M
 def test_of_a_plain_layer_one_head_is_made_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
     _, kept, _ = captured("llama")
-    monkeypatch.setattr(tap, "own_attention_function", lambda _module: pytest.fail("all heads were made"))
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", N_TOKENS * 5)  # five rows of one head
+    monkeypatch.setattr(eager, "own_attention_function", lambda _module: pytest.fail("all heads were made"))
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", N_TOKENS * 5)  # five rows of one head
     pattern = kept.pattern(1, 3)
     assert (np.isfinite(pattern) == np.tril(np.ones((N_TOKENS, N_TOKENS), bool))).all()
     np.testing.assert_allclose(np.nansum(pattern, axis=1), 1, atol=1e-6)
@@ -352,7 +352,7 @@ def test_a_question_can_be_cancelled_and_leaves_the_model_as_it_was(
     model.train()
     before = state(model)
     assert isinstance(kept, Interruptible)
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", 1)  # one row at a time
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 1)  # one row at a time
     for n_passed in (0, 3):
         asked = iter(range(100))
         with pytest.raises(CancelledError):

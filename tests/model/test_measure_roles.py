@@ -8,7 +8,7 @@ import torch
 from families import build_family
 
 from laminar_tui.errors import CancelledError, ModelError
-from laminar_tui.model import tap
+from laminar_tui.model import eager
 from laminar_tui.model.check import eager_patterns
 from laminar_tui.model.load import LoadedModel
 from laminar_tui.model.roles import make_repeats, measure_roles, wrong_offsets
@@ -102,7 +102,7 @@ def test_scores_with_a_bos_in_front_are_too(bundled: LoadedModel) -> None:
 def test_rows_that_come_in_pieces_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_family("llama")
     whole = measure_roles(model, period=PERIOD, n_sequences=1)
-    monkeypatch.setattr(tap, "CHUNK_WEIGHTS", 2000)
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 2000)
     for name, scores in measure_roles(model, period=PERIOD, n_sequences=1).scores.items():
         np.testing.assert_allclose(scores, whole.scores[name], atol=SAME)
 

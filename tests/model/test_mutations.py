@@ -13,7 +13,7 @@ import torch
 from families import build_family
 from torch import nn
 
-from laminar_tui.model import tap
+from laminar_tui.model import eager
 from laminar_tui.model.capture import capture
 from laminar_tui.model.check import Verdict, check_model
 
@@ -73,14 +73,14 @@ MUTATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
 
 @contextmanager
 def mutated(change: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    own = tap.own_attention_function
+    own = eager.own_attention_function
 
     def changed(module: nn.Module) -> Attend:
         function = own(module)
         return lambda *args, **kwargs: change(function, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tap, "own_attention_function", changed)
+        patch.setattr(eager, "own_attention_function", changed)
         yield
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from laminar_tui.errors import MemoryNeededError
-from laminar_tui.model import tap
+from laminar_tui.model import eager
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.profile.profile import LayerProfile, Profile
@@ -28,7 +28,7 @@ class Shortage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, room: int, layer: int = 0) -> None:
         self.asked: list[tuple[int, int]] = []  # (layer, rows)
-        true = tap.own_attention_function
+        true = eager.own_attention_function
 
         def find(module: torch.nn.Module) -> Callable[..., Any]:
             attend = true(module)
@@ -41,7 +41,7 @@ class Shortage:
 
             return short
 
-        monkeypatch.setattr(tap, "own_attention_function", find)
+        monkeypatch.setattr(eager, "own_attention_function", find)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_rows_that_were_counted_before_the_shortage_are_not_counted_twice(
     """Memory runs out in the middle of a layer, when half of its rows are in the tally."""
     model = tiny_model("llama")
     undisturbed = capture(model, IDS, chunk_weights=6 * N_HEADS * N_TOKENS)
-    true, calls = tap.own_attention_function, []
+    true, calls = eager.own_attention_function, []
 
     def find(module: torch.nn.Module) -> Callable[..., Any]:
         def attend(at: torch.nn.Module, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ def test_rows_that_were_counted_before_the_shortage_are_not_counted_twice(
 
         return attend
 
-    monkeypatch.setattr(tap, "own_attention_function", find)
+    monkeypatch.setattr(eager, "own_attention_function", find)
     found = capture(model, IDS, chunk_weights=12 * N_HEADS * N_TOKENS)
     assert calls == [12, 12, 6, 6, 6, 6, 6, 6, 6, 6]
     assert_same_layers(found, undisturbed, same_profile)
