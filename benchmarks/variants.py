@@ -16,7 +16,7 @@ from rounds import Run
 
 import laminar_tui
 from laminar_tui.model.attention import attention_implementation
-from laminar_tui.model.capture import evaluating, forward
+from laminar_tui.model.forward import evaluating, forward
 from laminar_tui.profile.parts import POPULATIONS
 from laminar_tui.profile.profile import Profile
 

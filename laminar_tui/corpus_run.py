@@ -189,7 +189,7 @@ class _Reading:
 
     def _windows(self) -> Iterator[list[int]]:
         """All windows of the corpus, whoever reads them."""
-        from laminar_tui.model.capture import prepare
+        from laminar_tui.model.probe import prepare
 
         tokenizer = self._loaded.tokenizer
 
@@ -254,7 +254,7 @@ class _Reading:
 
 def window_size(loaded: "LoadedModel", max_tokens: int | None) -> int:
     """How many tokens a window has: the model's context, or fewer if asked for."""
-    from laminar_tui.model.capture import context_length
+    from laminar_tui.model.forward import context_length
 
     limit = context_length(loaded.model)
     return min(max_tokens or limit or DEFAULT_WINDOW, limit or max_tokens or DEFAULT_WINDOW)

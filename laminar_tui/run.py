@@ -142,8 +142,9 @@ def read(
     """
     import torch
 
-    from laminar_tui.model.capture import capture, check_prompt, empty_profile
+    from laminar_tui.model.capture import capture, empty_profile
     from laminar_tui.model.estimate import plan_capture
+    from laminar_tui.model.forward import check_prompt
 
     on_event(Step("tokenizing"))
     prompt = loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)

@@ -90,19 +90,19 @@ def test_what_is_found_out_about_a_model_is_found_out_once(
     request_for: Callable[..., CorpusRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where every window is too short for it, so that processes with other windows do not find other things."""
-    from laminar_tui.model import capture
+    from laminar_tui.model import probe
 
     looked: list[tuple[int, ...]] = []
-    check_outputs = capture._check_outputs
+    check_outputs = probe._check_outputs
 
     def count(model: Any, ids: Any) -> Any:
         looked.append(tuple(ids.shape))
         return check_outputs(model, ids)
 
-    monkeypatch.setattr(capture, "_check_outputs", count)
+    monkeypatch.setattr(probe, "_check_outputs", count)
     request = request_for(limit=5)
     capture_corpus(replace(request, run=replace(request.run, max_tokens=6)), quiet, never)
-    assert looked == [(1, capture.PROBE_TOKENS)]
+    assert looked == [(1, probe.PROBE_TOKENS)]
 
 
 @pytest.mark.parametrize("n", [1, 7])

@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 
 from laminar_tui.errors import ModelError, UntrustedWeightsError
 from laminar_tui.model.attention import attention_implementation
-from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism, forward, input_device
+from laminar_tui.model.capture import capture
 from laminar_tui.model.eager import Chunk
+from laminar_tui.model.forward import evaluating, forward, input_device
+from laminar_tui.model.mechanisms import find_mechanism
 from laminar_tui.model.recipes import RECIPES, Recipe, recipe_tapped
 from laminar_tui.profile.profile import Check
 
@@ -82,7 +84,7 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
     structural = _structural(model, ids)
     read = Keeper()
     with evaluating(model):
-        MECHANISMS[find_mechanism(model)](model, read, ids, None)
+        find_mechanism(model).read(model, read, ids)
     truth = eager_patterns(model, ids)
     layers = _compare(model, ids, read.patterns, truth)
     worst = max((layer.max_difference for layer in layers), default=float("nan"))

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from laminar_tui.errors import MemoryNeededError, ModelError
 from laminar_tui.model import fast
-from laminar_tui.model.capture import find_mechanism
 from laminar_tui.model.eager import CHUNK_WEIGHTS
+from laminar_tui.model.mechanisms import HOOKS, find_mechanism
 from laminar_tui.model.memory import free_memory
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.sizes import format_seconds, format_size
@@ -155,7 +155,7 @@ def _forward_bytes(config: Any, n_tokens: int, item: int) -> int:
 def _reading_bytes(model: PreTrainedModel, config: Any, n_tokens: int, device: torch.device, chunk_weights: int) -> int:
     n_layers, n_heads = _number(config, "num_hidden_layers", 1), _number(config, "num_attention_heads", 1)
     pattern = n_heads * n_tokens**2
-    if find_mechanism(model) == "hooks":
+    if find_mechanism(model) is HOOKS:
         weighing = 3 * 4 * pattern  # eager attention makes a layer's weights in one piece
     elif device.type == "cpu" and n_tokens >= fast.AT_LEAST_TOKENS:
         weighing = 16 * 2**20  # tiles of the cache's size

@@ -227,29 +227,42 @@ def load_model(
     refuse_too_large(source.name, needs, target, max_memory=terms.max_memory, device_map=device_map)
     place.fetch_parameters()
     with _progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
-        bounds = None if terms.max_memory is None or device_map is None else max_memory_of_devices(terms.max_memory)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            place.folder,
-            gguf_file=source.gguf_file,
-            local_files_only=True,
-            config=config,
-            dtype=wanted,
-            device_map=device_map,
-            max_memory=bounds,
-            attn_implementation="eager",
-            trust_remote_code=False,
-            use_kernels=False,
-            use_safetensors=None if source.gguf_file or terms.allow_pickle else True,
-            weights_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-        )
+        model, found = _load_parameters(source, place.folder, config, wanted, device_map, terms)
     _refuse_incomplete(source, found)
     if device_map is None:
         model = model.to(target)
     _refuse_not_finite(source, model)
     model.eval()
     return LoadedModel(model, tokenizer, source)
+
+
+def _load_parameters(
+    source: Source,
+    folder: Path,
+    config: Any,
+    dtype: torch.dtype | str,
+    device_map: str | dict[str, int | str] | None,
+    terms: Terms,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Let transformers read the parameters, and nothing that is code; what it says of them comes back too."""
+    bounds = None if terms.max_memory is None or device_map is None else max_memory_of_devices(terms.max_memory)
+    loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file=source.gguf_file,
+        local_files_only=True,
+        config=config,
+        dtype=dtype,
+        device_map=device_map,
+        max_memory=bounds,
+        attn_implementation="eager",
+        trust_remote_code=False,
+        use_kernels=False,
+        use_safetensors=None if source.gguf_file or terms.allow_pickle else True,
+        weights_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused afterwards, by name
+    )
+    return loaded
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import ModelError
-from laminar_tui.model.capture import MECHANISMS, empty_profile, evaluating, find_mechanism
+from laminar_tui.model.capture import empty_profile
 from laminar_tui.model.eager import Chunk
+from laminar_tui.model.forward import context_length, evaluating
+from laminar_tui.model.mechanisms import find_mechanism
 from laminar_tui.model.reader import IsCancelled, Reader
 from laminar_tui.profile.profile import LayerProfile
 from laminar_tui.profile.roles import NEAR, ROLES, Roles
@@ -62,13 +64,13 @@ def measure_roles(
     """
     sequences, period, n_before = make_repeats(model, tokenizer, period, n_sequences, seed)
     kinds = empty_profile(model, sequences[:1]).origin.layer_kinds
-    read = MECHANISMS[find_mechanism(model)]
+    mechanism = find_mechanism(model)
     sums: list[_Scores] = []
     for sequence in sequences:
         ids = sequence[None].to(model.device)
         reader = _RoleReader(kinds, torch.ones_like(ids), is_cancelled, _Repeat(period, n_before))
         with evaluating(model), reader.watching(model):
-            read(model, reader, ids, None)
+            mechanism.read(model, reader, ids)
         sums.append(reader.scores)
     return _make_roles(sums, period, seed)
 
@@ -91,13 +93,14 @@ def make_repeats(
     bos = getattr(tokenizer, "bos_token_id", None)
     before = [bos] if isinstance(bos, int) and bos < n_known else []
     ordinary = np.array([each for each in range(min(n_known, n_named)) if each not in special])
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 0
-    if limit > 0:
+    limit = context_length(model)
+    if limit is not None:
         period = min(period, (limit - len(before)) // 2)
     period = min(period, len(ordinary))
     if period < SHORTEST_PERIOD:
         raise ModelError(
-            f"{config.model_type} takes {limit} tokens and knows {n_known}, too few to repeat {SHORTEST_PERIOD}",
+            f"{config.model_type} takes {limit or 'any number of'} tokens and knows {n_known}, too few to repeat "
+            f"{SHORTEST_PERIOD}",
             "its roles cannot be measured",
         )
     rng = np.random.default_rng(seed)

@@ -86,7 +86,7 @@ def test_a_capture_with_a_failed_check_is_written_and_exits_with_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = Check("the model's output is what it is without the reading", False, "off by 4.0e-01 of it")
-    monkeypatch.setattr("laminar_tui.model.capture._check_outputs", lambda *_: failed)
+    monkeypatch.setattr("laminar_tui.model.probe._check_outputs", lambda *_: failed)
     path = tmp_path / "run.laminar"
     assert main(["capture", str(BUNDLED_MODEL), "-q", "--max-tokens", "12", "-o", str(path)]) == 3
     assert "NOT TO BE TRUSTED" in capsys.readouterr().err
@@ -97,8 +97,8 @@ def test_the_bundled_models_induction_heads_are_seen_by_the_true_weights_only() 
     """Random tokens with period P: an induction head looks from q to q - P + 1 in the second half."""
     from transformers import AutoModelForCausalLM
 
-    from laminar_tui.model.capture import evaluating, forward
     from laminar_tui.model.check import Keeper, read_recipe
+    from laminar_tui.model.forward import evaluating, forward
     from laminar_tui.model.tap import tapped
 
     model = AutoModelForCausalLM.from_pretrained(BUNDLED_MODEL, dtype=torch.float32)

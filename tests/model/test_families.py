@@ -14,8 +14,10 @@ from families import CannotBuildError, build_family, family_names
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import LaminarError
-from laminar_tui.model.capture import MECHANISMS, capture, evaluating, find_mechanism
+from laminar_tui.model.capture import capture
 from laminar_tui.model.check import Keeper, check_model, eager_patterns
+from laminar_tui.model.forward import evaluating
+from laminar_tui.model.mechanisms import find_mechanism
 
 N_TOKENS = 18
 """Beyond the window of 8 that the tiny configs have where a family has one."""
@@ -74,7 +76,7 @@ def try_family(name: str) -> Result:
         return Result(name, refused=error.message)
     return Result(
         name,
-        find_mechanism(model),
+        find_mechanism(model).name,
         max(layer.max_difference for layer in verdict.layers),
         profile.n_read,
         profile.n_layers,
@@ -163,7 +165,7 @@ def test_half_precision_is_near_its_own_eager_run(dtype: torch.dtype, tolerance:
             truth = eager_patterns(model, ids())
             keeper = Keeper()
             with evaluating(model):
-                MECHANISMS[find_mechanism(model)](model, keeper, ids(), None)
+                find_mechanism(model).read(model, keeper, ids())
         except (CannotBuildError, LaminarError, RuntimeError, AttributeError):
             continue  # refused, or without attentions or a kernel for this dtype: not the business of this test
         differences = [

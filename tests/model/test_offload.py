@@ -10,8 +10,9 @@ import torch
 import transformers
 
 from laminar_tui.errors import ModelError
-from laminar_tui.model.capture import capture, input_device
+from laminar_tui.model.capture import capture
 from laminar_tui.model.check import check_model
+from laminar_tui.model.forward import input_device
 from laminar_tui.model.load import load_model
 from laminar_tui.profile.profile import Profile
 from laminar_tui.source import find_source

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from laminar_tui.model.capture import evaluating, forward
 from laminar_tui.model.check import Keeper
+from laminar_tui.model.forward import evaluating, forward
 from laminar_tui.model.tap import tapped
 from laminar_tui.run import BUNDLED_MODEL
 

@@ -393,7 +393,7 @@ def test_what_libraries_print_during_a_run_does_not_reach_standard_output(
     command: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Standard output is the profile: a byte of a library's would spoil it."""
-    from laminar_tui.model import capture as module
+    from laminar_tui.model import mechanisms as module
     from laminar_tui.profile.file import parse_profile
 
     forward = module.forward
