@@ -165,6 +165,7 @@ def _compare(
 
 
 def read_recipe(model: PreTrainedModel, ids: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
+    """Read a control's weights: a layer an entry, [n_heads, n_tokens, n_tokens]."""
     keeper = Keeper()
     with evaluating(model), recipe_tapped(model, keeper, recipe):
         forward(model, ids, None)

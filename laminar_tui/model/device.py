@@ -77,16 +77,13 @@ def attend(
     stop: Callable[[], None] = lambda: None,
     keep: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attend, and count every weight on the way.
+    """Attend, and count every weight on the way: what `fast.attend` does, with the same arguments but for these.
 
     Args:
-        query: [n_heads, n_tokens, d], any floating dtype.
-        key, value: [n_kv_heads, n_tokens, d]; n_heads / n_kv_heads neighbouring heads share one.
-        scaling: what the scores are multiplied by.
-        mask: bool [n_tokens, n_tokens], True where a query sees a key; None for plain causal.
-        tally: takes the counts; on the host, or wherever else float64 exists.
-        stop: called before each tile, or once where the kernel reads; raises to stop.
-        keep: float32 [n_heads, n_tokens, n_tokens], filled with the weights if given; for checks, never by the kernel.
+        query, key, value: of any floating dtype.
+        tally: on the host, or wherever else float64 exists.
+        stop: called before each tile, or once where the kernel reads.
+        keep: filled from tiles, never by the kernel.
 
     Returns:
         [n_tokens, n_heads, d], float32 from tiles, the query's dtype from the kernel.

@@ -211,6 +211,16 @@ def test_huggingface_hub_does_not_try_again_in_silence(served: StandInHub, monke
     assert sum("HEAD" in each for each in served.asked) == 4, "one request a try"
 
 
+class SixthPoll:
+    """Cancels when it is asked for the sixth time."""
+
+    n_polls = 0
+
+    def __call__(self) -> bool:
+        self.n_polls += 1
+        return self.n_polls > 5
+
+
 @pytest.mark.parametrize(
     "failure",
     [Failure("/api/", silent=True), Failure("HEAD /someone", silent=True), Failure("GET /someone", stalls=True)],
@@ -218,28 +228,16 @@ def test_huggingface_hub_does_not_try_again_in_silence(served: StandInHub, monke
 )
 def test_it_is_cancelled_while_the_hub_is_silent(failure: Failure, served: StandInHub) -> None:
     served.failures.append(failure)
-    polls = 0
-
-    def is_cancelled() -> bool:
-        nonlocal polls
-        polls += 1
-        return polls > 5
-
+    is_cancelled = SixthPoll()
     with pytest.raises(CancelledError):
         load(is_cancelled=is_cancelled)
-    assert polls == 6, "it is over with the poll that said so: nothing is waited for"
+    assert is_cancelled.n_polls == 6, "it is over with the poll that said so: nothing is waited for"
 
 
 def test_a_thread_that_was_left_behind_ends_when_bytes_come(served: StandInHub) -> None:
     """It must not go on to fetch gigabytes that nobody wants."""
     served.failures.append(Failure("GET /someone", stalls=True))
-    polls = 0
-
-    def is_cancelled() -> bool:
-        nonlocal polls
-        polls += 1
-        return polls > 5
-
+    is_cancelled = SixthPoll()
     with pytest.raises(CancelledError):
         load(is_cancelled=is_cancelled)
     served.failures.clear()
