@@ -1,7 +1,7 @@
 """What a name stands for: existence decides. A file, a folder, then a hub id."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from laminar_tui.errors import UsageError
 
@@ -26,8 +26,7 @@ def as_path(name: str) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):  # a dataclass would cost `--help`, which waits for this module, a tenth of its time
     """Where a model is: `path` is a folder, or a hub id; `gguf_file` is the name of a GGUF file in it."""
 
     path: str
