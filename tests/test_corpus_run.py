@@ -300,6 +300,16 @@ def test_wrong_use_is_refused(
     assert [path.name for path in tmp_path.iterdir() if "laminar" in path.name] == []
 
 
+def test_the_name_of_what_was_written_is_told_harmlessly(
+    model_folder: Path, long_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "\x1b[31mred.laminar"
+    assert main(command(model_folder, long_corpus, output, "--limit", "2")) == 0
+    said = capsys.readouterr().err
+    assert "␛[31mred.laminar: 2 prompts, 32 tokens" in said
+    assert "\x1b" not in said
+
+
 @pytest.mark.parametrize("option", [["--resume"], ["--limit", "3"], ["--field", "text"]])
 def test_what_belongs_to_a_corpus_is_refused_without_one(
     option: list[str], model_folder: Path, capsys: pytest.CaptureFixture[str]
