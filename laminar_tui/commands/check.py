@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from laminar_tui.commands.arguments import add_log_options, add_model_options
-from laminar_tui.commands.narration import narrated
+from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.errors import ExitCode
 from laminar_tui.options import make_request
 
@@ -31,7 +31,7 @@ def check(options: argparse.Namespace) -> int:
     """Prove on a model that what is read is what it uses."""
     from laminar_tui.run import check as check_source
 
-    with narrated(options.quiet) as narrate:
+    with only_results(), narrated(options.quiet) as narrate:
         verdict = check_source(make_request(options), narrate)
     if options.json:
         import dataclasses

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from laminar_tui.commands.arguments import add_model_options, add_roles_option
-from laminar_tui.commands.narration import narrated
+from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.commands.results import check_format, check_target, put_out, tell_trust
 from laminar_tui.commands.subject import names_profile
 from laminar_tui.errors import UsageError
@@ -72,7 +72,7 @@ def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, P
     }
     if not names_profile(options.source):
         session, request = Session(), make_request(options)
-        with narrated(options.quiet) as narrate:
+        with only_results(), narrated(options.quiet) as narrate:
             profile = session.run(request, narrate, lambda: False)
             for name in options.null:
                 if name not in named:

@@ -7,6 +7,7 @@ that prints, a model that makes NaN. Special files are pipes, sockets and links 
 import builtins
 import errno
 import io
+import json
 import os
 import pathlib
 import resource
@@ -389,12 +390,10 @@ def test_a_tokenizer_raises(error: Exception, model_folder: Path) -> None:
         LoadedModel(loaded.model, Broken(error), loaded.source).tokenize("text")
 
 
-def test_what_libraries_print_during_a_run_does_not_reach_standard_output(
-    command: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Standard output is the profile: a byte of a library's would spoil it."""
+@pytest.fixture
+def noisy_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prints something in every forward that is read, from Python and from C."""
     from laminar_tui.model import mechanisms as module
-    from laminar_tui.profile.file import parse_profile
 
     forward = module.forward
 
@@ -404,9 +403,25 @@ def test_what_libraries_print_during_a_run_does_not_reach_standard_output(
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(module, "forward", noisy)
+
+
+@pytest.mark.usefixtures("noisy_libraries")
+def test_what_libraries_print_during_a_run_does_not_reach_standard_output(command: Run, model_folder: Path) -> None:
+    """Standard output is the profile: a byte of a library's would spoil it."""
+    from laminar_tui.profile.file import parse_profile
+
     code, out, _ = command("capture", model_folder, "--prompt", "hello", "-q", "-o", "-")
     assert code == 0
     assert parse_profile(out).n_read == 2
+
+
+@pytest.mark.usefixtures("noisy_libraries")
+@pytest.mark.parametrize("word", ["check", "report"])
+def test_nor_does_it_spoil_the_json_of_a_command_that_runs_a_model(word: str, command: Run, model_folder: Path) -> None:
+    code, out, err = command(word, model_folder, "--prompt", "hello", "-q", "--json")
+    assert code == 0
+    assert b"a library was here" in err
+    assert json.loads(out)
 
 
 def test_a_session_outlives_every_failure(model_folder: Path) -> None:
