@@ -7,7 +7,7 @@ from families import build_family
 
 import laminar_tui
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import fast
+from laminar_tui.model import fast, tiles
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import LayerProfile, Profile
 
@@ -20,7 +20,7 @@ N_TOKENS = 40  # beyond the window of 8; a tile of 100 weights makes many tiles 
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tiny prompts take the fast path, in tiles of 8 rows."""
     monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
-    monkeypatch.setattr(fast, "TILE_WEIGHTS", 100)
+    monkeypatch.setattr(tiles, "TILE_WEIGHTS", 100)
 
 
 def ids(n_tokens: int = N_TOKENS) -> torch.Tensor:
