@@ -129,14 +129,14 @@ _benches = threading.local()
 
 def _bench(n_heads: int, n_key_heads: int, n_tokens: int) -> Bench:
     """Give this thread's workplace for so many heads; that of another prompt is thrown away."""
-    read = native.tile_function()
-    key = read is None, n_heads, n_key_heads, n_tokens, tiles.TILE_WEIGHTS, tiles.TILE_ROWS
+    library = native.library()
+    key = library is None, n_heads, n_key_heads, n_tokens, tiles.TILE_WEIGHTS, tiles.TILE_ROWS
     known: dict[tuple[int, ...], Bench] = _benches.__dict__.setdefault("known", {})
     if key not in known:
         if known and next(iter(known.values())).n_tokens != n_tokens:
             known.clear()
         sizes = n_heads, n_key_heads, n_tokens
-        known[key] = TensorBench(*sizes) if read is None else NativeBench(read, *sizes)
+        known[key] = TensorBench(*sizes) if library is None else NativeBench(library, *sizes)
     return known[key]
 
 
@@ -184,7 +184,6 @@ class _Layer:
             if self._keep is not None:
                 self._keep[heads, rows, :end] = tile.weights
             bench.measure(tile)
-        bench.finish()
         self._take(heads, bench)
 
     def _take(self, heads: slice, bench: Bench) -> None:
@@ -192,7 +191,7 @@ class _Layer:
         self._measured[:, heads] = bench.measured
         self._sorted[heads] = bench.sorted
         self._tally.received[heads] = bench.received
-        self._tally.hits[heads] = bench.hits
+        bench.count_into(self._tally.hits[heads])
         self._tally.hits[heads, 0] -= bench.n_counted - self._n_content
         self._tally.zeros[heads] = self._n_content - bench.positive
 

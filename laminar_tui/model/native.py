@@ -20,6 +20,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 
@@ -35,12 +36,17 @@ FASTEST = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), (
 
 _log = logging.getLogger(__name__)
 
-ReadTile = Callable[..., int]
+
+class Library(NamedTuple):
+    """The functions of tile.c, which says what they take."""
+
+    read_tile: Callable[..., int]
+    take_hits: Callable[..., None]
 
 
 @cache
-def tile_function() -> ReadTile | None:
-    """Give `laminar_read_tile` of tile.c; None where it is switched off, or cannot be built or loaded."""
+def library() -> Library | None:
+    """Give the functions of tile.c; None where they are switched off, or cannot be built or loaded."""
     if os.environ.get(SWITCH) == "1" or sys.platform == "win32":
         return None
     compiler = find_compiler()
@@ -117,15 +123,16 @@ def _check_own(path: Path) -> None:
         raise PermissionError(f"{path} is a link, of another user, or open to others")
 
 
-def _load(path: Path) -> ReadTile:
+def _load(path: Path) -> Library:
     """Load the library.
 
     Raises:
         OSError: if it cannot be loaded, or could have been put there by somebody else.
     """
     _check_own(path)
-    function = ctypes.CDLL(str(path)).laminar_read_tile
+    found = ctypes.CDLL(str(path))
     pointer, size = ctypes.c_void_p, ctypes.c_long
-    function.argtypes = [pointer, size, size, size, size, *[pointer] * 7, size]
-    function.restype = ctypes.c_int
-    return function
+    read_tile, take_hits = found.laminar_read_tile, found.laminar_take_hits
+    read_tile.argtypes, read_tile.restype = [pointer, size, size, size, size, *[pointer] * 7, size], ctypes.c_int
+    take_hits.argtypes, take_hits.restype = [pointer, pointer, size], None
+    return Library(read_tile, take_hits)

@@ -233,7 +233,7 @@ class LayerTally:
         content = Counts(
             _numpy(self.hits), _numpy(self.zeros), rows.total.sum(axis=1), np.maximum(rows.squares.sum(axis=1), 0.0)
         )
-        return _pack_single(single) | {"content": PackedCounts.pack(content)} | _pack_single(self._final_parts())
+        return {"content": PackedCounts.pack(content)} | _pack_single(single | self._final_parts())
 
     def _final_parts(self) -> dict[str, tuple[NDArray[np.float32], Chosen]]:
         entries = {"final.self": slice(-1, None), "final.sink": slice(0, 1), "final.content": slice(1, -1)}
@@ -348,11 +348,11 @@ def _mean(values: Floats, defined: Chosen) -> Floats:
 def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[str, PackedCounts]:
     """Count parts that have few weights, all of them in one sort: part -> weights and which of them, [n_heads, n]."""
     n_heads = len(next(iter(parts.values()))[0])
+    heads = np.arange(n_heads, dtype=np.int32)[:, None]
     keys = []
     for place, (weights, chosen) in enumerate(parts.values()):
-        heads, _ = np.nonzero(np.broadcast_to(chosen, weights.shape))
-        bins = weights[np.broadcast_to(chosen, weights.shape)].astype(np.float16).view(np.uint16)
-        keys.append((place * n_heads + heads).astype(np.int32) * N_BINS + bins)
+        bins = weights.astype(np.float16).view(np.uint16)
+        keys.append(((place * n_heads + heads) * N_BINS + bins)[np.broadcast_to(chosen, weights.shape)])
     found, hits = np.unique(np.concatenate(keys), return_counts=True)
     starts = np.searchsorted(found, np.arange(len(parts) * n_heads + 1) * N_BINS)
     packed = {}

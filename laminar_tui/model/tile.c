@@ -160,3 +160,16 @@ int laminar_read_tile(float *weights, long n_heads, long first, long n_rows, lon
     }
     return 0;
 }
+
+/* hits:  int64 [n_heads, N_BINS], added to
+ * pairs: uint32 [n_heads, 2, N_BINS], what `laminar_read_tile` has counted; zeros afterwards */
+void laminar_take_hits(int64_t *hits, uint32_t *pairs, long n_heads) {
+    for (long head = 0; head < n_heads; head++) {
+        int64_t *into = hits + head * N_BINS;
+        uint32_t *from = pairs + head * 2 * N_BINS;
+        for (long bin = 0; bin < N_BINS; bin++) {
+            into[bin] += (int64_t)from[bin] + from[N_BINS + bin];
+            from[bin] = from[N_BINS + bin] = 0;
+        }
+    }
+}

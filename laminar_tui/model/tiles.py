@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from laminar_tui.model.native import ReadTile
+from laminar_tui.model.native import Library
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
 
@@ -79,7 +79,7 @@ class Bench:
         sorted: float32 [n_heads, n, n_tokens], the rows of `gini_queries`; 0 beyond the query.
         received: float64 [n_heads, n_tokens], the content weights that each key got.
         positive: int64 [n_heads], how many content weights are above 0.
-        hits: int64 [n_heads, N_BINS], once `finish` was called; of `n_counted` weights, the content and zeros.
+        n_counted: how many weights of a head are counted: its content, and others that are 0.
     """
 
     n_counted: int
@@ -92,13 +92,12 @@ class Bench:
         self.places = {query: place for place, query in enumerate(queries)}
         self.received = torch.zeros(n_heads, n_tokens, dtype=torch.float64)
         self.positive = torch.zeros(n_heads, dtype=torch.int64)
-        self.hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64)
         self.tiles: list[Tile] = []
 
     def clear(self) -> None:
         """Begin with a layer's heads."""
-        for each in (self.received, self.positive, self.hits):
-            each.zero_()
+        self.received.zero_()
+        self.positive.zero_()
 
     def weigh(self, tile: Tile, seen: torch.Tensor | None) -> None:
         """Turn a tile's scores into weights.
@@ -114,8 +113,11 @@ class Bench:
     def measure(self, tile: Tile) -> None:
         """Count and measure a tile's weights, which may be spent thereby."""
 
-    def finish(self) -> None:
-        """Bring `hits` up to date.
+    def count_into(self, hits: torch.Tensor) -> None:
+        """Add what was counted of the tiles.
+
+        Args:
+            hits: int64 [n_heads, N_BINS], contiguous.
 
         Raises:
             NotFiniteError: if a weight is no number.
@@ -127,35 +129,39 @@ class NativeBench(Bench):
     """By the compiled tile.
 
     Args:
-        read: `native.tile_function()`.
+        library: `native.library()`.
     """
 
-    def __init__(self, read: ReadTile, n_heads: int, n_key_heads: int, n_tokens: int) -> None:
+    def __init__(self, library: Library, n_heads: int, n_key_heads: int, n_tokens: int) -> None:
         super().__init__(n_heads, n_key_heads, n_tokens)
-        self._read = read
+        self._library = library
         cuts = list(cut_rows(n_heads, n_tokens))
         room = torch.empty(n_heads * max((rows.stop - rows.start) * rows.stop for rows in cuts))
         self.tiles = [Tile(rows, n_heads, n_key_heads, room, room) for rows in cuts]
-        self._pair = torch.zeros(n_heads, 2, N_BINS, dtype=torch.int32)
+        self._pairs = torch.zeros(n_heads, 2, N_BINS, dtype=torch.int32)
+        self._waits = False
         self._places = torch.full((n_tokens,), -1, dtype=torch.int32)
         self._places[list(self.places)] = torch.arange(len(self.places), dtype=torch.int32)
         self.n_counted = (n_tokens - 1) * (n_tokens - 2) // 2
-        buffers = self.measured, self.received, self._pair, self.positive, self._places, self.sorted
+        buffers = self.measured, self.received, self._pairs, self.positive, self._places, self.sorted
         self._buffers = [each.data_ptr() for each in buffers]
 
     def clear(self) -> None:
         super().clear()
-        self._pair.zero_()
+        if self._waits:  # the heads before were given up half-way
+            self._pairs.zero_()
 
     def weigh(self, tile: Tile, seen: torch.Tensor | None) -> None:
+        self._waits = True
         rows = tile.rows
         sizes = self.n_heads, rows.start, rows.stop - rows.start, self.n_tokens
         mask = None if seen is None else seen.data_ptr()
-        if self._read(tile.weights.data_ptr(), *sizes, mask, *self._buffers, len(self.places)):
+        if self._library.read_tile(tile.weights.data_ptr(), *sizes, mask, *self._buffers, len(self.places)):
             raise NotFiniteError
 
-    def finish(self) -> None:
-        torch.sum(self._pair, dim=1, out=self.hits)
+    def count_into(self, hits: torch.Tensor) -> None:
+        self._library.take_hits(hits.data_ptr(), self._pairs.data_ptr(), self.n_heads)
+        self._waits = False
 
 
 class TensorBench(Bench):
@@ -171,6 +177,7 @@ class TensorBench(Bench):
         self._triangle = torch.full((TILE_ROWS, TILE_ROWS), HIDDEN).triu(1)
         self._patterns = torch.empty(n_heads, min(sum(sizes), max(COUNT_AT // n_heads, *sizes)), dtype=torch.float16)
         self._n_waiting = 0
+        self._hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64)
         self.tiles = [Tile(rows, n_heads, n_key_heads, *room) for rows in cuts]
         self._copies = {tile: self._copies_of(tile) for tile in self.tiles}
         self._into = {tile: dict(zip(MEASURED, self.measured[:, :, tile.rows], strict=True)) for tile in self.tiles}
@@ -220,20 +227,22 @@ class TensorBench(Bench):
         """Put the weights' bit patterns with those that wait to be counted."""
         size = weights[0].numel()
         if self._n_waiting + size > self._patterns.shape[1]:
-            self._count()
+            self._count(self._hits)
         self._patterns[:, self._n_waiting : self._n_waiting + size].view(weights.shape).copy_(weights)
         self._n_waiting += size
 
-    def _count(self) -> None:
+    def _count(self, hits: torch.Tensor) -> None:
         if not math.isfinite(float(self.measured.sum())):  # not a number has a bit pattern of its own
             raise NotFiniteError
         for head, patterns in enumerate(self._patterns[:, : self._n_waiting].view(torch.int16)):
-            self.hits[head].add_(torch.bincount(patterns, minlength=N_BINS))
+            hits[head].add_(torch.bincount(patterns, minlength=N_BINS))
         self._n_waiting = 0
 
     def clear(self) -> None:
         super().clear()
+        self._hits.zero_()
         self._n_waiting = 0
 
-    def finish(self) -> None:
-        self._count()
+    def count_into(self, hits: torch.Tensor) -> None:
+        self._count(self._hits)
+        hits += self._hits
