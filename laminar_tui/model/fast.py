@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from laminar_tui.errors import UntrustedWeightsError
-from laminar_tui.model import native, tiles
+from laminar_tui.model import tiles
 from laminar_tui.model.tally import LayerTally, Rows
 from laminar_tui.model.tiles import MEASURED, Bench, NativeBench, NotFiniteError, TensorBench
 
@@ -129,7 +129,7 @@ _benches = threading.local()
 
 def _bench(n_heads: int, n_key_heads: int, n_tokens: int) -> Bench:
     """Give this thread's workplace for so many heads; that of another prompt is thrown away."""
-    library = native.library()
+    library = tiles.checked_library()
     key = library is None, n_heads, n_key_heads, n_tokens, tiles.TILE_WEIGHTS, tiles.TILE_ROWS
     known: dict[tuple[int, ...], Bench] = _benches.__dict__.setdefault("known", {})
     if key not in known:

@@ -88,13 +88,20 @@ def _build(compiler: list[str]) -> Path:
             command = [*compiler, *FLAGS, *more, "-x", "c", "-", "-o", str(beside)]
             done = subprocess.run(command, input=source, capture_output=True, timeout=BUILD_SECONDS, check=False)
             if done.returncode == 0:
-                beside.chmod(0o700)
+                _settle(beside)
                 beside.replace(library)
                 return library
     finally:
         beside.unlink(missing_ok=True)
     done.check_returncode()
     raise AssertionError
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file is whole on the disk, and let only its owner change it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    path.chmod(0o700)
 
 
 def _processor() -> bytes:

@@ -262,15 +262,12 @@ class LayerTally:
         rest = np.maximum(rest, REST_AT_LEAST)
         rest_entropy = rest_entropy / rest + np.log(rest)
         last = several & (query == self.n_tokens - 1)
-        gini, variance, of_sorted = self._measured_of_sorted()
         table: dict[str, tuple[Floats, Chosen]] = {
             "entropy": (entropy, several),
             "entropy_share": (entropy / np.log(n_safe), several),
             "effective_tokens": (effective, several),
             "participation_ratio": (_divide(1.0, squares), several),
             "hoyer": ((roots - _divide(total, np.sqrt(squares))) / (roots - 1), several),
-            "gini": (gini, of_sorted),
-            "score_variance": (variance, of_sorted),
             "distance": (rest_distance + sink * query, several),
             "sink_share": (sink, later),
             "previous_token": (rows.previous.astype(np.float64), later),
@@ -284,7 +281,12 @@ class LayerTally:
             "final.effective_tokens": (effective, last),
             "final.sink_share": (sink, last),
         }
-        return {name: _mean(*table[name]) for name in STATISTICS}
+        # All in one go: on a short prompt, starting an operation takes longer than doing it.
+        values, defined = (np.stack(np.broadcast_arrays(*each)) for each in zip(*table.values(), strict=True))
+        found = dict(zip(table, _mean(values, defined), strict=True))
+        gini, variance, of_sorted = self._measured_of_sorted()
+        found |= {"gini": _mean(gini, of_sorted), "score_variance": _mean(variance, of_sorted)}
+        return {name: found[name] for name in STATISTICS}
 
     def _measured_of_sorted(self) -> tuple[Floats, Floats, Chosen]:
         """The Gini coefficients, the variances of the scores, and where both are defined, [n_heads, n] each."""
@@ -338,10 +340,10 @@ def _divide(a: Floats | float, b: Floats) -> Floats:
 
 
 def _mean(values: Floats, defined: Chosen) -> Floats:
-    """The mean along the rows where defined, [n_heads]; NaN where there is none."""
-    n = defined.sum(axis=1)
-    total: Floats = np.where(defined, values, 0.0).sum(axis=1)
-    mean: Floats = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+    """The mean along the last axis where defined; NaN where that is nowhere."""
+    n = defined.sum(axis=-1)
+    total: Floats = np.where(defined, values, 0.0).sum(axis=-1)
+    mean: Floats = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
     return mean
 
 

@@ -56,8 +56,10 @@ static void count(const float *weights, long n, uint32_t *hits) {
     for (long start = 0; start < n; start += BLOCK) {
         long size = n - start < BLOCK ? n - start : BLOCK;
 #pragma omp simd
-        for (long i = 0; i < size; i++)
-            bins[i] = half_of(weights[start + i]);
+        for (long i = 0; i < size; i++) {
+            uint32_t bin = half_of(weights[start + i]);
+            bins[i] = bin < N_BINS ? bin : N_BINS - 1; /* no weight is above 1; but nothing is written elsewhere */
+        }
         /* Neighbours often fall into one bin, and adding to it must wait for the addition before: two sets of bins. */
         long i = 0;
         for (; i + 1 < size; i += 2) {

@@ -5,11 +5,14 @@ is no compiler. Each is made once and serves all layers of a prompt: fresh memor
 view of a tensor a microsecond.
 """
 
+import logging
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 
+from laminar_tui.model import native
 from laminar_tui.model.native import Library
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
@@ -26,6 +29,9 @@ MEASURED = ("first", "itself", "previous", "total", "norm", "mixed_scores", "pos
 """What is measured of each row, in the order in which it is kept (and in which tile.c writes it): the weights on key 0,
 the query itself and the key before it; sum, root of the sum of squares, sum of weight times score and of weight times
 position over the content; the highest score and its weight. Scores are counted from a number of the row's own."""
+
+
+_log = logging.getLogger(__name__)
 
 
 def cut_rows(n_heads: int, n_tokens: int) -> Iterator[slice]:
@@ -246,3 +252,37 @@ class TensorBench(Bench):
     def count_into(self, hits: torch.Tensor) -> None:
         self._count(self._hits)
         hits += self._hits
+
+
+@cache
+def checked_library() -> Library | None:
+    """Give the compiled tile if it is there and was seen, once in each process, to do what the tensor operations do."""
+    library = native.library()
+    if library is not None and not _is_equal(library):
+        _log.warning("the compiled tile is not used: it does not give what the tensor operations give")
+        return None
+    return library
+
+
+def _is_equal(library: Library) -> bool:
+    n_heads, n_tokens = 4, 300  # several tiles; rows of every length that vectors are cut from
+    sizes = n_heads, 2, n_tokens
+    scores = torch.randn(n_heads, n_tokens, n_tokens, generator=torch.Generator().manual_seed(0)) * 4
+    window = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril().triu(-40)
+    for seen in (None, window):
+        found = []
+        for bench in (NativeBench(library, *sizes), TensorBench(*sizes)):
+            weights = torch.zeros_like(scores)
+            hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64)
+            for tile in bench.tiles:
+                tile.scores.copy_(scores[:, tile.rows, : tile.rows.stop])
+                bench.weigh(tile, seen)
+                weights[:, tile.rows, : tile.rows.stop] = tile.weights
+                bench.measure(tile)
+            bench.count_into(hits)
+            sums = bench.measured[MEASURED.index("total")], bench.received.float(), bench.sorted
+            # One rounding may move a weight to the next bin; it moves one in the sums from above by 1.
+            found.append((weights, *sums, hits[:, 1:].flip(1).cumsum(1) / 1e6, bench.positive / 1e6))
+        if not all(torch.allclose(a, b, rtol=1e-5, atol=2e-6) for a, b in zip(*found, strict=True)):
+            return False
+    return True
