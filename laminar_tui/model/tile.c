@@ -90,18 +90,19 @@ static int read_row(float *row, long n, const uint8_t *seen, float *measured, lo
     if (bad || top == -__builtin_inff())
         return 1;
 
-    float sum = 0, mixed = 0;
+    double sum = 0; /* in float32 the 1 of the top score would swallow what is added to its lane */
+    float mixed = 0;
     float first_e = exp_of(row[0] - top), itself_e = exp_of(row[q] - top);
 #pragma omp simd reduction(+ : sum, mixed)
     for (long k = 1; k < q; k++) {
         float x = row[k] - top;
         float e = exp_of(x);
         row[k] = e;
-        sum += e;
+        sum += (double)e;
         mixed += e * (x > LOWEST ? x : 0.0f);
     }
     sum += first_e + (q > 0 ? itself_e : 0.0f);
-    float inverse = 1.0f / sum;
+    float inverse = (float)(1.0 / sum);
 
     float total = 0, squares = 0, position = 0;
     int32_t n_positive = 0;
@@ -115,8 +116,8 @@ static int read_row(float *row, long n, const uint8_t *seen, float *measured, lo
         position += w * (float)(int32_t)k;
         n_positive += w > 0;
     }
-    row[0] = first_e * inverse;
-    row[q] = q > 0 ? itself_e * inverse : row[0];
+    row[0] = (float)(first_e / sum);
+    row[q] = q > 0 ? (float)(itself_e / sum) : row[0];
     *positive += n_positive;
     if (q > 1)
         count(row + 1, q - 1, hits);
