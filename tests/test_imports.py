@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "source": {"errors"},
     "profile": {"errors", "files"},
     "render": {"errors", "profile"},
-    "model": {"errors", "profile", "sizes", "source"},
+    "model": {"errors", "files", "profile", "sizes", "source"},
     "run": {"errors", "profile", "source", "model"},
     "catalog": {"errors", "files", "model", "run"},
     "corpus": {"errors", "source"},

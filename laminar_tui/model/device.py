@@ -18,8 +18,8 @@ from functools import cache
 import torch
 
 from laminar_tui.errors import UntrustedWeightsError
-from laminar_tui.model.fast import HIDDEN
 from laminar_tui.model.tally import LayerTally, Rows, bit_patterns
+from laminar_tui.model.tiles import HIDDEN
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
 

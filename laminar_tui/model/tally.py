@@ -233,7 +233,7 @@ class LayerTally:
         content = Counts(
             _numpy(self.hits), _numpy(self.zeros), rows.total.sum(axis=1), np.maximum(rows.squares.sum(axis=1), 0.0)
         )
-        return _pack_single(single) | {"content": PackedCounts.pack(content)} | _pack_single(self._final_parts())
+        return {"content": PackedCounts.pack(content)} | _pack_single(single | self._final_parts())
 
     def _final_parts(self) -> dict[str, tuple[NDArray[np.float32], Chosen]]:
         entries = {"final.self": slice(-1, None), "final.sink": slice(0, 1), "final.content": slice(1, -1)}
@@ -262,15 +262,12 @@ class LayerTally:
         rest = np.maximum(rest, REST_AT_LEAST)
         rest_entropy = rest_entropy / rest + np.log(rest)
         last = several & (query == self.n_tokens - 1)
-        gini, variance, of_sorted = self._measured_of_sorted()
         table: dict[str, tuple[Floats, Chosen]] = {
             "entropy": (entropy, several),
             "entropy_share": (entropy / np.log(n_safe), several),
             "effective_tokens": (effective, several),
             "participation_ratio": (_divide(1.0, squares), several),
             "hoyer": ((roots - _divide(total, np.sqrt(squares))) / (roots - 1), several),
-            "gini": (gini, of_sorted),
-            "score_variance": (variance, of_sorted),
             "distance": (rest_distance + sink * query, several),
             "sink_share": (sink, later),
             "previous_token": (rows.previous.astype(np.float64), later),
@@ -284,7 +281,12 @@ class LayerTally:
             "final.effective_tokens": (effective, last),
             "final.sink_share": (sink, last),
         }
-        return {name: _mean(*table[name]) for name in STATISTICS}
+        # All in one go: on a short prompt, starting an operation takes longer than doing it.
+        values, defined = (np.stack(np.broadcast_arrays(*each)) for each in zip(*table.values(), strict=True))
+        found = dict(zip(table, _mean(values, defined), strict=True))
+        gini, variance, of_sorted = self._measured_of_sorted()
+        found |= {"gini": _mean(gini, of_sorted), "score_variance": _mean(variance, of_sorted)}
+        return {name: found[name] for name in STATISTICS}
 
     def _measured_of_sorted(self) -> tuple[Floats, Floats, Chosen]:
         """The Gini coefficients, the variances of the scores, and where both are defined, [n_heads, n] each."""
@@ -338,21 +340,21 @@ def _divide(a: Floats | float, b: Floats) -> Floats:
 
 
 def _mean(values: Floats, defined: Chosen) -> Floats:
-    """The mean along the rows where defined, [n_heads]; NaN where there is none."""
-    n = defined.sum(axis=1)
-    total: Floats = np.where(defined, values, 0.0).sum(axis=1)
-    mean: Floats = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+    """The mean along the last axis where defined; NaN where that is nowhere."""
+    n = defined.sum(axis=-1)
+    total: Floats = np.where(defined, values, 0.0).sum(axis=-1)
+    mean: Floats = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
     return mean
 
 
 def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[str, PackedCounts]:
     """Count parts that have few weights, all of them in one sort: part -> weights and which of them, [n_heads, n]."""
     n_heads = len(next(iter(parts.values()))[0])
+    heads = np.arange(n_heads, dtype=np.int32)[:, None]
     keys = []
     for place, (weights, chosen) in enumerate(parts.values()):
-        heads, _ = np.nonzero(np.broadcast_to(chosen, weights.shape))
-        bins = weights[np.broadcast_to(chosen, weights.shape)].astype(np.float16).view(np.uint16)
-        keys.append((place * n_heads + heads).astype(np.int32) * N_BINS + bins)
+        bins = weights.astype(np.float16).view(np.uint16)
+        keys.append(((place * n_heads + heads) * N_BINS + bins)[np.broadcast_to(chosen, weights.shape)])
     found, hits = np.unique(np.concatenate(keys), return_counts=True)
     starts = np.searchsorted(found, np.arange(len(parts) * n_heads + 1) * N_BINS)
     packed = {}

@@ -176,11 +176,12 @@ class PackedCounts:
         flat = counts.hits.ravel()
         places = np.flatnonzero(flat > 0)  # of booleans numpy finds them several times faster
         hits = flat[places]
-        starts = np.searchsorted(places, np.arange(counts.total.shape[0] + 1) * N_BINS)
+        first_bins = np.arange(counts.total.shape[0] + 1) * N_BINS
+        starts = np.searchsorted(places, first_bins)
         dtype = np.uint32 if hits.max(initial=0) < 2**32 else np.uint64
         return cls(
             starts.astype(np.int64),
-            (places % N_BINS).astype(np.uint16),
+            (places - np.repeat(first_bins[:-1], np.diff(starts))).astype(np.uint16),
             hits.astype(dtype),
             counts.zeros,
             counts.total,

@@ -7,7 +7,7 @@ from families import build_family
 
 import laminar_tui
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import fast
+from laminar_tui.model import fast, native, tiles
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import LayerProfile, Profile
 
@@ -16,11 +16,17 @@ SPECIAL = ("gemma2", "gpt_oss", "doge", "granite_swa", "diffllama", "deepseek_v3
 N_TOKENS = 40  # beyond the window of 8; a tile of 100 weights makes many tiles of it
 
 
-@pytest.fixture(autouse=True)
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tiny prompts take the fast path, in tiles of 8 rows."""
+@pytest.fixture(autouse=True, params=["compiled", "tensors"])
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tiny prompts take the fast path, in tiles of 8 rows, by either kind of tile."""
+    if request.param == "tensors":
+        monkeypatch.setattr(tiles, "checked_library", lambda: None)
+    elif native.find_compiler() is None:
+        pytest.skip("no C compiler here")
+    else:
+        assert tiles.checked_library() is not None
     monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
-    monkeypatch.setattr(fast, "TILE_WEIGHTS", 100)
+    monkeypatch.setattr(tiles, "TILE_WEIGHTS", 100)
 
 
 def ids(n_tokens: int = N_TOKENS) -> torch.Tensor:
@@ -166,3 +172,24 @@ def test_weights_that_underflow_are_counted_apart() -> None:
     expected = (np.where(content, dense, 1.0) < 1.2e-38).sum(axis=(1, 2))
     assert expected.min() > 100
     assert tally.finish().parts["content"].zeros == pytest.approx(expected, abs=2)  # a weight at float32's smallest
+
+
+def test_what_was_given_up_half_way_leaves_nothing_behind() -> None:
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(2, 60, 8, generator=generator) for _ in range(3))
+
+    def count(stop_after: int = 10**6) -> torch.Tensor:
+        asked = iter(range(10**6))
+
+        def stop() -> None:
+            if next(asked) >= stop_after:
+                raise CancelledError("enough")
+
+        tally = LayerTally(2, 60, torch.device("cpu"))
+        fast.attend(query, key, value, 1.0, None, tally, stop=stop)
+        return tally.hits
+
+    before = count()
+    with pytest.raises(CancelledError):
+        count(stop_after=5)
+    assert torch.equal(count(), before)

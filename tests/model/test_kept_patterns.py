@@ -214,7 +214,8 @@ def test_a_half_precision_model_gives_float32_weights(tiny_model: Callable[..., 
     model, kept = tiny_model("llama", dtype=torch.bfloat16), KeptPatterns()
     profile = capture(model, ids(), keep=kept)
     found = kept.rows(0, 1, N_TOKENS - 1, N_TOKENS)[0]
-    np.testing.assert_array_equal(found, profile.layer(0).final_weights[1])
+    # The same scores, whose exponentials are summed in another order.
+    np.testing.assert_allclose(found, profile.layer(0).final_weights[1], rtol=1e-6, atol=0)
     assert kept._calls[0].query.dtype == torch.bfloat16, "kept as small as it was"
 
 
