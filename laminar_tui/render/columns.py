@@ -4,9 +4,9 @@ The app and `laminar-tui show` draw from the same functions, so they cannot disa
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.style import Style
 
+from laminar_tui.profile.bootstrap import FEWEST_GROUPS, LEVEL, density_interval
 from laminar_tui.profile.counts import BIN_VALUES, SMALLEST_COUNTED, Counts
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Estimator, Nodes, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
@@ -35,6 +36,11 @@ FINAL_COLORS = ("#f2c14e", "#b5420f")
 
 MARKED = Style(bold=True, underline=True)
 """The query among the tokens."""
+
+BAND_SIGN = f"dots: {100 * LEVEL:.0f} % band"
+"""In the legend of a curve with a band."""
+WIDEST_INTERVAL = 13
+"""Characters of a number with its interval: what a box of numbers has room for."""
 
 SINK_WORDS: dict[str, str] = {"with": "with sink", "without": "sink left out", "only": "sink alone"}
 
@@ -114,6 +120,10 @@ class Columns:
     look: Look
     known: tuple[Nodes, ...] = ()
     """Each column's density where it is known already: a run adds a layer at a time to those that were drawn."""
+    groups: Callable[[int], NDArray[np.int64] | None] | None = None
+    """Gives a column's coarse counts by groups of prompts; None where they are not known."""
+    n_prompts: int = 1
+    _intervals: dict[int, NDArray[np.float64] | None] = field(default_factory=dict)
 
     @cached_property
     def nodes(self) -> Nodes:
@@ -165,14 +175,41 @@ class Columns:
         )
 
     def curve(self, column: int, color: str = CURVE_COLOR) -> Curve:
-        """Make one column's density curve: on `DEFAULT_GRID` points, each the average over its cell."""
+        """Make one column's density curve: on `DEFAULT_GRID` points, each the average over its cell.
+
+        Over several prompts it has a band: the bootstrap interval over groups of them.
+        """
         method = self.look.method
         edges = np.linspace(self.look.low, self.look.high, DEFAULT_GRID + 1)
         middles = (edges[1:] + edges[:-1]) / 2
         nodes = self.nodes
         one = Nodes(nodes.low, nodes.high, nodes.values[column], nodes.bandwidth[column])
         x = 10**middles if method.is_log else middles
-        return Curve(x, one.mean(edges), self.labels[column], color)
+        density = one.mean(edges)
+        interval = self._interval(column, edges)
+        low, high = (None, None) if interval is None else density * interval
+        return Curve(x, density, self.labels[column], color, low, high)
+
+    def band_words(self, column: int) -> str:
+        """What the band around a column's curve is: `dots: 95 % band over 24 prompts`; nothing where there is none."""
+        groups = self.groups(column) if self.groups else None
+        n_used = 0 if groups is None else int((groups.sum(axis=1) > 0).sum())
+        if n_used < FEWEST_GROUPS:
+            return ""
+        what = "prompts" if self.n_prompts == n_used else "groups of prompts"
+        return f"{BAND_SIGN} over {n_used} {what}"
+
+    def _interval(self, column: int, edges: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The ends of the band as multiples of the density, made once for each column."""
+        if column not in self._intervals:
+            groups = self.groups(column) if self.groups else None
+            bandwidth = float(self.nodes.bandwidth[column])
+            self._intervals[column] = (
+                None
+                if groups is None or not groups.any()
+                else density_interval(groups, self.counts[column], self.look.estimator, bandwidth, edges)
+            )
+        return self._intervals[column]
 
     def in_band(self, column: int, low: float, high: float) -> tuple[float, float, int]:
         """Look at a band of the weight axis, given by positions from 0 to 1: its weights' ends, how many are in it."""
@@ -239,7 +276,16 @@ def layer_columns(profile: Profile, look: Look) -> Columns:
         np.array([layer is not None for layer in profile.layers]),
         look,
         tuple(nothing if layer is None else _layer_nodes(layer, look) for layer in profile.layers),
+        lambda column: _groups(profile.layers[column], look),
+        profile.origin.n_prompts,
     )
+
+
+def _groups(layer: LayerProfile | None, look: Look, head: int | None = None) -> NDArray[np.int64] | None:
+    """The coarse counts of a layer or head by groups of prompts."""
+    if layer is None or layer.groups is None:
+        return None
+    return layer.groups.of(look.population, look.sink, head)
 
 
 _nodes_of_layers: WeakKeyDictionary[LayerProfile, dict[tuple[str, str, str], Nodes]] = WeakKeyDictionary()
@@ -256,9 +302,18 @@ def _layer_nodes(layer: LayerProfile, look: Look) -> Nodes:
 
 def head_columns(profile: Profile, look: Look, layer: int, heads: Sequence[int] | None = None) -> Columns:
     """Make the columns of one layer: one a head, in the order in which they are given, or all by their numbers."""
-    counts = profile.layer(layer).head_counts(look.population, look.sink)
-    heads = range(counts.total.shape[0]) if heads is None else heads
-    return Columns(counts[list(heads)], tuple(str(head) for head in heads), np.ones(len(heads), bool), look)
+    read = profile.layer(layer)
+    counts = read.head_counts(look.population, look.sink)
+    shown = list(range(counts.total.shape[0]) if heads is None else heads)
+    labels = tuple(str(head) for head in shown)
+    groups = partial(_groups_of_head, read, look, shown)
+    return Columns(
+        counts[shown], labels, np.ones(len(shown), bool), look, groups=groups, n_prompts=profile.origin.n_prompts
+    )
+
+
+def _groups_of_head(layer: LayerProfile, look: Look, heads: Sequence[int], column: int) -> NDArray[np.int64] | None:
+    return _groups(layer, look, heads[column])
 
 
 def layer_column(profile: Profile, look: Look, layer: int) -> Columns:
@@ -266,7 +321,15 @@ def layer_column(profile: Profile, look: Look, layer: int) -> Columns:
     read = profile.layer(layer)
     counts = read.layer_counts(look.population, look.sink)
     one = Counts(counts.hits[None], counts.zeros[None], counts.total[None], counts.total_sq[None])
-    return Columns(one, (str(layer),), np.ones(1, bool), look, (_layer_nodes(read, look),))
+    return Columns(
+        one,
+        (str(layer),),
+        np.ones(1, bool),
+        look,
+        (_layer_nodes(read, look),),
+        lambda _: _groups(read, look),
+        profile.origin.n_prompts,
+    )
 
 
 def weight_at(position: float, method: Estimator) -> float:
@@ -345,7 +408,7 @@ _SHARES = {"sink_share", "previous_token", "self", "off_sequence", "final.sink_s
 
 
 def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> list[tuple[str, str]]:
-    """A head's numbers, or a layer's: the means over its heads."""
+    """A head's numbers, or a layer's: the means over its heads; over several prompts each with its interval."""
     values = profile.layer(layer).statistics
     lines = []
     for name in HEAD_NUMBERS:
@@ -357,8 +420,30 @@ def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> l
             continue
         statistic = STATISTICS[name]
         text = percent(value) if name in _SHARES else f"{number(value)} {statistic.unit}".strip()
-        lines.append((statistic.title, text))
+        half = half_interval(profile, layer, head, name)
+        lines.append((statistic.title, with_interval(value, half, is_share=name in _SHARES) or text))
     return lines
+
+
+def half_interval(profile: Profile, layer: int, head: int | None, name: str) -> float:
+    """Half the 95 % interval of a statistic's mean over prompts, of a head or a layer; NaN for one prompt."""
+    spread = profile.layer(layer).spread
+    if spread is None or name not in spread.names:
+        return math.nan
+    low, high = spread.interval(name)
+    at = -1 if head is None else head
+    return float(high[at] - low[at]) / 2
+
+
+def with_interval(value: float, half: float, *, is_share: bool = False) -> str:
+    """Write a number with half its interval: `2.01 ± 0.12`, `6.3 ± 0.4 %`; nothing where there is none, or no room."""
+    if not (math.isfinite(value) and math.isfinite(half)):
+        return ""
+    unit = " %" if is_share else ""
+    shown = percent(value).removesuffix(" %") if is_share else number(value)
+    scaled = 100 * half if is_share else half
+    texts = (f"{shown} ± {number(float(f'{scaled:.{digits}g}'))}{unit}" for digits in (2, 1))
+    return next((text for text in texts if len(text) <= WIDEST_INTERVAL), "")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -16,6 +16,7 @@ from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import (
+    BAND_SIGN,
     CURVE_COLOR,
     Columns,
     Look,
@@ -221,17 +222,24 @@ def draw_curve(scene: Scene, width: int, height: int) -> list[Row]:
             here = (state.layer_index, None if state.view == "overview" else state.head_index)
             pinned = " (pinned)" if here in state.pins else ""
             curves.append(replace(curve, label=f"{kind} {curve.label}{pinned}"))
-        rows = _legend(curves, width, terminal) if curves and (scene.pins or state.is_picture) else []
+        band = columns.band_words(scene.column) if columns.measured[scene.column] else ""
+        rows = _legend(curves, band, width, terminal) if curves and (scene.pins or state.is_picture or band) else []
     mode = "ascii" if terminal.ascii_only else state.mode
     faintest = columns.faintest(DEFAULT_GRID)
     return rows + draw_column_curves(curves, state.look, width, height - len(rows), mode=mode, faintest=faintest)
 
 
-def _legend(curves: list[Curve], width: int, terminal: Terminal) -> list[Row]:
-    """The names of the curves over the plot, the one under the cursor first: a legend inside would hide the peak."""
+def _legend(curves: list[Curve], band: str, width: int, terminal: Terminal) -> list[Row]:
+    """The names of the curves over the plot, the one under the cursor first: a legend inside would hide the peak.
+
+    Args:
+        band: what the band around the curve under the cursor is; empty for none.
+    """
     *pins, current = curves
     if not pins:
-        return [terminal.line(f"density, {current.label}", width, align="center")]
+        whole = [f"density, {current.label}, {band}", f"{current.label}, {BAND_SIGN}"] if band else []
+        heading = next((words for words in whole if cell_len(words) <= width), f"density, {current.label}")
+        return [terminal.line(heading, width, align="center")]
     sign = "*" if terminal.ascii_only else "━"
     names = [f"{sign} {curve.label}" for curve in [current, *pins]]
     between = "  "
@@ -241,6 +249,8 @@ def _legend(curves: list[Curve], width: int, terminal: Terminal) -> list[Row]:
     pieces: list[tuple[str, Style | None]] = [(" ", None)]
     for name, curve in zip(names, [current, *pins], strict=True):
         pieces.append((name + between, Style.parse(curve.color) if curve.color else None))
+    if band and sum(cell_len(text) for text, _ in pieces) + len(BAND_SIGN) <= width:
+        pieces.append((BAND_SIGN, Style.parse(current.color) if current.color else None))
     line = merge_runs(pieces)
     rest = width - row_width(line)
     return [[*line, Segment(" " * rest)]] if rest >= 0 else [terminal.line("".join(names), width)]
@@ -254,7 +264,8 @@ def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
     if state.view == "map":
         return _pairs(_map_pairs(scene, height), width, height, terminal)
     head = state.head_index if state.view in ("layer", "head") else None
-    of_all = [("over all queries and keys", "")]
+    several = ", ± 95 %" if state.profile.origin.n_prompts > 1 else ""
+    of_all = [(f"over all queries and keys{several}", "")]
     pairs = columns.summary(scene.column) + of_all + statistics_lines(state.profile, state.layer_index, head)
     return _pairs(pairs, width, height, terminal)
 
