@@ -41,7 +41,7 @@ commands:
   laminar-tui COMMAND --help          the options of a command
 
 SOURCE is a hub id (owner/name or owner/name@revision), a model's folder, a .gguf file, a saved profile
-(.laminar), or nothing: the bundled model.
+(.laminar), a folder of profiles that `sweep -o` has written, or nothing: the bundled model.
 
 exit codes: 0 done, 2 wrong use, 3 the model or its weights cannot be trusted, 4 bad profile file, 130 interrupted
 """
@@ -255,7 +255,9 @@ def _sweep_parser() -> argparse.ArgumentParser:
         "the training step in its name, those without one last. With --revisions, MODEL (a hub id, or a folder whose "
         "sub-folders are the revisions) is read at each, one in memory at a time.",
     )
-    parser.add_argument("sources", nargs="+", metavar="FILE|MODEL", help="profiles of one model, or the model")
+    parser.add_argument(
+        "sources", nargs="+", metavar="FILE|MODEL", help="profiles of one model, their folder, or the model"
+    )
     parser.add_argument("--revisions", metavar="R,R", help="read MODEL at these: step1000,step143000,main")
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="save each profile there, and do not read again what is there"
@@ -718,10 +720,11 @@ def sweep(options: argparse.Namespace) -> int:
 def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile]]":
     """Load the profiles that were named, or read a model at each revision; one at a time, with a name for each."""
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.run import Step
     from laminar_tui.sweep_run import SweepRequest, capture_sweep, parse_revisions
 
     if options.revisions is None:
-        for name in options.sources:
+        for name in _sweep_files(options.sources):
             if not _names_profile(name):
                 raise UsageError(f"{name} is no profile", "a model is read at several revisions: --revisions R,R")
             yield as_path(name).stem, Profile.load(as_path(name))
@@ -736,6 +739,16 @@ def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile
     with _only_results(), _narrated(options.quiet) as narrate:
         profiles = capture_sweep(SweepRequest(make_request(options), revisions, folder), narrate, lambda: False)
         yield from zip(revisions, profiles, strict=True)
+        if folder is not None:
+            narrate(Step(f"kept in {folder}: `laminar-tui {folder}` opens them"))
+
+
+def _sweep_files(names: list[str]) -> list[str]:
+    """Put the profiles of a folder that `-o` has written in the folder's place."""
+    from laminar_tui.profile.sweep_folder import find_profiles, holds_sweep
+
+    found = [find_profiles(as_path(name)) if holds_sweep(as_path(name)) else [name] for name in names]
+    return [str(path) for paths in found for path in paths]
 
 
 def _print_sweep(found: "Sweep", options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.render.columns import Columns, head_columns, layer_columns
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.palette import Ramp, make_ramp
@@ -94,6 +95,7 @@ class Explorer(FileActions):
         self.saved_path = ""
         self.is_held = False  # whether the run waits for an answer about another one
         self.reference: Profile | None = None
+        self.sweep: SavedSweep | None = None
         self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
@@ -124,6 +126,8 @@ class Explorer(FileActions):
         self._distrust()
         if self.reference is not None and self.state.profile is not None:
             self.call_after_refresh(self.action_compare)
+        if self.sweep is not None:
+            self.call_after_refresh(self.action_sweep)
         if self._request is not None and self.state.profile is None and not self.is_held:
             self.call_after_refresh(self._start)
 
@@ -594,6 +598,10 @@ class Explorer(FileActions):
     def action_compare(self) -> None:
         """Compare with the profile that was marked, or with chance."""
         detours.open_compare(self, self._terminal)
+
+    def action_sweep(self) -> None:
+        """Show the sweep that is open: a model over its training."""
+        detours.open_sweep(self, self._terminal)
 
     def action_mark(self) -> None:
         """Mark the profile as A of a comparison."""
