@@ -42,7 +42,7 @@ from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line
 from laminar_tui.run import Step
-from laminar_tui.ui.keys import key_line
+from laminar_tui.ui.keys import NOT_EARLY, key_line
 from laminar_tui.ui.state import State, order_title
 
 BAR_CELLS = 16
@@ -438,6 +438,8 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
         without.add("out")
     if scene.is_last_only and state.view == "head":
         without.add("next_query")
+    if state.profile is None or not state.profile.n_read:
+        without |= NOT_EARLY
     for shown, label in key_line(state.view, width - 1, frozenset(without)):
         pieces += [(shown, BOLD), (f" {label}  ", None)]
     used = sum(len(text) for text, _ in pieces)

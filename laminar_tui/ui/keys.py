@@ -106,7 +106,7 @@ KEYS: tuple[Key, ...] = (
     Key("copy", "y", "y", "copy", "copy the line of numbers", "Copy", (), 8),
     Key("copy_table", "Y", "Y", "copy_table", "copy the table behind the screen, with tabs between its columns"),
     Key("about", "i", "i", "about", "about this profile: where it comes from, what was checked", "", (), 8),
-    Key("log", "grave_accent", "`", "log", "the log's last lines"),
+    Key("log", "grave_accent", "`", "log", "the log's last lines", "Log", (), 9),
     Key("theme", "t", "t", "theme", "dark or light theme"),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "paint the screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "back to the shell for a while; its fg comes back here"),
@@ -114,6 +114,11 @@ KEYS: tuple[Key, ...] = (
     Key("help", "question_mark,f1", "?", "help", "explain this screen", "Help", (), 0),
     Key("quit", "q,ctrl+q", "q", "quit", "quit", "Quit", (), 0),
 )
+
+
+EARLY = frozenset({"open", "prompt", "log", "help", "quit"})
+"""Ids of the keys in the line that do something before any layer is read."""
+NOT_EARLY = frozenset(key.id for key in KEYS) - EARLY
 
 
 def bindings() -> list[Binding]:

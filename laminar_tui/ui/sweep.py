@@ -29,6 +29,8 @@ from laminar_tui.ui.widgets import Lines
 if TYPE_CHECKING:
     from laminar_tui.ui.explorer import Terminal
 
+LIST_FROM = 120
+"""Cells of a screen from which on the list of steps stands beside the picture."""
 SWEEP_KEYS = (
     Key("previous", "h,left", "h ←", "column(-1)", "previous step"),
     Key("next", "l,right", "l →", "column(1)", "next step"),
@@ -172,6 +174,7 @@ one prompt also differ by chance, and a head may change its place between seeds.
             self.show_line("title", ["the profiles are being read"])
             return
         look, measure = self.now.look, self.measures[self.at]
+        self.set_class(self.size.width >= LIST_FROM, "-beside")
         self.show_line("title", ["by training step", *look.facts(), f"{look.scale} colours"])
         self.lines("picture").display_rows(partial(self._draw_picture, sweep))
         self.lines("number").display_rows(partial(self._draw_heading, measure))
