@@ -2,13 +2,16 @@
 
 What a profile keeps of many prompts has to be bounded: each prompt belongs to one of `N_GROUPS` groups, in which counts
 add. Up to as many prompts with numbers of their own, a group is a prompt; beyond, drawing groups instead of prompts
-widens the interval a little. Groups are drawn with replacement (Efron & Tibshirani, An Introduction to the Bootstrap,
-1993, chapter 13: the percentile interval).
+widens the interval a little. Groups are drawn with replacement, and the interval lies between two percentiles of the
+draws: those at which it would hold the mean of few normal numbers as often as it says (the expanded percentile interval
+of Hesterberg, What Teachers Should Know About the Bootstrap, 2015, arXiv 1411.5279).
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from laminar_tui.profile.counts import BIN_VALUES, Counts, PackedCounts
 from laminar_tui.profile.density import split_density
 from laminar_tui.profile.parts import PARTS, SinkChoice, population_parts
+from laminar_tui.profile.spread import student_quantile
 
 N_GROUPS = 32
 N_DRAWS = 500
@@ -102,13 +106,19 @@ def draw_shares(groups: NDArray[np.integer], n_draws: int = N_DRAWS) -> NDArray[
     return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
 
+def share_below(n: int) -> float:
+    """Which share of the draws of n groups lies below the interval: the fewer they are, the less."""
+    quantile = float(student_quantile((1 + LEVEL) / 2, np.array(n - 1)))
+    return NormalDist().cdf(-quantile * math.sqrt(n / (n - 1)))
+
+
 def density_interval(
     groups: NDArray[np.integer], counts: Counts, estimator: str, bandwidth: float, edges: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
     """Give the bootstrap interval of a density, as a multiple of it in each cell of an axis.
 
     Every draw is the density with the weights of each slice taken so many times as often as they are drawn: the shape
-    within a slice and the bandwidth stay those of all prompts. Both ends together leave out 1 - `LEVEL` of the draws.
+    within a slice and the bandwidth stay those of all prompts.
 
     Args:
         groups: [n_groups, N_SLICES], of the same weights as `counts`.
@@ -130,6 +140,7 @@ def density_interval(
     starts = np.where(filled == filled[0], 0, SLICE_STARTS[filled])
     cells = split_density(counts, starts, estimator, bandwidth).mean(edges)  # [n_filled, n_cells]
     densities = cells.T @ times.T  # [n_cells, n_draws]
-    ends = np.quantile(densities, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    below = share_below(int((groups.sum(axis=1) > 0).sum()))
+    ends = np.quantile(densities, [below, 1 - below], axis=1)
     density = cells.sum(axis=0)
     return np.asarray(np.divide(ends, density, out=np.full(ends.shape, np.nan), where=density > 0))

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import gaussian_kde
+from scipy.stats import gaussian_kde, norm
+from scipy.stats import t as student
 
 from laminar_tui.errors import ProfileFileError
 from laminar_tui.profile import file
@@ -19,6 +20,7 @@ from laminar_tui.profile.bootstrap import (
     Groups,
     density_interval,
     draw_shares,
+    share_below,
     slice_counts,
 )
 from laminar_tui.profile.counts import BIN_VALUES, Counts, count_weights
@@ -127,7 +129,9 @@ def test_the_band_is_that_of_prompts_drawn_again(
     rng = np.random.default_rng(7)
     drawn = np.stack([alone[rng.integers(0, N_PROMPTS, N_PROMPTS)].mean(axis=0) for _ in range(4000)])
     density = gaussian_kde(everything, bandwidth / everything.std(ddof=1))(points)
-    expected = np.quantile(drawn, [0.025, 0.975], axis=0) / density
+    below = norm.cdf(-np.sqrt(N_PROMPTS / (N_PROMPTS - 1)) * student.ppf(0.975, N_PROMPTS - 1))
+    assert below < 0.025
+    expected = np.quantile(drawn, [below, 1 - below], axis=0) / density
     # A band's end of 500 draws is uncertain by some 5 % of its width, and within a slice the shape is that of all.
     width = expected[1] - expected[0]
     few = density < 0.02 * density.max()  # at a handful of weights a slice is wider than what it holds
@@ -146,8 +150,9 @@ def test_twice_as_many_prompts_of_the_same_kind_narrow_the_band(prompts: list[Pr
         assert (interval[0] <= 1).all()
         assert (interval[1] >= 1).all()
         widths.append(float(np.mean(interval[1] - interval[0])))
-    # 1 / sqrt 2; the ends of 500 draws are uncertain by some 5 %.
-    assert widths[1] / widths[0] == pytest.approx(0.5**0.5, rel=0.1)
+    # 1 / sqrt 2, and less expanded with twice as many; the ends of 500 draws are uncertain by some 5 %.
+    expanded = [student.ppf(0.975, n - 1) * np.sqrt(n / (n - 1)) for n in (12, 24)]
+    assert widths[1] / widths[0] == pytest.approx(0.5**0.5 * expanded[1] / expanded[0], rel=0.12)
 
 
 def test_equal_prompts_have_no_band(prompts: list[Profile]) -> None:
@@ -219,3 +224,18 @@ def test_a_density_of_one_weight_has_a_band_of_nothing() -> None:
     assert interval is not None
     np.testing.assert_array_equal(interval[np.isfinite(interval)], 1.0)
     assert np.isfinite(interval[:, -1]).all()
+
+
+@pytest.mark.parametrize("n", [6, 32])
+def test_the_interval_holds_the_truth_as_often_as_it_says(n: int) -> None:
+    """Prompts of 1,000 weights, a beta-distributed share of them in one slice; 300 such corpora."""
+    rng = np.random.default_rng(n)
+    held = 0
+    for _ in range(300):
+        inside = rng.binomial(1000, rng.beta(2, 8, n))
+        drawn = draw_shares(np.stack([inside, 1000 - inside], axis=1))
+        assert drawn is not None
+        low, high = np.quantile(drawn[:, 0], [share_below(n), 1 - share_below(n)])
+        held += bool(low <= 0.2 <= high)
+    # 95 %, but for a skewed share of few prompts; 300 corpora are uncertain by 2.5 %.
+    assert 0.86 < held / 300 < 0.99
