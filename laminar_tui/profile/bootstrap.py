@@ -102,7 +102,8 @@ def draw_shares(groups: NDArray[np.integer], n_draws: int = N_DRAWS) -> NDArray[
     if n < FEWEST_GROUPS:
         return None
     times = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=n_draws)
-    sums = times @ used
+    # Not with `@`: whether in one thread or in several that spin on afterwards, is for BLAS to say.
+    sums = np.einsum("dg,gs->ds", times.astype(np.float64), used)
     return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
 
@@ -139,7 +140,7 @@ def density_interval(
     # A slice that is empty adds nothing: its bins go to the one before it.
     starts = np.where(filled == filled[0], 0, SLICE_STARTS[filled])
     cells = split_density(counts, starts, estimator, bandwidth).mean(edges)  # [n_filled, n_cells]
-    densities = cells.T @ times.T  # [n_cells, n_draws]
+    densities = np.einsum("sc,ds->cd", cells, times)  # [n_cells, n_draws]
     below = share_below(int((groups.sum(axis=1) > 0).sum()))
     ends = np.quantile(densities, [below, 1 - below], axis=1)
     density = cells.sum(axis=0)

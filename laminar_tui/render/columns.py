@@ -123,7 +123,8 @@ class Columns:
     groups: Callable[[int], NDArray[np.int64] | None] | None = None
     """Gives a column's coarse counts by groups of prompts; None where they are not known."""
     n_prompts: int = 1
-    _intervals: dict[int, NDArray[np.float64] | None] = field(default_factory=dict)
+    _intervals: dict[int, NDArray[np.float64] | None] = field(default_factory=dict, init=False, repr=False)
+    """Of this look: a copy with another one begins anew."""
 
     @cached_property
     def nodes(self) -> Nodes:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from laminar_tui.profile.merge import ProfileSums, merge
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look, model_facts, statistics_lines, top_keys, with_interval
+from laminar_tui.render.columns import Look, layer_columns, model_facts, statistics_lines, top_keys, with_interval
 from laminar_tui.render.palette import SCALES, make_ramp
 from laminar_tui.render.views import VIEWS, Page, Place
 from laminar_tui.ui.explorer import Terminal
@@ -67,6 +68,18 @@ async def test_the_curve_has_a_band_and_its_legend_is_outside(
             assert "over 6 prompts" in driven.text()
         await driven.press("space", "right")
         assert "dots: 95 % band" in driven.text()
+
+
+def test_a_zoom_has_the_band_of_its_own_axis(banded: Profile) -> None:
+    columns = layer_columns(banded, Look("past"))
+    whole = columns.curve(1)
+    zoomed = replace(columns, look=Look("past", window=(0.5, 1.0))).curve(1)
+    fresh = layer_columns(banded, Look("past", window=(0.5, 1.0))).curve(1)
+    assert whole.high is not None
+    assert zoomed.high is not None
+    np.testing.assert_array_equal(zoomed.high, fresh.high)
+    # Twice as fine: two neighbouring cells together are one of the whole axis.
+    np.testing.assert_allclose(zoomed.high.reshape(-1, 2).mean(axis=1), whole.high[150:], rtol=0.2, atol=0.01)
 
 
 async def test_one_prompt_has_no_band(drive: Drive, walk: Profile) -> None:
