@@ -15,9 +15,10 @@ import platformdirs
 
 from laminar_tui.errors import UsageError
 from laminar_tui.files import write_bytes
+from laminar_tui.profile.sweep_folder import find_profiles, holds_sweep
 from laminar_tui.run import BUNDLED_MODEL, BUNDLED_NAME, SAMPLE_PROFILE
 
-Kind = Literal["profile", "model"]
+Kind = Literal["profile", "model", "sweep"]
 MAX_RECENT = 20
 MAX_LIST_BYTES = 200_000
 """Of the list of recent profiles: twenty of the longest paths are 82 KB."""
@@ -33,7 +34,7 @@ class Entry:
     Attributes:
         section: what it is listed under.
         name: as it is shown; text from outside.
-        kind: a saved profile or a model.
+        kind: a saved profile, a model, or a folder with the profiles of a sweep.
         source: the path or hub id that opens it; empty for the bundled model.
         size: in bytes; None where it is not known.
         shape: layers and heads; None where they are not known.
@@ -61,12 +62,18 @@ def own_entries() -> list[Entry]:
 
 
 def recent_entries() -> list[Entry]:
-    """The profiles that were opened or written last and are still there, the newest first."""
+    """The profiles and sweeps that were opened or written last and are still there, the newest first."""
     entries = []
     for path in read_recent():
         with suppress(OSError):
             if path.is_file():
                 entries.append(Entry("recent profiles", str(path), "profile", str(path), path.stat().st_size))
+            elif holds_sweep(path):
+                files = find_profiles(path)
+                size = sum(file.stat().st_size for file in files)
+                entries.append(
+                    Entry("recent profiles", str(path), "sweep", str(path), size, None, f"{len(files)} steps")
+                )
     return entries
 
 

@@ -130,8 +130,9 @@ def to_npz(profile: Profile, options: ExportOptions) -> bytes:
     Holds `grid` [n_grid]; for every population P and sink choice S `density_layer.P.S` [n_layers, n_grid],
     `density_head.P.S` [n_layers, n_heads, n_grid], `n.P.S`, `total.P.S`, `total_sq.P.S` [n_layers, n_heads],
     `bandwidth_layer.P.S` [n_layers], `bandwidth_head.P.S` [n_layers, n_heads]; `stat.NAME` [n_layers, n_heads];
-    `tokens`, `token_ids` [n_tokens]; `estimator`, `model` []. Densities and bandwidths are those of
-    `Profile.density`: NaN where a layer was not read.
+    `tokens`, `token_ids` [n_tokens]; `estimator`, `model` []; where value vectors were seen, `value_norms`
+    [n_layers, n_heads, n_tokens], the length of the one that each key's weight multiplies. Densities and bandwidths
+    are those of `Profile.density`: NaN where a layer was not read.
     """
     payload = io.BytesIO()
     with zipfile.ZipFile(payload, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
@@ -153,9 +154,24 @@ def _arrays(profile: Profile, options: ExportOptions) -> Arrays:
     yield "grid", estimate_density(Counts.empty(), options.estimator, options.n_grid).grid
     for name, values in profile.statistics.items():
         yield f"stat.{name}", values
+    norms = _value_norms(profile)
+    if norms is not None:
+        yield "value_norms", norms
     for population, sink in _populations():
         for name, array in _population_arrays(profile, options, population, sink).items():
             yield f"{name}.{population}.{sink}", array
+
+
+def _value_norms(profile: Profile) -> Float64 | None:
+    """Each key's value norm, [n_layers, n_heads, n_tokens], NaN where it was not seen; None where it was nowhere."""
+    found = [None if layer is None else layer.value_norms for layer in profile.layers]
+    if all(norms is None for norms in found):
+        return None
+    table = np.full((profile.n_layers, profile.n_heads, profile.n_tokens), np.nan)
+    for row, norms in zip(table, found, strict=True):
+        if norms is not None:
+            row[: len(norms)] = norms
+    return table
 
 
 def _population_arrays(
@@ -195,15 +211,18 @@ def to_json(profile: Profile, options: ExportOptions) -> bytes:
     """Write origin, densities by layer and numbers by head as JSON.
 
     `populations.P.S` is a list with one object per layer; its numbers and its density are null where the layer was
-    not read. Numbers have six significant digits.
+    not read. `value_norms` is there where value vectors were seen: a list by layer, head and key. Numbers have six
+    significant digits.
     """
     estimator = find_estimator(options.estimator)
+    norms = _value_norms(profile)
     document = {
         "origin": dataclasses.asdict(profile.origin),
         "estimator": {"name": estimator.name, "title": estimator.title, "log10": estimator.is_log},
         "grid": estimate_density(Counts.empty(), options.estimator, options.n_grid).grid,
         "populations": _by_population(profile, options),
         "statistics": profile.statistics,
+        **({} if norms is None else {"value_norms": norms}),
     }
     return (_dump(document) + "\n").encode()
 
@@ -267,19 +286,25 @@ def _plain(value: Any) -> Any:
 def to_csv(profile: Profile, _options: ExportOptions) -> bytes:
     """Write one row per layer and head that was read: every statistic, and each population in five numbers.
 
+    Where value vectors were seen, also the mean of the keys' value norms and that of the first key.
     Six significant digits; an empty cell where a number is not defined.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     statistics = profile.statistics
     names = [f"{population}.{sink}.{name}" for population, sink in _populations() for name in _numbers(Counts.empty())]
-    table.writerow(["layer", "head", *statistics, *names])
+    norms = _value_norms(profile)
+    of_norms = [] if norms is None else ["value_norm.mean", "value_norm.first_key"]
+    table.writerow(["layer", "head", *statistics, *names, *of_norms])
     for index, layer in enumerate(profile.layers):
         if layer is None:
             continue
         columns = [values[index, : layer.n_heads] for values in statistics.values()]
         for population, sink in _populations():
             columns += _numbers(layer.head_counts(population, sink)).values()
+        if norms is not None:
+            rows = norms[index, : layer.n_heads]
+            columns += [rows.mean(axis=-1), rows[:, 0]]
         for head, row in enumerate(zip(*columns, strict=True)):
             table.writerow([index, head, *(_cell(value) for value in row)])
     return text.getvalue().encode()

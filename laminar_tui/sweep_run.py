@@ -15,12 +15,12 @@ from laminar_tui.errors import UsageError
 from laminar_tui.files import read_bytes, write_bytes
 from laminar_tui.profile.file import SUFFIX
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep_folder import SETTINGS_FILE
 from laminar_tui.run import IsCancelled, OnEvent, Request, Session, Step
 from laminar_tui.source import as_path
 
-SETTINGS_FILE = "sweep.json"
-"""What the profiles of a folder have in common: without it, those of two prompts would be mixed."""
 MOST_SETTINGS_BYTES = 2**20
+"""Of what the profiles of a folder have in common: without it, those of two prompts would be mixed."""
 
 
 @dataclass(frozen=True)

@@ -399,3 +399,44 @@ def test_a_place_that_cannot_be_written_to_is_a_usage_error(profile: Profile, tm
     for target in (tmp_path / "nowhere" / "out", tmp_path / "file" / "out", tmp_path / ("x" * 300)):
         with pytest.raises(UsageError, match="cannot write"):
             export_profile(profile, "csv", target)
+
+
+# -- value norms -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def normed(profile: Profile) -> Profile:
+    """The profile with the lengths of its value vectors in the last layer only, which has one head."""
+    norms = np.random.default_rng(3).uniform(0.1, 2.0, (1, N_TOKENS)).astype(np.float32)
+    origin = replace(profile.origin, tokens=tuple("abcdefghijkl"), token_ids=tuple(range(N_TOKENS)))
+    return Profile(origin, (*profile.layers[:-1], replace(profile.layer(N_LAYERS - 1), value_norms=norms)))
+
+
+def test_npz_holds_the_value_norms(normed: Profile, profile: Profile) -> None:
+    found = np.load(io.BytesIO(export_bytes(normed, "npz", ExportOptions(n_grid=N_GRID))))["value_norms"]
+    norms = normed.layer(N_LAYERS - 1).value_norms
+    assert norms is not None
+    assert (found.shape, found.dtype) == ((N_LAYERS, N_HEADS, N_TOKENS), np.float64)
+    np.testing.assert_array_equal(found[-1, 0], norms[0].astype(np.float64))
+    assert np.isnan(found[:-1]).all()
+    assert np.isnan(found[-1, 1:]).all()
+    assert "value_norms" not in np.load(io.BytesIO(export_bytes(profile, "npz", ExportOptions(n_grid=N_GRID))))
+
+
+def test_json_holds_the_value_norms(normed: Profile, profile: Profile) -> None:
+    found = json.loads(export_bytes(normed, "json"))["value_norms"]
+    norms = normed.layer(N_LAYERS - 1).value_norms
+    assert norms is not None
+    np.testing.assert_allclose(found[-1][0], norms[0], rtol=5e-6)
+    assert found[0][0] == [None] * N_TOKENS
+    assert "value_norms" not in json.loads(export_bytes(profile, "json"))
+
+
+def test_csv_holds_the_mean_and_the_first_value_norm(normed: Profile, profile: Profile) -> None:
+    rows = list(csv.DictReader(io.StringIO(export_bytes(normed, "csv").decode())))
+    norms = normed.layer(N_LAYERS - 1).value_norms
+    assert norms is not None
+    assert float(rows[-1]["value_norm.mean"]) == pytest.approx(float(norms.mean()), rel=5e-6)
+    assert float(rows[-1]["value_norm.first_key"]) == pytest.approx(float(norms[0, 0]), rel=5e-6)
+    assert rows[0]["value_norm.mean"] == ""
+    assert "value_norm.mean" not in export_bytes(profile, "csv").decode()

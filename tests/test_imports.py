@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "render": {"errors", "profile"},
     "model": {"errors", "files", "profile", "sizes", "source"},
     "run": {"errors", "profile", "source", "model"},
-    "catalog": {"errors", "files", "model", "run"},
+    "catalog": {"errors", "files", "model", "profile", "run"},
     "corpus": {"errors", "source"},
     "corpus_run": {"errors", "source", "corpus", "profile", "model", "run"},
     "sweep_run": {"errors", "files", "source", "profile", "run"},

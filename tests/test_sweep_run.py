@@ -63,6 +63,8 @@ def test_each_revision_is_read_once_kept_and_read_as_a_capture_reads_it(
     # What is in the folder is shown without the model.
     code, shown, _ = command("sweep", *sorted(kept.glob("*.laminar")), "--json")
     assert json.loads(shown) == document
+    code, shown, _ = command("sweep", kept, "--json")
+    assert json.loads(shown) == document, "the folder stands for its profiles"
 
 
 def test_a_sweep_that_breaks_off_goes_on_where_it_was(

@@ -20,7 +20,7 @@ commands:
   laminar-tui COMMAND --help          the options of a command
 
 SOURCE is a hub id (owner/name or owner/name@revision), a model's folder, a .gguf file, a saved profile
-(.laminar), or nothing: the bundled model.
+(.laminar), a folder of profiles that `sweep -o` has written, or nothing: the bundled model.
 
 exit codes: 0 done, 2 wrong use, 3 the model or its weights cannot be trusted, 4 bad profile file, 130 interrupted
 """

@@ -29,7 +29,9 @@ def make_parser() -> argparse.ArgumentParser:
         "the training step in its name, those without one last. With --revisions, MODEL (a hub id, or a folder whose "
         "sub-folders are the revisions) is read at each, one in memory at a time.",
     )
-    parser.add_argument("sources", nargs="+", metavar="FILE|MODEL", help="profiles of one model, or the model")
+    parser.add_argument(
+        "sources", nargs="+", metavar="FILE|MODEL", help="profiles of one model, their folder, or the model"
+    )
     parser.add_argument("--revisions", metavar="R,R", help="read MODEL at these: step1000,step143000,main")
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="save each profile there, and do not read again what is there"
@@ -70,10 +72,11 @@ def sweep(options: argparse.Namespace) -> int:
 def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile]]":
     """Load the profiles that were named, or read a model at each revision; one at a time, with a name for each."""
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.run import Step
     from laminar_tui.sweep_run import SweepRequest, capture_sweep, parse_revisions
 
     if options.revisions is None:
-        for name in options.sources:
+        for name in _sweep_files(options.sources):
             if not names_profile(name):
                 raise UsageError(f"{name} is no profile", "a model is read at several revisions: --revisions R,R")
             yield as_path(name).stem, Profile.load(as_path(name))
@@ -88,6 +91,16 @@ def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile
     with only_results(), narrated(options.quiet) as narrate:
         profiles = capture_sweep(SweepRequest(make_request(options), revisions, folder), narrate, lambda: False)
         yield from zip(revisions, profiles, strict=True)
+        if folder is not None:
+            narrate(Step(f"kept in {folder}: `laminar-tui {folder}` opens them"))
+
+
+def _sweep_files(names: list[str]) -> list[str]:
+    """Put the profiles of a folder that `-o` has written in the folder's place."""
+    from laminar_tui.profile.sweep_folder import find_profiles, holds_sweep
+
+    found = [find_profiles(as_path(name)) if holds_sweep(as_path(name)) else [name] for name in names]
+    return [str(path) for paths in found for path in paths]
 
 
 def _print_sweep(found: "Sweep", look: "Look", page: "Page") -> None:

@@ -34,6 +34,8 @@ fourteenth of a step of the 300-point grid. A narrower one is drawn this wide; w
 _CELLS_IN_A_BANDWIDTH = 16
 """With cells this narrow, splitting a bin between two nodes widens the kernel by less than a five-thousandth."""
 _FEWEST_CELLS = 1024
+_SPLIT_CELLS = 2048
+"""Of a density that is split: its parts are for ratios, and there are many of them."""
 _ROWS_AT_ONCE = 64
 
 
@@ -137,21 +139,26 @@ def _nodes_linear(counts: Counts, n_cells: int = N_CELLS) -> NDArray[np.float64]
     return _share(nodes, counts)
 
 
-def _nodes_log(counts: Counts) -> NDArray[np.float64]:
-    """Share of the weights at each node of log10 [-8, 0], [..., N_CELLS + 1], without those in the zero bin.
+def _nodes_log(counts: Counts, n_cells: int = N_CELLS) -> NDArray[np.float64]:
+    """Share of the weights at each node of log10 [-8, 0], [..., n_cells + 1], without those in the zero bin.
 
     Each bin is spread over its own width: below 6e-5 the float16 are so far apart on this axis that their values
     alone would draw a comb.
     """
-    step = -LOG_LOW / N_CELLS
+    return _share(np.diff(_below_log(counts, n_cells), axis=-1), counts)
+
+
+def _below_log(counts: Counts, n_cells: int) -> NDArray[np.float64]:
+    """How many weights, without those in the zero bin, lie below each end of the nodes' cells, [..., n_cells + 2]."""
+    step = -LOG_LOW / n_cells
     edges = np.log10(np.maximum(BIN_EDGES[1:], 10**LOG_LOW))
     cumulative = np.zeros((*counts.hits.shape[:-1], N_BINS))
     np.cumsum(counts.hits[..., 1:], axis=-1, out=cumulative[..., 1:])
-    node_edges = np.concatenate([[LOG_LOW], LOG_LOW + step * (np.arange(N_CELLS) + 0.5), [0.0]])
+    node_edges = np.concatenate([[LOG_LOW], LOG_LOW + step * (np.arange(n_cells) + 0.5), [0.0]])
     right = np.clip(np.searchsorted(edges, node_edges, side="right"), 1, N_BINS - 1)
     fraction = np.clip((node_edges - edges[right - 1]) / (edges[right] - edges[right - 1]), 0.0, 1.0)
-    below = cumulative[..., right - 1] * (1 - fraction) + cumulative[..., right] * fraction
-    return _share(np.diff(below, axis=-1), counts)
+    below: NDArray[np.float64] = cumulative[..., right - 1] * (1 - fraction) + cumulative[..., right] * fraction
+    return below
 
 
 def _share(nodes: NDArray[np.float64], counts: Counts) -> NDArray[np.float64]:
@@ -326,6 +333,52 @@ def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid:
             for done in [pool.submit(work) for work in works]:
                 done.result()
     return Density(grid, values.reshape(*shape, n_grid), bandwidth.reshape(shape))
+
+
+def split_density(counts: Counts, starts: NDArray[np.int64], estimator: str, bandwidth: float) -> Nodes:
+    """Split a density into those of slices of the weights, which add up to it: each part is smoothed as the whole is.
+
+    Args:
+        counts: [].
+        starts: [n_slices], the first bin of each slice; the first is 0.
+        estimator: a name in `ESTIMATORS`.
+        bandwidth: that of the whole.
+
+    Returns:
+        values [n_slices, nodes], on a quarter of the nodes of the whole; a kernel narrower than two of these is drawn
+        that wide.
+    """
+    chosen = find_estimator(estimator)
+    nodes = (_slices_log if chosen.is_log else _slices_linear)(counts, starts) / max(int(counts.n), 1)
+    length = chosen.high - chosen.low
+    if estimator == "histogram":
+        nodes[..., [0, -1]] *= 2
+    else:
+        width = np.full(len(starts), max(float(np.nan_to_num(bandwidth)) / length * _SPLIT_CELLS, 2.0))
+        nodes = _smooth(nodes, width, reflect=estimator != "gaussian")
+    return Nodes(chosen.low, chosen.high, nodes * (_SPLIT_CELLS / length), np.full(len(starts), bandwidth))
+
+
+def _slices_linear(counts: Counts, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How many weights of each slice are at each node of [0, 1], [n_slices, _SPLIT_CELLS + 1]."""
+    shape = len(starts), _SPLIT_CELLS + 1
+    bins = np.flatnonzero(counts.hits)
+    hits = counts.hits[bins].astype(np.float64)
+    position = BIN_VALUES[bins] * _SPLIT_CELLS
+    left = np.minimum(np.floor(position), _SPLIT_CELLS - 1).astype(np.int64)
+    places = (np.searchsorted(starts, bins, side="right") - 1) * shape[1] + left
+    to_right = hits * (position - left)
+    size = shape[0] * shape[1]
+    nodes = np.bincount(places, hits - to_right, size) + np.bincount(places + 1, to_right, size)
+    return np.asarray(nodes.reshape(shape))
+
+
+def _slices_log(counts: Counts, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How many weights of each slice are at each node of log10 [-8, 0], without those in the zero bin."""
+    below = _below_log(counts, _SPLIT_CELLS)
+    before = np.concatenate([[0], np.cumsum(counts.hits[1:])])  # [N_BINS], up to and with each bin
+    ends = np.concatenate([[0], before[starts[1:] - 1], before[-1:]])
+    return np.diff(np.clip(below, ends[:-1, None], ends[1:, None]), axis=-1)
 
 
 def _by_cells(rows: Counts, chosen: Estimator) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 
 from laminar_tui.errors import ProfileFileError, UsageError
 from laminar_tui.files import open_regular, read_bytes, write_bytes
+from laminar_tui.profile.bootstrap import GROUPED_PARTS, N_GROUPS, SLICE_STARTS, Groups
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
@@ -96,6 +97,8 @@ def _pack_header(profile: Profile) -> str:
     spread = next((layer.spread for layer in profile.layers if layer is not None), None)
     if spread is not None:
         header["spread"] = spread.names
+    if any(layer is not None and layer.groups is not None for layer in profile.layers):
+        header["groups"] = {"n": N_GROUPS, "slices": SLICE_STARTS.tolist()}
     return json.dumps(header, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -122,6 +125,10 @@ def _pack_tensors(profile: Profile) -> Tensors:
     for name, scores in profile.roles.scores.items() if profile.roles else ():
         rows = [row[: layer.n_heads] for row, layer in zip(scores, profile.layers, strict=True) if layer is not None]
         tensors[f"role/{name}"] = np.concatenate(rows)
+    groups = [layer.groups for layer in read]
+    for at, part in enumerate(GROUPED_PARTS) if all(groups) else ():
+        rows = [each.counts[:, :, at] for each in groups if each is not None]
+        tensors[f"groups/{part}"] = _smallest(np.concatenate(rows))
     spreads = [layer.spread for layer in read]
     for name in _SPREAD if all(spreads) else ():
         tensors[f"spread/{name}"] = np.ascontiguousarray(np.concatenate([getattr(each, name).T for each in spreads]))
@@ -238,6 +245,7 @@ def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
         for first, n in zip(first_rows, heads, strict=False)
     ]
     layers = _with_spread(layers, header.get("spread"), tensors)
+    layers = _with_groups(layers, header.get("groups"), tensors)
     return Profile(origin, tuple(layers), _unpack_roles(header.get("roles"), tensors, heads))
 
 
@@ -280,6 +288,36 @@ def _with_spread(
         )
         for layer, end in zip(layers, last_rows, strict=True)
     ]
+
+
+def _with_groups(
+    layers: list[LayerProfile | None], fields: dict[str, Any] | None, tensors: Tensors
+) -> list[LayerProfile | None]:
+    """Read the counts by groups of prompts, which one prompt and an older file do not have; other slices are let be."""
+    if fields is None or fields != {"n": N_GROUPS, "slices": SLICE_STARTS.tolist()}:
+        return layers
+    last_rows = np.cumsum([0 if layer is None else layer.n_heads for layer in layers])
+    arrays = [tensors[f"groups/{part}"] for part in GROUPED_PARTS]
+    shape = int(last_rows[-1]), N_GROUPS, len(SLICE_STARTS)
+    for part, array in zip(GROUPED_PARTS, arrays, strict=True):
+        if array.shape != shape or array.dtype.kind != "u":
+            raise ValueError("the groups do not fit the heads")
+        n = np.concatenate([_head_sizes(layer.parts[part]) for layer in layers if layer is not None])
+        if not np.array_equal(array.sum(axis=(1, 2), dtype=np.float64), n):
+            raise ValueError(f"the groups do not hold the weights of part {part}")
+    return [
+        layer
+        and dataclasses.replace(
+            layer, groups=Groups(np.stack([array[end - layer.n_heads : end] for array in arrays], axis=2))
+        )
+        for layer, end in zip(layers, last_rows, strict=True)
+    ]
+
+
+def _head_sizes(packed: PackedCounts) -> NDArray[np.float64]:
+    """How many weights each head has, [n_heads]."""
+    before = np.concatenate([[0], np.cumsum(packed.hits, dtype=np.float64)])
+    return np.diff(before[packed.starts])
 
 
 def _unpack_origin(fields: dict[str, Any]) -> Origin:

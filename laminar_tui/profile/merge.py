@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile.bootstrap import GROUPED_PARTS, N_GROUPS, N_SLICES, Groups, group_of, slice_counts
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
@@ -72,6 +73,7 @@ class LayerSums:
         numbers: int64 [n_digits, sum and sum of squares, n_names, n_heads + 1].
         length: the prompts' length; 0 while there is none, UNEQUAL where they have several.
         shares: int64 [n_heads, length], of the keys; [n_heads, 0] without a common length.
+        groups: int64 [n_heads, N_GROUPS, n_grouped_parts, N_SLICES], coarse counts by groups of prompts.
     """
 
     def __init__(self, n_heads: int, names: Sequence[str], length: int = 0) -> None:
@@ -86,6 +88,7 @@ class LayerSums:
         self.n: Integers = np.zeros((len(names), n_heads + 1), np.int64)
         self.numbers: Integers = np.zeros((len(DIGIT_EXPONENTS), 2, len(names), n_heads + 1), np.int64)
         self.shares: Integers = np.zeros((n_heads, max(0, length)), np.int64)
+        self.groups: Integers = np.zeros((n_heads, N_GROUPS, len(GROUPED_PARTS), N_SLICES), np.int64)
 
     @classmethod
     def like(cls, layer: LayerProfile) -> "LayerSums":
@@ -95,8 +98,12 @@ class LayerSums:
 
     # -- adding --
 
-    def add(self, layer: LayerProfile) -> None:
+    def add(self, layer: LayerProfile, group: int = 0) -> None:
         """Add a layer of one prompt, or of several that were added up before.
+
+        Args:
+            layer: the layer.
+            group: that of the prompt; not looked at where the layer has groups already.
 
         Raises:
             UsageError: if it has other heads or numbers.
@@ -116,6 +123,10 @@ class LayerSums:
             self.zeros[index] += packed.zeros
             self.moments[:, :, index] += cut_digits(np.stack([packed.total, packed.total_sq]))
         self._add_shares(layer, int(n.max(initial=1)) if layer.spread else 1)
+        if layer.groups is None:
+            self.groups[:, group] += slice_counts(layer.parts)
+        else:
+            self.groups += layer.groups.counts.astype(np.int64)
 
     def add_hits(self, keys: Integers, hits: Integers) -> None:
         """Add hits by (part, head, bin), as one number; they are sorted in when they are as many as those before."""
@@ -151,7 +162,7 @@ class LayerSums:
 
     def arrays(self) -> dict[str, Integers]:
         """Everything but the hits, by name."""
-        return {name: getattr(self, name) for name in ("zeros", "moments", "n", "numbers", "shares")}
+        return {name: getattr(self, name) for name in ("zeros", "moments", "n", "numbers", "shares", "groups")}
 
     def set_arrays(self, arrays: dict[str, Integers]) -> None:
         """Take everything but the hits.
@@ -176,7 +187,8 @@ class LayerSums:
         spread = Spread(self.names, self.n.copy(), mean, std)
         statistics = {name: mean[index, :-1].copy() for index, name in enumerate(self.names) if _is_statistic(name)}
         shares = (self.shares / (SHARE_SCALE * n_prompts)).astype(np.float32) if self.length > 0 else None
-        return LayerProfile(self._parts(), statistics, key_shares=shares, spread=spread)
+        groups = Groups(self.groups.copy())
+        return LayerProfile(self._parts(), statistics, key_shares=shares, spread=spread, groups=groups)
 
     def _parts(self) -> dict[str, PackedCounts]:
         keys, hits = self.settle_hits()
@@ -232,8 +244,8 @@ def merge_layers(layers: Sequence[LayerProfile]) -> LayerProfile:
     if len(layers) == 1:
         return layers[0]
     sums = LayerSums.like(layers[0])
-    for layer in layers:
-        sums.add(layer)
+    for number, layer in enumerate(layers):
+        sums.add(layer, number % N_GROUPS)
     return sums.layer(len(layers))
 
 
@@ -262,7 +274,7 @@ class ProfileSums:
         self.checks: dict[str, list[Any]] = {}
 
     def add(self, profile: Profile, number: int | None = None) -> None:
-        """Add a profile; `number` is the prompt's, for what a failed check says.
+        """Add a profile; `number` is the prompt's, for its group and for what a failed check says.
 
         Raises:
             UsageError: if it is that of another model or recipe.
@@ -272,9 +284,10 @@ class ProfileSums:
             self.origin = origin
             self.layers = [None if layer is None else LayerSums.like(layer) for layer in profile.layers]
         self._check_same(profile)
+        group = group_of(origin.token_ids, number)
         for sums, layer in zip(self.layers, profile.layers, strict=True):
             if sums is not None and layer is not None:
-                sums.add(layer)
+                sums.add(layer, group)
         for check in origin.checks:
             here = self.n_prompts if number is None else number
             passed = (origin.n_prompts, 0, -1, "") if check.passed else (0, origin.n_prompts, here, check.found)

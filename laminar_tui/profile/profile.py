@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile.bootstrap import Groups
 from laminar_tui.profile.counts import Counts, PackedCounts, stack
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Density, estimate_density
 from laminar_tui.profile.parts import SinkChoice, population_parts
@@ -105,6 +106,7 @@ class LayerProfile:
         spread: how far several prompts differ; None for one.
         value_norms: float32 [n_heads, n_tokens], the Euclidean norm of each key's value vector, that of the key head
             where several heads share one; None for several prompts, and where the value vectors were not seen.
+        groups: coarse counts by groups of prompts; None for one prompt.
     """
 
     parts: dict[str, PackedCounts]
@@ -113,6 +115,7 @@ class LayerProfile:
     key_shares: NDArray[np.float32] | None = None
     spread: Spread | None = None
     value_norms: NDArray[np.float32] | None = None
+    groups: Groups | None = None
 
     @property
     def n_heads(self) -> int:

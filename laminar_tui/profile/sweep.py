@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +18,10 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.compare import HIGH, LOW
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
+from laminar_tui.profile.measures import SHARES, Measure
 from laminar_tui.profile.parts import SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
+from laminar_tui.profile.statistics import STATISTICS
 
 Float64 = NDArray[np.float64]
 
@@ -61,6 +63,7 @@ class SweepStep:
         n_heads: of each layer; 0 without attention.
         counts: [], of the chosen place.
         sink_share, entropy: means over the heads of the place, each over all queries; NaN where there are none.
+        statistics: NAME -> the same of every number in `STATISTICS`.
     """
 
     name: str
@@ -69,6 +72,7 @@ class SweepStep:
     counts: Counts
     sink_share: float
     entropy: float
+    statistics: dict[str, float] = field(default_factory=dict)
 
     @property
     def step(self) -> int | None:
@@ -161,6 +165,7 @@ def read_step(profile: Profile, name: str, place: Place) -> SweepStep:
         _counts(layers, place),
         _mean(layers, "sink_share", heads),
         _mean(layers, "entropy", heads),
+        {name: _mean(layers, name, heads) for name in STATISTICS},
     )
 
 
@@ -205,6 +210,48 @@ def make_sweep(steps: Sequence[SweepStep], place: Place) -> Sweep:
         np.array([math.nan, *(float(jensen_shannon(*pair)) for pair in pairs)]),
         np.array([math.nan, *(float(wasserstein(*pair)) for pair in pairs)]),
     )
+
+
+def sweep_measures(sweep: Sweep) -> list[Measure]:
+    """Give every number of a sweep that has a value anywhere, [n_steps]: the heads' statistics first."""
+    of_counts = [
+        Measure(
+            "below", f"below {LOW}", "", f"share of the weights below {LOW}", _row([s.below for s in sweep.steps]), True
+        ),
+        Measure(
+            "above",
+            f"above {HIGH}",
+            "",
+            f"share of the weights above {HIGH}",
+            _row([s.above for s in sweep.steps]),
+            True,
+        ),
+        Measure(
+            "mean",
+            "mean weight",
+            "",
+            "of the weights of the population",
+            _row([float(s.counts.mean) for s in sweep.steps]),
+        ),
+        Measure("jensen_shannon", "JS to the step before", "bits", "Jensen-Shannon divergence", sweep.jensen_shannon),
+        Measure("wasserstein", "W1 to the step before", "", "Wasserstein-1 distance, in weight", sweep.wasserstein),
+    ]
+    of_heads = [
+        Measure(
+            name,
+            each.title,
+            each.unit,
+            each.description,
+            _row([step.statistics.get(name, math.nan) for step in sweep.steps]),
+            name in SHARES,
+        )
+        for name, each in STATISTICS.items()
+    ]
+    return [measure for measure in [*of_heads, *of_counts] if np.isfinite(measure.values).any()]
+
+
+def _row(values: Sequence[float]) -> Float64:
+    return np.array(values, np.float64)
 
 
 def sweep_json(sweep: Sweep) -> str:

@@ -4,14 +4,15 @@ The app and `laminar-tui show` draw from the same functions, so they cannot disa
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from laminar_tui.profile.bootstrap import FEWEST_GROUPS, LEVEL, density_interval
 from laminar_tui.profile.counts import BIN_VALUES, SMALLEST_COUNTED, Counts
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Estimator, Nodes, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
@@ -27,6 +28,9 @@ MAX_DECADES = 6.0
 CURVE_COLOR = "#3fa7d6"
 SELF_COLORS = ("#b7a1e0", "#5b3a9e")
 FINAL_COLORS = ("#f2c14e", "#b5420f")
+
+BAND_SIGN = f"dots: {100 * LEVEL:.0f} % band"
+"""In the legend of a curve with a band."""
 
 SINK_WORDS: dict[str, str] = {"with": "with sink", "without": "sink left out", "only": "sink alone"}
 
@@ -106,6 +110,11 @@ class Columns:
     look: Look
     known: tuple[Nodes, ...] = ()
     """Each column's density where it is known already: a run adds a layer at a time to those that were drawn."""
+    groups: Callable[[int], NDArray[np.int64] | None] | None = None
+    """Gives a column's coarse counts by groups of prompts; None where they are not known."""
+    n_prompts: int = 1
+    _intervals: dict[int, NDArray[np.float64] | None] = field(default_factory=dict, init=False, repr=False)
+    """Of this look: a copy with another one begins anew."""
 
     @cached_property
     def nodes(self) -> Nodes:
@@ -157,14 +166,41 @@ class Columns:
         )
 
     def curve(self, column: int, color: str = CURVE_COLOR) -> Curve:
-        """Make one column's density curve: on `DEFAULT_GRID` points, each the average over its cell."""
+        """Make one column's density curve: on `DEFAULT_GRID` points, each the average over its cell.
+
+        Over several prompts it has a band: the bootstrap interval over groups of them.
+        """
         method = self.look.method
         edges = np.linspace(self.look.low, self.look.high, DEFAULT_GRID + 1)
         middles = (edges[1:] + edges[:-1]) / 2
         nodes = self.nodes
         one = Nodes(nodes.low, nodes.high, nodes.values[column], nodes.bandwidth[column])
         x = 10**middles if method.is_log else middles
-        return Curve(x, one.mean(edges), self.labels[column], color)
+        density = one.mean(edges)
+        interval = self._interval(column, edges)
+        low, high = (None, None) if interval is None else density * interval
+        return Curve(x, density, self.labels[column], color, low, high)
+
+    def band_words(self, column: int) -> str:
+        """What the band around a column's curve is: `dots: 95 % band over 24 prompts`; nothing where there is none."""
+        groups = self.groups(column) if self.groups else None
+        n_used = 0 if groups is None else int((groups.sum(axis=1) > 0).sum())
+        if n_used < FEWEST_GROUPS:
+            return ""
+        what = "prompts" if self.n_prompts == n_used else "groups of prompts"
+        return f"{BAND_SIGN} over {n_used} {what}"
+
+    def _interval(self, column: int, edges: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The ends of the band as multiples of the density, made once for each column."""
+        if column not in self._intervals:
+            groups = self.groups(column) if self.groups else None
+            bandwidth = float(self.nodes.bandwidth[column])
+            self._intervals[column] = (
+                None
+                if groups is None or not groups.any()
+                else density_interval(groups, self.counts[column], self.look.estimator, bandwidth, edges)
+            )
+        return self._intervals[column]
 
     def in_band(self, column: int, low: float, high: float) -> tuple[float, float, int]:
         """Look at a band of the weight axis, given by positions from 0 to 1: its weights' ends, how many are in it."""
@@ -231,7 +267,16 @@ def layer_columns(profile: Profile, look: Look) -> Columns:
         np.array([layer is not None for layer in profile.layers]),
         look,
         tuple(nothing if layer is None else _layer_nodes(layer, look) for layer in profile.layers),
+        lambda column: _groups(profile.layers[column], look),
+        profile.origin.n_prompts,
     )
+
+
+def _groups(layer: LayerProfile | None, look: Look, head: int | None = None) -> NDArray[np.int64] | None:
+    """The coarse counts of a layer or head by groups of prompts."""
+    if layer is None or layer.groups is None:
+        return None
+    return layer.groups.of(look.population, look.sink, head)
 
 
 _nodes_of_layers: WeakKeyDictionary[LayerProfile, dict[tuple[str, str, str], Nodes]] = WeakKeyDictionary()
@@ -248,9 +293,18 @@ def _layer_nodes(layer: LayerProfile, look: Look) -> Nodes:
 
 def head_columns(profile: Profile, look: Look, layer: int, heads: Sequence[int] | None = None) -> Columns:
     """Make the columns of one layer: one a head, in the order in which they are given, or all by their numbers."""
-    counts = profile.layer(layer).head_counts(look.population, look.sink)
-    heads = range(counts.total.shape[0]) if heads is None else heads
-    return Columns(counts[list(heads)], tuple(str(head) for head in heads), np.ones(len(heads), bool), look)
+    read = profile.layer(layer)
+    counts = read.head_counts(look.population, look.sink)
+    shown = list(range(counts.total.shape[0]) if heads is None else heads)
+    labels = tuple(str(head) for head in shown)
+    groups = partial(_groups_of_head, read, look, shown)
+    return Columns(
+        counts[shown], labels, np.ones(len(shown), bool), look, groups=groups, n_prompts=profile.origin.n_prompts
+    )
+
+
+def _groups_of_head(layer: LayerProfile, look: Look, heads: Sequence[int], column: int) -> NDArray[np.int64] | None:
+    return _groups(layer, look, heads[column])
 
 
 def layer_column(profile: Profile, look: Look, layer: int) -> Columns:
@@ -258,7 +312,15 @@ def layer_column(profile: Profile, look: Look, layer: int) -> Columns:
     read = profile.layer(layer)
     counts = read.layer_counts(look.population, look.sink)
     one = Counts(counts.hits[None], counts.zeros[None], counts.total[None], counts.total_sq[None])
-    return Columns(one, (str(layer),), np.ones(1, bool), look, (_layer_nodes(read, look),))
+    return Columns(
+        one,
+        (str(layer),),
+        np.ones(1, bool),
+        look,
+        (_layer_nodes(read, look),),
+        lambda _: _groups(read, look),
+        profile.origin.n_prompts,
+    )
 
 
 def weight_at(position: float, method: Estimator) -> float:

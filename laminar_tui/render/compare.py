@@ -13,7 +13,7 @@ from rich.style import Style
 
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
-from laminar_tui.render.columns import Columns, color_range, weight_at
+from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
 from laminar_tui.render.heatmap import (
     MAX_CELL_WIDTH,
@@ -269,19 +269,27 @@ def pair_curves(pair: Pair, column: int, width: int, height: int, *, mode: Mode,
     one, other = pair.curves(column, colored=colored)
     faintest = min(pair.a.faintest(DEFAULT_GRID), pair.b.faintest(DEFAULT_GRID))
     look = pair.a.look
+    band = f"  ({BAND_SIGN})" if any(curve.low is not None for curve in [*one, *other]) else ""
     if colored:
         heading: list[tuple[str, Style | None]] = [
             ("  density  ", None),
             ("A", Style(color=A_COLOR, bold=True)),
             (" and ", None),
             ("B", Style(color=B_COLOR, bold=True)),
+            (band, None),
         ]
         drawn = draw_column_curves([*one, *other], look, width, height - 1, mode=mode, faintest=faintest)
-        return [merge_runs([*heading, (" " * max(0, width - 18), None)]), *drawn]
+        return [merge_runs([*heading, (" " * max(0, width - 18 - cell_len(band)), None)]), *drawn]
     half = width // 2
     left = draw_column_curves(one, look, half, height - 1, mode=mode, faintest=faintest)
     right = draw_column_curves(other, look, width - half, height - 1, mode=mode, faintest=faintest)
-    title = [Segment(fit("density, A", half, align="center") + fit("density, B", width - half, align="center"))]
+    names = [f"density, {name}" for name in "AB"]
+    if cell_len(names[0] + band) < half:
+        names = [
+            f"{name}{band if any(c.low is not None for c in side) else ''}"
+            for name, side in zip(names, (one, other), strict=True)
+        ]
+    title = [Segment(fit(names[0], half, align="center") + fit(names[1], width - half, align="center"))]
     return [title, *([*a, *b] for a, b in zip(left, right, strict=True))]
 
 

@@ -34,6 +34,7 @@ _Dot = tuple[int, int]
 # Dots across and down in one character.
 _DOTS = {"braille": (2, 4), "quadrant": (2, 2), "ascii": (1, 1)}
 _MARKERS = {"braille": "braille", "quadrant": "hd", "ascii": "*"}
+_ASCII_BAND = "."
 _MAX_DECADES = 8.0
 _MARK = Style(bold=True)
 _EMPTY_NOTE = "nothing to draw"
@@ -54,12 +55,15 @@ class Curve:
         y: [n_points] float64; points that are not finite (or not positive on a log axis) interrupt the line.
         label: for the caller's legend; it is not drawn.
         color: a Rich colour or style such as `#ff8800` or `bold cyan`, empty for the terminal's own.
+        low, high: [n_points] float64, the ends of a band that is dotted behind all lines; None for no band.
     """
 
     x: Float64
     y: Float64
     label: str = ""
     color: str = ""
+    low: Float64 | None = None
+    high: Float64 | None = None
 
 
 @dataclass(frozen=True)
@@ -178,9 +182,13 @@ def _finite(arrays: Sequence[Float64], log: bool) -> Float64:
 
 
 def _inside(curve: Curve, x_axis: _Axis) -> Float64:
+    """What of a curve and of its band's upper end lies on the x axis."""
     n = min(len(curve.x), len(curve.y))
     x = np.asarray(curve.x[:n], dtype=np.float64)
-    return np.asarray(curve.y[:n], dtype=np.float64)[(x >= x_axis.low) & (x <= x_axis.high)]
+    values = np.asarray(curve.y[:n], dtype=np.float64)
+    tops = values if curve.high is None else np.fmax(values, curve.high[:n])
+    within = (x >= x_axis.low) & (x <= x_axis.high)
+    return np.concatenate([values[within], tops[within]])
 
 
 def _widen(low: float, high: float, log: bool) -> _Axis:
@@ -257,16 +265,19 @@ def _draw_canvas(
 ) -> list[list[_Piece]]:
     """The lines alone: rows of (characters, style), each `columns` wide."""
     across, down = _DOTS[mode]
-    lines: list[tuple[int, list[_Dot]]] = []
+    lines: list[tuple[int, bool, list[_Dot]]] = []
+    for number, curve in enumerate(curves):
+        dots = _band_dots(curve, x_axis, y_axis, columns * across, rows * down, every=1 if mode == "ascii" else 2)
+        lines += [(len(curves) + number, False, dots)] if dots else []
     for number, curve in enumerate(curves):
         for line in _dots(curve, x_axis, y_axis, columns * across, rows * down):
-            lines.append((number, line))
+            lines.append((number, True, line))
     if not lines:
         note = _EMPTY_NOTE if columns >= len(_EMPTY_NOTE) else "-"
         middle = rows // 2
         return [[(note.center(columns) if row == middle else " " * columns, None)] for row in range(rows)]
     text = _plotext_canvas(lines, columns * across, rows * down, columns, rows, _MARKERS[mode])
-    styles = [_style(curve.color) for curve in curves]
+    styles = [_style(curve.color) for curve in curves] + [_style(f"{curve.color} dim".strip()) for curve in curves]
     return [_read_canvas_row(line, columns, styles) for line in text.split("\n")[:rows]]
 
 
@@ -294,13 +305,36 @@ def _dots(curve: Curve, x_axis: _Axis, y_axis: _Axis, n_x: int, n_y: int) -> lis
     return pieces
 
 
+def _band_dots(curve: Curve, x_axis: _Axis, y_axis: _Axis, n_x: int, n_y: int, every: int) -> list[_Dot]:
+    """The dots of a curve's band, or every second of them, like the fields of a board."""
+    if curve.low is None or curve.high is None:
+        return []
+    n = min(len(curve.x), len(curve.low), len(curve.high))
+    x = fraction(np.asarray(curve.x[:n], dtype=np.float64), x_axis.low, x_axis.high, log=x_axis.log)
+    # On a log axis the band of a patch that some draws do not have at all goes down to the lower edge.
+    ends = [np.maximum(each[:n], y_axis.low if y_axis.log else -np.inf) for each in (curve.low, curve.high)]
+    low, high = (fraction(each, y_axis.low, y_axis.high, log=y_axis.log) for each in ends)
+    usable = np.isfinite(x) & np.isfinite(low) & np.isfinite(high) & (x >= -1e-9) & (x <= 1 + 1e-9)
+    usable &= np.isfinite(curve.y[:n]) & (high > 0)
+    columns = np.clip(np.floor(x[usable] * n_x), 0, n_x - 1).astype(int)
+    first, last = (np.clip(np.floor(each[usable] * n_y), 0, n_y - 1).astype(int) for each in (low, high))
+    dots = {
+        (column, row)
+        for column, bottom, top in zip(columns.tolist(), first.tolist(), last.tolist(), strict=True)
+        for row in range(bottom, top + 1)
+        if (column + row) % every == 0
+    }
+    return sorted(dots)
+
+
 def _plotext_canvas(
-    lines: Sequence[tuple[int, Sequence[_Dot]]], n_x: int, n_y: int, columns: int, rows: int, marker: str
+    lines: Sequence[tuple[int, bool, Sequence[_Dot]]], n_x: int, n_y: int, columns: int, rows: int, marker: str
 ) -> str:
     """Draw lines of dots with plotext: the adapter, and the only code that knows it.
 
     Args:
-        lines: (number below 65536, dots); the number comes back as the colour of the characters.
+        lines: (number below 65536, whether the dots are joined, dots); the number comes back as the colour of the
+            characters.
         n_x, n_y: dots across and up.
         columns, rows: characters across and down.
         marker: plotext's name for what a line is made of.
@@ -319,11 +353,12 @@ def _plotext_canvas(
         figure.plot_size(columns, rows).canvas("default").axes(False)
         for name in ("x", "y"):
             figure.ruler(name).frequency(0).lim(0, 1).alignment(lim="edge")
-        for number, dots in lines:
+        for number, is_joined, dots in lines:
             x = [(column + 0.5) / n_x for column, _ in dots]
             y = [(row + 0.5) / n_y for _, row in dots]
             color = (1, number >> 8, number & 255)
-            figure.draw(figure.signal(x, y, marker=plotext.marker(marker, (color,))).lines(True))
+            sign = marker if is_joined or marker != _MARKERS["ascii"] else _ASCII_BAND
+            figure.draw(figure.signal(x, y, marker=plotext.marker(sign, (color,))).lines(is_joined))
         return str(figure.build().string())
 
 

@@ -27,6 +27,9 @@ HEAD_NUMBERS = (
 )
 """The statistics that the app shows, in this order; all of them are in an export."""
 
+WIDEST_INTERVAL = 13
+"""Characters of a number with its interval: what a box of numbers has room for."""
+
 _SHARES = {"sink_share", "previous_token", "self", "off_sequence", "final.sink_share"}
 
 
@@ -78,7 +81,7 @@ def join_fitting(facts: Sequence[str], separator: str, width: int) -> str:
 
 
 def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> list[tuple[str, str]]:
-    """A head's numbers, or a layer's: the means over its heads."""
+    """A head's numbers, or a layer's: the means over its heads; over several prompts each with its interval."""
     values = profile.layer(layer).statistics
     lines = []
     for name in HEAD_NUMBERS:
@@ -90,8 +93,30 @@ def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> l
             continue
         statistic = STATISTICS[name]
         text = percent(value) if name in _SHARES else f"{number(value)} {statistic.unit}".strip()
-        lines.append((statistic.title, text))
+        half = half_interval(profile, layer, head, name)
+        lines.append((statistic.title, with_interval(value, half, is_share=name in _SHARES) or text))
     return lines
+
+
+def half_interval(profile: Profile, layer: int, head: int | None, name: str) -> float:
+    """Half the 95 % interval of a statistic's mean over prompts, of a head or a layer; NaN for one prompt."""
+    spread = profile.layer(layer).spread
+    if spread is None or name not in spread.names:
+        return math.nan
+    low, high = spread.interval(name)
+    at = -1 if head is None else head
+    return float(high[at] - low[at]) / 2
+
+
+def with_interval(value: float, half: float, *, is_share: bool = False) -> str:
+    """Write a number with half its interval: `2.01 ± 0.12`, `6.3 ± 0.4 %`; nothing where there is none, or no room."""
+    if not (math.isfinite(value) and math.isfinite(half)):
+        return ""
+    unit = " %" if is_share else ""
+    shown = percent(value).removesuffix(" %") if is_share else number(value)
+    scaled = 100 * half if is_share else half
+    texts = (f"{shown} ± {number(float(f'{scaled:.{digits}g}'))}{unit}" for digits in (2, 1))
+    return next((text for text in texts if len(text) <= WIDEST_INTERVAL), "")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

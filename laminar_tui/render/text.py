@@ -45,7 +45,9 @@ def _visible_character(character: str, ascii_only: bool) -> str:
     return character
 
 
-_ASCII_FOR = str.maketrans({"×": "x", "→": "->", "←": "<-", "·": "|", "–": "-", "›": ">", "‥": ".", "…": "~"})
+_ASCII_FOR = str.maketrans(
+    {"×": "x", "→": "->", "←": "<-", "·": "|", "–": "-", "›": ">", "‥": ".", "…": "~", "±": "+-"}
+)
 """What the program's own words become where nothing but ASCII is to be shown."""
 
 

@@ -143,7 +143,8 @@ def draw_column_curves(
         faintest: the density of a single weight, from `Columns.faintest`.
     """
     method = look.method
-    top = max((float(curve.y.max(initial=0.0)) for curve in curves), default=0.0)
+    tops = [curve.y if curve.high is None else np.fmax(curve.y, curve.high) for curve in curves]
+    top = max((float(each.max(initial=0.0)) for each in tops), default=0.0)
     lowest = max(faintest / 10, top / 1e8)
     if look.scale == "log":
         curves = [replace(curve, y=np.where(curve.y < lowest, np.nan, curve.y)) for curve in curves]

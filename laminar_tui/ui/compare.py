@@ -112,7 +112,8 @@ at the bottom to 1. The third picture is B minus A: red where B has more weights
 coloured differs by less than one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
 moved. b compares with chance: what uniform attention, or independent scores of the same variance, would give. Where
-the numbers of layers differ, columns are matched by depth. With few weights, small patches are chance."""
+the numbers of layers differ, columns are matched by depth. With few weights, small patches are chance: over several
+prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be the difference."""
 
     def __init__(self, state: State, terminal: "Terminal", b: Profile, a: Profile | None) -> None:
         super().__init__(state, terminal)

@@ -8,8 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep import Place
+from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.run import Request
-from laminar_tui.ui.state import settle
+from laminar_tui.ui.state import ViewName, settle
 
 if TYPE_CHECKING:
     from laminar_tui.ui.explorer import Explorer, Terminal
@@ -82,6 +84,35 @@ def open_picker(explorer: "Explorer", terminal: "Terminal", request: Request | N
     explorer.app.push_screen(PickerScreen(explorer.state, terminal, request), partial(_go_on, explorer))
 
 
-def _go_on(explorer: "Explorer", subject: Profile | Request | None) -> None:
-    if subject is not None:
+def open_sweep(explorer: "Explorer", terminal: "Terminal") -> None:
+    """Open the sweep that was given or chosen; the step that is opened there is shown."""
+    from laminar_tui.ui.sweep import SweepScreen
+
+    if explorer.sweep is None:
+        explorer._say(
+            "no sweep is open: laminar-tui FOLDER, or O and the folder that `laminar-tui sweep -o` has written"
+        )
+        return
+    state = explorer.state
+    layer = state.layer_index if state.view in ("layer", "head", "map") and state.has_layer else None
+    place = Place(layer, state.head_index if layer is not None and state.view != "layer" else None)
+    explorer.app.push_screen(SweepScreen(state, terminal, explorer.sweep, place), partial(_open_step, explorer))
+
+
+def _open_step(explorer: "Explorer", step: tuple[Profile, Place] | None) -> None:
+    if step is None:
+        return
+    profile, place = step
+    explorer.go_on_with(profile)
+    if place.layer is not None:
+        view: ViewName = "layer" if place.head is None else "head"
+        head = place.head or 0
+        explorer.state = settle(replace(explorer.state, view=view, layer_index=place.layer, head_index=head))
+
+
+def _go_on(explorer: "Explorer", subject: Profile | Request | SavedSweep | None) -> None:
+    if isinstance(subject, SavedSweep):
+        explorer.sweep = subject
+        explorer.action_sweep()
+    elif subject is not None:
         explorer.go_on_with(subject)

@@ -15,7 +15,7 @@ from rich.style import Style
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import CURVE_COLOR, Columns, Look, head_columns, layer_column, line_curves
+from laminar_tui.render.columns import BAND_SIGN, CURVE_COLOR, Columns, Look, head_columns, layer_column, line_curves
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
@@ -27,7 +27,7 @@ from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line
 from laminar_tui.run import Step
-from laminar_tui.ui.keys import key_line
+from laminar_tui.ui.keys import NOT_EARLY, key_line
 from laminar_tui.ui.state import State, order_title
 
 BAR_CELLS = 16
@@ -207,17 +207,24 @@ def draw_curve(scene: Scene, width: int, height: int) -> list[Row]:
             here = (state.layer_index, None if state.view == "overview" else state.head_index)
             pinned = " (pinned)" if here in state.pins else ""
             curves.append(replace(curve, label=f"{kind} {curve.label}{pinned}"))
-        rows = _legend(curves, width, terminal) if curves and (scene.pins or state.is_picture) else []
+        band = columns.band_words(scene.column) if columns.measured[scene.column] else ""
+        rows = _legend(curves, band, width, terminal) if curves and (scene.pins or state.is_picture or band) else []
     mode = "ascii" if terminal.ascii_only else state.mode
     faintest = columns.faintest(DEFAULT_GRID)
     return rows + draw_column_curves(curves, state.look, width, height - len(rows), mode=mode, faintest=faintest)
 
 
-def _legend(curves: list[Curve], width: int, terminal: Terminal) -> list[Row]:
-    """The names of the curves over the plot, the one under the cursor first: a legend inside would hide the peak."""
+def _legend(curves: list[Curve], band: str, width: int, terminal: Terminal) -> list[Row]:
+    """The names of the curves over the plot, the one under the cursor first: a legend inside would hide the peak.
+
+    Args:
+        band: what the band around the curve under the cursor is; empty for none.
+    """
     *pins, current = curves
     if not pins:
-        return [terminal.line(f"density, {current.label}", width, align="center")]
+        whole = [f"density, {current.label}, {band}", f"{current.label}, {BAND_SIGN}"] if band else []
+        heading = next((words for words in whole if cell_len(words) <= width), f"density, {current.label}")
+        return [terminal.line(heading, width, align="center")]
     sign = "*" if terminal.ascii_only else "━"
     names = [f"{sign} {curve.label}" for curve in [current, *pins]]
     between = "  "
@@ -227,6 +234,8 @@ def _legend(curves: list[Curve], width: int, terminal: Terminal) -> list[Row]:
     pieces: list[tuple[str, Style | None]] = [(" ", None)]
     for name, curve in zip(names, [current, *pins], strict=True):
         pieces.append((name + between, Style.parse(curve.color) if curve.color else None))
+    if band and sum(cell_len(text) for text, _ in pieces) + len(BAND_SIGN) <= width:
+        pieces.append((BAND_SIGN, Style.parse(current.color) if current.color else None))
     line = merge_runs(pieces)
     rest = width - row_width(line)
     return [[*line, Segment(" " * rest)]] if rest >= 0 else [terminal.line("".join(names), width)]
@@ -240,7 +249,8 @@ def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
     if state.view == "map":
         return _pairs(_map_pairs(scene, height), width, height, terminal)
     head = state.head_index if state.view in ("layer", "head") else None
-    of_all = [("over all queries and keys", "")]
+    several = ", ± 95 %" if state.profile.origin.n_prompts > 1 else ""
+    of_all = [(f"over all queries and keys{several}", "")]
     pairs = columns.summary(scene.column) + of_all + statistics_lines(state.profile, state.layer_index, head)
     return _pairs(pairs, width, height, terminal)
 
@@ -413,6 +423,8 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
         without.add("out")
     if scene.is_last_only and state.view == "head":
         without.add("next_query")
+    if state.profile is None or not state.profile.n_read:
+        without |= NOT_EARLY
     for shown, label in key_line(state.view, width - 1, frozenset(without)):
         pieces += [(shown, BOLD), (f" {label}  ", None)]
     used = sum(len(text) for text, _ in pieces)

@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.render.columns import Columns, head_columns, layer_columns
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.palette import Ramp, make_ramp
@@ -94,6 +95,8 @@ class Explorer(FileActions):
         self.saved_path = ""
         self.is_held = False  # whether the run waits for an answer about another one
         self.reference: Profile | None = None
+        self.sweep: SavedSweep | None = None
+        self._compares_next = False  # whether the run that begins is the other side of a comparison
         self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
@@ -124,6 +127,9 @@ class Explorer(FileActions):
         self._distrust()
         if self.reference is not None and self.state.profile is not None:
             self.call_after_refresh(self.action_compare)
+        self._compares_next = self.reference is not None and self.state.profile is None
+        if self.sweep is not None:
+            self.call_after_refresh(self.action_sweep)
         if self._request is not None and self.state.profile is None and not self.is_held:
             self.call_after_refresh(self._start)
 
@@ -179,6 +185,7 @@ class Explorer(FileActions):
             self._distrust()
             if self.runner.follows is not None:
                 self._saved, self.saved_path = message.profile, str(self.runner.follows)
+            self._compare_at_end()
         elif isinstance(message.error, CancelledError):
             self._note = "stopped; the layers read so far are kept"
         elif message.error is not None:
@@ -189,6 +196,16 @@ class Explorer(FileActions):
                 f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
             )
         self._show_status()
+
+    def _compare_at_end(self) -> None:
+        """Open the comparison that the run was for, unless another screen is in front."""
+        if not self._compares_next:
+            return
+        self._compares_next = False
+        if self.app.screen is self:
+            self.call_after_refresh(self.action_compare)
+        else:
+            self._note = "the run has ended: 5 compares"
 
     def on_answered(self, message: Answered) -> None:
         """Show what a question has brought, or why it brought nothing."""
@@ -594,6 +611,10 @@ class Explorer(FileActions):
     def action_compare(self) -> None:
         """Compare with the profile that was marked, or with chance."""
         detours.open_compare(self, self._terminal)
+
+    def action_sweep(self) -> None:
+        """Show the sweep that is open: a model over its training."""
+        detours.open_sweep(self, self._terminal)
 
     def action_mark(self) -> None:
         """Mark the profile as A of a comparison."""

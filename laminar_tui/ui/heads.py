@@ -11,6 +11,7 @@ from textual.binding import BindingType
 
 from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
 from laminar_tui.profile.profile import Profile
+from laminar_tui.render.facts import half_interval, with_interval
 from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place, rank_heads, table_rows
 from laminar_tui.render.numbers import number, percent
 from laminar_tui.render.palette import SCALES, Scale
@@ -145,7 +146,8 @@ with its attention, not what that does to the output."""
         rank = (
             f"rank {self.order.index(self.place) + 1} of {len(self.order)}" if self.place in self.order else "no rank"
         )
-        facts = [f"layer {layer} head {head}", f"{measure.title} {self._text(measure, value)}", rank]
+        shown = with_interval(value, half_interval(self.profile, layer, head, measure.name), is_share=measure.is_share)
+        facts = [f"layer {layer} head {head}", f"{measure.title} {shown or self._text(measure, value)}", rank]
         if measure.threshold is not None:
             above = int((measure.values > measure.threshold).sum())
             facts.append(f"{above} of {len(self.order)} above {number(measure.threshold)}")

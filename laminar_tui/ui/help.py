@@ -2,7 +2,9 @@
 
 from rich.text import Text
 
+from laminar_tui.profile.bootstrap import LEVEL, N_DRAWS, N_GROUPS
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.values import EMPTY, LARGE
 from laminar_tui.render.columns import Look
 from laminar_tui.render.facts import model_facts
 from laminar_tui.render.text import visible
@@ -58,6 +60,34 @@ query sum to 1 whatever the model does.""",
 }
 
 
+_BAND = (
+    "The dots around the curve, and ±",
+    f"""\
+Only over several prompts. Prompts are drawn again {N_DRAWS} times, as many as there are, some of them more than once,
+and the density is made anew of each draw: the dots are where {100 * LEVEL:.0f} % of such curves pass. Beyond {N_GROUPS}
+prompts, groups of prompts are drawn. Where the dots reach down to the edge, a few prompts made the patch. ± behind a
+number is its {100 * LEVEL:.0f} % interval over prompts. It does not say what another kind of text would give; of a
+handful of prompts, or of windows of one text, it is too narrow.""",
+)
+_VALUES = (
+    "The line `weight × value norm`",
+    f"""\
+What a head takes from a key is the weight times the key's value vector. Behind each weight stands the length of that
+vector, as a multiple of the head's mean over all keys, then the share that their product has in the sum over the keys:
+`0.83 × 0.06 → 21 %`. A weight of 0.8 on a vector of next to no length moves nothing: from a weight of {LARGE} on a
+length of at most {EMPTY} it is marked `on nothing`. In the sample that comes with the program, the first token's vector
+has a fifth of the mean length where a head gives it more than half. It says nothing of directions: vectors can cancel
+each other, and what the output projection and later layers make of them is not in it. Not there over several
+prompts.""",
+)
+SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "overview": (_BAND,),
+    "layer": (_BAND,),
+    "head": (_VALUES, _BAND),
+}
+"""What else stands in a view, by its heading."""
+
+
 def help_text(view: str) -> Text:
     """How to read this view, what it does not say, and every key that works here."""
     text = Text()
@@ -65,6 +95,9 @@ def help_text(view: str) -> Text:
     text.append(_flowing(READING[view]) + "\n\n")
     text.append("What it does not say\n", "bold")
     text.append(_flowing(NOT_SAID[view]) + "\n\n")
+    for heading, paragraph in SECTIONS.get(view, ()):
+        text.append(f"{heading}\n", "bold")
+        text.append(_flowing(paragraph) + "\n\n")
     text.append("Keys\n", "bold")
     for key in KEYS:
         if works_in(key, view):

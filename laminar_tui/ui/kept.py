@@ -34,8 +34,14 @@ class LogDialog(TextDialog):
         self.call_after_refresh(box.scroll_end, animate=False)
 
 
+BLIND_SECONDS = 0.5
+"""For so long after it is on the screen, an offer that nobody has asked for takes no answer."""
+
+
 class CutOffDialog(Dialog[bool]):
     """Offers a run that was cut off: True opens it, None forgets it.
+
+    What was typed before it could be read, while the program started, is no answer.
 
     Args:
         found: the run.
@@ -43,18 +49,38 @@ class CutOffDialog(Dialog[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", show=False),
-        Binding("q,ctrl+q,ctrl+c", "app.leave", "quit", show=False),
+        Binding("q", "leave", "quit", show=False),
+        Binding("ctrl+q,ctrl+c", "app.leave", "quit", show=False),
     ]
+    ANSWERS = frozenset({"open", "close", "leave"})
 
     def __init__(self, found: CutOff) -> None:
         super().__init__()
         self._sentence = visible(found.sentence())
+        self._listens = False
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = "cut off"
             yield Static(Text(self._sentence), id="text", markup=False)
-            yield Static("Enter opens it · Esc forgets it · q quits and leaves it for later", id="hint", markup=False)
+            yield Static(" ", id="hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Take answers when there was time to read, from when it is painted."""
+        self.call_after_refresh(self.set_timer, BLIND_SECONDS, self._listen)
+
+    def _listen(self) -> None:
+        self._listens = True
+        self.query_one("#hint", Static).update("Enter opens it · Esc forgets it · q quits and leaves it for later")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let no key answer before that."""
+        del parameters
+        return self._listens or action not in self.ANSWERS
+
+    def action_leave(self) -> None:
+        """Quit without an answer."""
+        self.app.exit()
 
     def action_open(self) -> None:
         """Close, and open the run."""

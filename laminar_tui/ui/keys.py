@@ -75,7 +75,8 @@ KEYS: tuple[Key, ...] = (
     Key("mark", "M", "M", "mark", "mark this profile as A of a comparison"),
     Key("heads", "6", "6", "heads", "every head: a matrix and a sorted table of any number", "Heads", _PICTURES, 5),
     Key("report", "7", "7", "report", "the report: what the profile says in words and tables", "Report", _PICTURES, 8),
-    Key("open", "O", "O", "open", "open another model or profile", "Open", (), 9),
+    Key("sweep", "8", "8", "sweep", "the sweep that is open: a model over its training"),
+    Key("open", "O", "O", "open", "open another model, profile or sweep", "Open", (), 9),
     Key("map", "m", "m", "view('map')", "the map of the head under the cursor: query by key", "Map", _CURVES, 5),
     Key("find", "slash", "/", "find", "go to: 20, 20.7, L20H7, >0.6, 18>.6, a token's text", "Find", (), 3),
     Key("find_next", "n", "n", "find_next(1)", "next token that was found"),
@@ -105,7 +106,7 @@ KEYS: tuple[Key, ...] = (
     Key("copy", "y", "y", "copy", "copy the line of numbers", "Copy", (), 8),
     Key("copy_table", "Y", "Y", "copy_table", "copy the table behind the screen, with tabs between its columns"),
     Key("about", "i", "i", "about", "about this profile: where it comes from, what was checked", "", (), 8),
-    Key("log", "grave_accent", "`", "log", "the log's last lines"),
+    Key("log", "grave_accent", "`", "log", "the log's last lines", "Log", (), 9),
     Key("theme", "t", "t", "theme", "dark or light theme"),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "paint the screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "back to the shell for a while; its fg comes back here"),
@@ -113,6 +114,11 @@ KEYS: tuple[Key, ...] = (
     Key("help", "question_mark,f1", "?", "help", "explain this screen", "Help", (), 0),
     Key("quit", "q,ctrl+q", "q", "quit", "quit", "Quit", (), 0),
 )
+
+
+EARLY = frozenset({"open", "prompt", "log", "help", "quit"})
+"""Ids of the keys in the line that do something before any layer is read."""
+NOT_EARLY = frozenset(key.id for key in KEYS) - EARLY
 
 
 def bindings() -> list[Binding]:

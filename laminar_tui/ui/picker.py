@@ -15,6 +15,7 @@ from laminar_tui.catalog import Entry, cached_entries, own_entries, recent_entri
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.file import SUFFIX, looks_like_profile
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep_folder import SavedSweep, holds_sweep
 from laminar_tui.render.listing import Item, listing_rows, size_text
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
@@ -57,8 +58,8 @@ class PickerLine(Input):
         self.cursor_blink = False
 
 
-class PickerScreen(Detour["Profile | Request"]):
-    """The list; the result is a profile, or a request for a model.
+class PickerScreen(Detour["Profile | Request | SavedSweep"]):
+    """The list; the result is a profile, a sweep, or a request for a model.
 
     Args:
         state: the explorer's.
@@ -71,8 +72,9 @@ class PickerScreen(Detour["Profile | Request"]):
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PICKER_KEYS)]
     READING = """\
 Type to filter the list; Enter opens the marked line. The last line of a filtered list opens what you typed itself: a
-saved profile (.laminar), a model's folder, a .gguf file, or a hub id. A model is run on the present prompt at once; one
-that is not in the cache is fetched from the hub. Layers × heads are read from the model's config."""
+saved profile (.laminar), a folder of profiles of one model's training (a sweep), a model's folder, a .gguf file, or a
+hub id. A model is run on the present prompt at once; one that is not in the cache is fetched from the hub. Layers ×
+heads are read from the model's config."""
 
     def __init__(self, state: State, terminal: "Terminal", request: Request | None) -> None:
         super().__init__(state, terminal)
@@ -124,6 +126,8 @@ that is not in the cache is fetched from the hub. Layers × heads are read from 
     def _said(self, entry: Entry) -> str:
         if entry.kind == "profile":
             return f"opens the saved profile {visible(entry.source)}"
+        if entry.kind == "sweep":
+            return f"opens the sweep in {visible(entry.source)}: a model over its training"
         if entry.section == TYPED:
             return f"opens {visible(entry.name)}: a file or folder if there is one of that name, else a hub id"
         prompt = "the present prompt" if self.request else "the bundled prompt"
@@ -134,7 +138,7 @@ that is not in the cache is fetched from the hub. Layers × heads are read from 
         return listing_rows(items, self.cursor, width, height, ascii_only=self.terminal.ascii_only)
 
     def _item(self, entry: Entry) -> Item:
-        shape = f"{entry.shape[0]} × {entry.shape[1]}" if entry.shape else "profile" if entry.kind == "profile" else ""
+        shape = f"{entry.shape[0]} × {entry.shape[1]}" if entry.shape else "" if entry.kind == "model" else entry.kind
         return Item(entry.section, visible(entry.name), size_text(entry.size), shape, visible(entry.note))
 
     def action_refresh_list(self) -> None:
@@ -181,6 +185,10 @@ that is not in the cache is fetched from the hub. Layers × heads are read from 
         if entry.kind == "profile" or self._is_profile(entry.source):
             self.say(f"reading {visible(entry.name)}")
             self.in_background("profile", partial(Profile.load, as_path(entry.source)), partial(self._opened, entry))
+            return
+        if entry.source and holds_sweep(as_path(entry.source)):
+            remember(entry.source)
+            self.dismiss(SavedSweep.of_folder(as_path(entry.source)))
             return
         if entry.source:
             find_source(entry.source)

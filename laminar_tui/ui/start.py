@@ -20,6 +20,7 @@ from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.profile.sweep_folder import SavedSweep
     from laminar_tui.recovery import CutOff
     from laminar_tui.render.rows import Depth
     from laminar_tui.run import Request
@@ -32,9 +33,10 @@ def start_app(options: argparse.Namespace) -> int:
     Raises:
         LaminarError: if there is no terminal, or what was asked for cannot be opened.
     """
-    request, profile = _find_subject(options)
+    sweep = _find_sweep(options)
+    request, profile = _find_subject(options) if sweep is None else (None, sweep.last())
     profile, reference = _find_reference(options, profile)
-    return _open(options, request, profile, None, reference)
+    return _open(options, request, profile, None, reference, sweep)
 
 
 def start_tail(options: argparse.Namespace) -> int:
@@ -56,6 +58,7 @@ def _open(
     profile: "Profile | None",
     follows: Path | None,
     reference: "Profile | None" = None,
+    sweep: "SavedSweep | None" = None,
 ) -> int:
     _need_terminal()
     if profile is not None and options.source:
@@ -80,6 +83,7 @@ def _open(
     app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path(), cut_off, follows)
     app.explorer.runner.keep_in = folder
     app.explorer.reference = reference
+    app.explorer.sweep = sweep
     app.run(mouse=not options.no_mouse)
     return _leave(app, terminal)
 
@@ -98,6 +102,14 @@ def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile
     if options.source:
         find_source(options.source, options.revision)
     return make_request(options), None
+
+
+def _find_sweep(options: argparse.Namespace) -> "SavedSweep | None":
+    """The sweep in the folder that was given; None where it is none."""
+    from laminar_tui.profile.sweep_folder import SavedSweep, holds_sweep
+
+    path = as_path(options.source)
+    return SavedSweep.of_folder(path) if options.source and not options.sample and holds_sweep(path) else None
 
 
 def _find_reference(options: argparse.Namespace, profile: "Profile | None") -> "tuple[Profile | None, Profile | None]":

@@ -241,3 +241,40 @@ def test_threads_draw_what_one_thread_draws() -> None:
     with ThreadPoolExecutor(8) as pool:
         drawn = list(pool.map(lambda job: text(draw_curves([job[0]], job[1], job[2])), jobs * 3))
     assert drawn == expected * 3
+
+
+BANDED_ASCII = """\
+ +--------------------+
+2+....................|
+ |....................|
+ |....................|
+ |....................|
+1+********************|
+ |....................|
+ |                    |
+0+                    |
+ ++---------+--------++
+ 0.0       0.5      1.0
+"""
+
+
+def test_a_band_is_dotted_behind_its_line_and_within_the_frame() -> None:
+    ones = np.ones(300)
+    curve = Curve(X, ones, low=ones * 0.6, high=ones * 2.0)
+    assert text(draw_curves([curve], 23, 11, mode="ascii")) == BANDED_ASCII
+    dots = text(draw_curves([curve], 23, 11))
+    assert "⡪" * 20 in dots, "every second dot"
+    assert "⡫" * 20 in dots, "the line over it"
+
+
+def test_a_band_down_to_nothing_ends_at_the_lower_edge_of_a_log_axis() -> None:
+    ones = np.ones(300)
+    curve = Curve(X, ones, low=ones * 0.0, high=ones * 2.0)
+    rows = text(draw_curves([curve], 23, 11, y_log=True, y_range=(0.01, 3.0))).splitlines()
+    assert all("⡪" in row for row in rows[3:9])
+
+
+def test_a_band_without_values_draws_nothing() -> None:
+    nothing = np.full(300, np.nan)
+    curve = Curve(X, PEAK_AND_BUMP, low=nothing, high=nothing)
+    assert text(draw_curves([curve], 36, 12, marker_x=0.72)) == GOLDEN_BRAILLE

@@ -157,6 +157,7 @@ def test_the_next_start_offers_it_and_enter_opens_it(cut_off: Scripted, tmp_path
     emulator = cut_off.start()
     emulator.until("was cut off after 2 of 4")
     assert re.search(r"a run of tiny/model from .* was cut off", emulator.text)
+    emulator.until("Enter opens it")
     emulator.type("\r")
     emulator.until("not checked as a whole")
     emulator.type("l")
@@ -171,10 +172,23 @@ def test_the_next_start_offers_it_and_enter_opens_it(cut_off: Scripted, tmp_path
     assert emulator.exit_code() == 0
 
 
+def test_what_was_typed_while_the_program_started_is_no_answer(cut_off: Scripted) -> None:
+    emulator = cut_off.start()
+    emulator.type("\r\rq\r")
+    emulator.until("was cut off")
+    emulator.type("\rq")
+    emulator.until("Enter opens it")
+    assert "was cut off after 2 of 4" in emulator.text
+    assert len(cut_off.journals) == 1
+    emulator.type("q")
+    assert emulator.exit_code() == 0
+
+
 def test_esc_forgets_it_and_begins_the_run(cut_off: Scripted) -> None:
     emulator = cut_off.start()
     emulator.until("was cut off")
     (old,) = cut_off.journals
+    emulator.until("Esc forgets it")
     emulator.type("\x1b")
     emulator.until("layer 3 of 4")
     wait_until(lambda: len(cut_off.journals) == 1 and cut_off.journals[0] != old, "the new run has a journal")
@@ -185,7 +199,7 @@ def test_esc_forgets_it_and_begins_the_run(cut_off: Scripted) -> None:
 def test_quitting_leaves_it_for_later_and_so_does_opening_it_without_writing(cut_off: Scripted) -> None:
     for keys, shows in (("q", ""), ("\r", "not checked as a whole")):
         emulator = cut_off.start()
-        emulator.until("was cut off")
+        emulator.until("q quits and leaves it")
         emulator.type(keys)
         if shows:
             emulator.until(shows)

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from laminar_tui.profile.merge import merge
+from laminar_tui.profile.merge import ProfileSums, merge
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look
-from laminar_tui.render.facts import model_facts
+from laminar_tui.render.columns import Look, layer_columns
+from laminar_tui.render.facts import model_facts, statistics_lines, with_interval
 from laminar_tui.render.palette import SCALES, make_ramp
 from laminar_tui.render.prompt import top_keys
 from laminar_tui.render.views import VIEWS, Page, Place
+from laminar_tui.ui.explorer import Terminal
 
 Drive = Callable[..., Any]
 WHY = "other tokens in each prompt"
@@ -38,6 +40,78 @@ async def test_every_view_and_key_of_the_explorer_works(drive: Drive, many: Prof
         assert "in float32 tiles" in driven.text()
         assert "own attention function" in driven.text()
         assert "in each of 3 prompts" in driven.text()
+
+
+@pytest.fixture(scope="module")
+def banded(patterns: Any, make_profile: Any) -> Profile:
+    """Six prompts that differ."""
+    sums = ProfileSums()
+    for n in range(6):
+        sums.add(make_profile([patterns(n, 3, 30, 1.0 + n), patterns(n + 9, 3, 30, 1.0 + n)]), n)
+    return sums.profile("books.txt")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48), (240, 70)])
+@pytest.mark.parametrize("ascii_only", [False, True])
+async def test_the_curve_has_a_band_and_its_legend_is_outside(
+    drive: Drive, banded: Profile, size: tuple[int, int], ascii_only: bool
+) -> None:
+    async with drive(banded, size=size, terminal=Terminal("none", ascii_only)) as driven:
+        for keys in ((), ("enter",), ("enter",)):
+            await driven.press(*keys)
+            rows = driven.text().splitlines()
+            named = next(at for at, row in enumerate(rows) if "dots: 95 % band" in row)
+            corner = "+--" if ascii_only else "┌──"
+            assert corner in rows[named + 1], "the legend stands over the frame"
+            plot = "".join(row[-size[0] // 3 :] if driven.state.view != "head" else row for row in rows[named + 1 :])
+            assert (".." if ascii_only else "⡪") in plot
+        assert ("+-" if ascii_only else "±") in driven.text()
+        if size[0] > 80:
+            assert "over 6 prompts" in driven.text()
+        await driven.press("space", "right")
+        assert "dots: 95 % band" in driven.text()
+
+
+def test_a_zoom_has_the_band_of_its_own_axis(banded: Profile) -> None:
+    columns = layer_columns(banded, Look("past"))
+    whole = columns.curve(1)
+    zoomed = replace(columns, look=Look("past", window=(0.5, 1.0))).curve(1)
+    fresh = layer_columns(banded, Look("past", window=(0.5, 1.0))).curve(1)
+    assert whole.high is not None
+    assert zoomed.high is not None
+    np.testing.assert_array_equal(zoomed.high, fresh.high)
+    # Twice as fine: two neighbouring cells together are one of the whole axis.
+    np.testing.assert_allclose(zoomed.high.reshape(-1, 2).mean(axis=1), whole.high[150:], rtol=0.2, atol=0.01)
+
+
+async def test_one_prompt_has_no_band(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        assert "density, layer 0" in driven.text()
+        assert "dots" not in driven.text()
+        assert "±" not in driven.text()
+
+
+def test_the_interval_is_that_of_the_spread(banded: Profile) -> None:
+    found = dict(statistics_lines(banded, 1, 2))["entropy"]
+    spread = banded.layer(1).spread
+    assert spread is not None
+    low, high = spread.interval("entropy")
+    value, half = (float(each) for each in found.split(" ± "))
+    assert value == pytest.approx((low[2] + high[2]) / 2, rel=5e-3)
+    assert half == pytest.approx((high[2] - low[2]) / 2, rel=5e-2)
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "is_share", "said"),
+    [
+        (2.0123, 0.1234, False, "2.01 ± 0.12"),
+        (0.0631, 0.0041, True, "6.3 ± 0.41 %"),
+        (0.00123456, 0.00123456, False, ""),
+        (1.0, float("nan"), False, ""),
+    ],
+)
+def test_intervals_fit_their_box(value: float, half: float, is_share: bool, said: str) -> None:
+    assert with_interval(value, half, is_share=is_share) == said
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -23,6 +23,7 @@ from laminar_tui.ui.picker import PICKER_KEYS, PickerScreen
 from laminar_tui.ui.presets import PRESETS, repeated_words
 from laminar_tui.ui.prompt import PROMPT_KEYS, PromptScreen, shield, unshield
 from laminar_tui.ui.report import REPORT_KEYS, ReportScreen
+from laminar_tui.ui.sweep import SWEEP_KEYS, SweepScreen
 
 Drive = Callable[..., Any]
 SCREENS: dict[type[Detour[Any]], tuple[Key, ...]] = {
@@ -31,6 +32,7 @@ SCREENS: dict[type[Detour[Any]], tuple[Key, ...]] = {
     ReportScreen: REPORT_KEYS,
     PickerScreen: PICKER_KEYS,
     PromptScreen: PROMPT_KEYS,
+    SweepScreen: SWEEP_KEYS,
 }
 OPENING = {"6": HeadsScreen, "5": CompareScreen, "7": ReportScreen, "O": PickerScreen}
 SIZES = [(80, 24), (160, 48), (240, 70)]

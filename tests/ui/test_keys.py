@@ -8,10 +8,14 @@ import pytest
 from rich.cells import cell_len
 from textual.binding import Binding
 
+from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.values import measure_sink_values
+from laminar_tui.run import SAMPLE_PROFILE
 from laminar_tui.ui.explorer import Explorer
 from laminar_tui.ui.help import help_text
 from laminar_tui.ui.keys import KEYS, Key, bindings, key_line, works_in
 from laminar_tui.ui.state import ViewName
+from laminar_tui.ui.sweep import SweepScreen
 
 VIEWS = get_args(ViewName)
 
@@ -89,3 +93,30 @@ def test_the_help_lists_the_keys_that_work_here_and_no_others(view: str) -> None
 def test_help_and_quit_work_everywhere(view: str) -> None:
     everywhere = {"help", "quit", "out", "cancel", "redraw", "suspend"}
     assert everywhere <= {key.id for key in KEYS if works_in(key, view)}
+
+
+@pytest.mark.parametrize("view", get_args(ViewName))
+def test_the_help_explains_what_stands_in_the_view(view: str) -> None:
+    text = help_text(view).plain
+    assert ("95 % of such curves" in text) == (view in ("overview", "layer", "head"))
+    assert ("`0.83 × 0.06 → 21 %`" in text) == (view == "head")
+    if view == "head":
+        assert "a length of at most 0.1" in text
+        assert "says nothing of directions" in text
+
+
+def test_the_example_in_the_help_is_true() -> None:
+    """A weight of 0.83 on a vector of 0.06 of the mean length, the rest on keys that make up that mean."""
+    others = (16 - 0.06) / 15  # of 16 keys
+    assert 0.83 * 0.06 / (0.83 * 0.06 + 0.17 * others) == pytest.approx(0.21, abs=0.01)
+
+
+def test_a_sweeps_help_says_how_to_read_it_and_what_it_does_not_say() -> None:
+    assert "one step of the model's training" in SweepScreen.READING
+    assert "It does not say" in SweepScreen.READING
+
+
+def test_what_the_help_says_of_the_sample_is_true() -> None:
+    found = measure_sink_values(Profile.load(SAMPLE_PROFILE), 0.5)
+    assert found is not None
+    assert found.norm == pytest.approx(1 / 5, abs=0.03)

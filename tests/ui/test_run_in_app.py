@@ -11,7 +11,11 @@ import pytest
 
 from laminar_tui.errors import PromptError
 from laminar_tui.log import start_log, stop_log
+from laminar_tui.profile.profile import Profile
 from laminar_tui.run import Request
+from laminar_tui.ui.app import LaminarApp
+from laminar_tui.ui.compare import CompareScreen
+from laminar_tui.ui.state import State
 
 Drive = Callable[..., Any]
 
@@ -36,6 +40,26 @@ class Gate:
 def n_read(driven: Any) -> int:
     profile = driven.state.profile
     return profile.n_read if profile else -1
+
+
+async def test_the_line_of_keys_offers_what_works_before_a_layer_is_read(drive: Drive, script: Any) -> None:
+    gate = script.pace = Gate()
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: n_read(driven) == 0, "the picture is there, empty")
+        assert driven.row("keys").split() == ["O", "Open", "e", "Prompt", "`", "Log", "?", "Help", "q", "Quit"]
+        gate.open()
+        await driven.until(lambda: n_read(driven) == 1, "one layer")
+        assert "Enter Open" in driven.row("keys")
+        assert "p Population" in driven.row("keys")
+
+
+async def test_nothing_at_all_offers_no_prompt_either(drive: Drive) -> None:
+    async with drive() as driven:
+        assert driven.row("keys").split() == ["O", "Open", "`", "Log", "?", "Help", "q", "Quit"]
+        for key in ("O", "grave_accent", "question_mark"):
+            await driven.press(key)
+            assert driven.app.screen is not driven.app.explorer, "what is offered works"
+            await driven.press("escape")
 
 
 async def test_the_picture_fills_layer_by_layer_and_the_status_says_how_far(drive: Drive, script: Any) -> None:
@@ -225,3 +249,58 @@ async def test_run_again_within_a_layer_stays_there(drive: Drive, script: Any) -
         gate.open(2)
         await driven.until(lambda: "4 of 5 layers" in driven.row("status"), "the run has ended")
         assert driven.state.view == "layer"
+
+
+# -- the other side of a comparison ------------------------------------------------------------------------------------
+
+
+async def test_a_run_for_a_comparison_opens_it_when_it_has_ended(script: Any, walk: Profile) -> None:
+    gate = script.pace = Gate()
+    app = LaminarApp(State(), Request())
+    app.explorer.reference = replace(walk, origin=replace(walk.origin, revision="main"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        explorer = app.explorer
+        for _ in range(500):
+            await pilot.pause(0.01)
+            if explorer.state.profile is not None:
+                break
+        gate.open(4)
+        await pilot.pause(0.2)
+        assert app.screen is explorer, "not before the run has ended"
+        gate.open(20)
+        for _ in range(500):
+            await pilot.pause(0.01)
+            if isinstance(app.screen, CompareScreen):
+                break
+        assert isinstance(app.screen, CompareScreen)
+        assert app.screen.a is explorer.reference
+        assert app.screen.b is explorer.state.profile
+        await pilot.press("escape")
+        await pilot.pause()
+        gate.open(20)
+        await pilot.press("r")
+        for _ in range(300):
+            await pilot.pause(0.01)
+            if not explorer.runner.is_running:
+                break
+        await pilot.pause(0.1)
+        assert app.screen is explorer, "once"
+
+
+async def test_a_comparison_does_not_come_over_another_screen(script: Any, walk: Profile) -> None:
+    gate = script.pace = Gate()
+    app = LaminarApp(State(), Request())
+    app.explorer.reference = replace(walk, origin=replace(walk.origin, revision="main"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.press("question_mark")
+        gate.open(20)
+        for _ in range(500):
+            await pilot.pause(0.01)
+            if not app.explorer.runner.is_running and app.explorer.state.profile is not None:
+                break
+        await pilot.pause(0.1)
+        assert not isinstance(app.screen, CompareScreen)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "5 compares" in app.explorer.query_one("#status").render_line(0).text

@@ -1,0 +1,334 @@
+"""A model over its training: the steps of a saved sweep as a picture, with one number of them as a curve."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+
+from laminar_tui.profile.measures import Measure
+from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep import Place, Sweep, sweep_measures
+from laminar_tui.profile.sweep_folder import SavedSweep
+from laminar_tui.render.columns import Columns
+from laminar_tui.render.rows import Row
+from laminar_tui.render.sweep import sweep_columns
+from laminar_tui.render.sweep_screen import SweepDrawing, step_rows, value_text
+from laminar_tui.render.text import visible
+from laminar_tui.ui import state as states
+from laminar_tui.ui.choice import ChoiceDialog
+from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.keys import Key
+from laminar_tui.ui.state import State
+from laminar_tui.ui.widgets import Lines
+
+if TYPE_CHECKING:
+    from laminar_tui.ui.explorer import Terminal
+
+LIST_FROM = 120
+"""Cells of a screen from which on the list of steps stands beside the picture."""
+SWEEP_KEYS = (
+    Key("previous", "h,left", "h ←", "column(-1)", "previous step"),
+    Key("next", "l,right", "l →", "column(1)", "next step"),
+    Key("previous8", "H", "H", "column(-8)", "eight steps back"),
+    Key("next8", "L", "L", "column(8)", "eight steps on"),
+    Key("first", "g,home", "g Home", "to_column(0)", "first step"),
+    Key("last", "G,end", "G End", "to_column(-1)", "last step"),
+    Key("open", "enter", "Enter", "open", "open this step's profile in the explorer", label="Open step", rank=1),
+    Key(
+        "next_layer",
+        "j,down,right_square_bracket",
+        "j",
+        "layer(1)",
+        "next layer (↓ and ] too); after the last, all",
+        "Layer",
+        rank=2,
+    ),
+    Key("previous_layer", "k,up,left_square_bracket", "k", "layer(-1)", "previous layer (↑ and [ too)"),
+    Key("next_head", "right_curly_bracket", "}", "head(1)", "next head; after the last, all", "Head", rank=3),
+    Key("previous_head", "left_curly_bracket", "{", "head(-1)", "previous head"),
+    Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),
+    Key("next_measure", "full_stop,tab", ".", "measure(1)", "next number"),
+    Key("previous_measure", "comma,shift+tab", ",", "measure(-1)", "previous number"),
+    Key("population", "p", "p", "population(1)", "next population of weights", label="Population", rank=5),
+    Key("population_back", "P", "P", "population(-1)", "previous population"),
+    Key("sink", "s", "s", "sink", "the sink (first token): with, without, alone", label="Sink", rank=5),
+    Key("estimator", "d", "d", "estimator", "density estimator"),
+    Key("axis", "a", "a", "axis", "weight axis linear or log10", label="Axis", rank=6),
+    Key("scale", "z", "z", "scale", "colour scale: log, sqrt, linear", label="Scale", rank=6),
+    Key("curve_mode", "u", "u", "mode", "the curve in braille, quadrants or ASCII"),
+    *PICTURE_KEYS,
+    *BACK_KEYS,
+)
+
+
+class SweepScreen(Detour[tuple[Profile, Place]]):
+    """The sweep; the result is a step's profile with the layer and head that were looked at.
+
+    Args:
+        state: the explorer's; its look is where one begins.
+        terminal: what can be shown.
+        saved: the profiles.
+        place: the layer and head to begin with; both None for all layers.
+    """
+
+    NAME = "sweep"
+    KEYS = SWEEP_KEYS
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(SWEEP_KEYS)]
+    READING = """\
+Each column is one step of the model's training, in their order and evenly spaced whatever lies between them; steps
+without a number in their name (main) stand last. From weight 0 at the bottom to 1 it is drawn as in the overview, for
+all layers together, one layer (j k) or one head ({ }). The curve below has the same columns and shows one number (v
+chooses it): where it jumps, training changed this layer; JS and W1 are the distance to the step before. Watch the sink
+share grow and the patch at the top appear with it; s leaves the sink out. It does not say why: two steps of one run on
+one prompt also differ by chance, and a head may change its place between seeds. Enter opens a step as a profile."""
+
+    def __init__(self, state: State, terminal: "Terminal", saved: SavedSweep, place: Place | None = None) -> None:
+        super().__init__(state, terminal)
+        self.now = state
+        self.saved = saved
+        start = place or Place()
+        self.place = replace(start, population=state.look.population, sink=state.look.sink)
+        self.sweep: Sweep | None = None
+        self.files: tuple[int, ...] = ()
+        self.column = 0
+        self.at = 0
+        self.measures: list[Measure] = []
+        self._measured = ""
+        self._columns: Columns | None = None
+        self._columns_for: tuple[object, ...] = ()
+        self._drawing: SweepDrawing | None = None
+        self._drawing_for: tuple[object, ...] = ()
+
+    def compose_body(self) -> ComposeResult:
+        """The picture and the curve, and the list beside them."""
+        with Vertical():
+            yield Lines(id="picture")
+            yield Lines(id="number")
+            yield Lines(id="curve")
+        yield Lines(id="beside")
+
+    def on_mount(self) -> None:
+        """Begin to read."""
+        super().on_mount()
+        self._read(f"reading {len(self.saved.paths)} profiles", self.place)
+
+    def where(self) -> list[str]:
+        """The path of the line on top."""
+        return [*super().where(), self.place.title()]
+
+    def facts(self) -> list[str]:
+        """Whose training it is."""
+        if self.sweep is None:
+            return []
+        models = dict.fromkeys(
+            visible(step.origin.model, ascii_only=self.terminal.ascii_only) for step in self.sweep.steps
+        )
+        return [", ".join(models), f"{len(self.sweep.steps)} steps"]
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _read(self, note: str, place: Place) -> None:
+        """Read a place out of all profiles in a thread; what is shown stays until then."""
+        self.say(note)
+        self.wanted = place
+        read = partial(self.saved.read, place, lambda: self.wanted is place and self.is_attached)
+        self.in_background("sweep", read, self._show_sweep)
+
+    wanted: Place | None = None
+
+    def _show_sweep(self, found: tuple[Sweep, tuple[int, ...]] | None) -> None:
+        if found is None:
+            return
+        is_first = self.sweep is None
+        self.sweep, self.files = found
+        self.place = self.sweep.place
+        self.measures = sweep_measures(self.sweep)
+        names = [measure.name for measure in self.measures]
+        self.at = names.index(self._measured) if self._measured in names else 0
+        if is_first:
+            self.at = names.index("sink_share") if "sink_share" in names else 0
+            self.column = len(self.files) - 1
+        self._measured = names[self.at] if names else ""
+        self.say(" · ".join(f"mind: {note}" for note in self.sweep.notes()))
+        self.show()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def columns(self, sweep: Sweep) -> Columns:
+        """One column a step; made anew only when sweep or look have changed."""
+        key = (sweep, self.now.look)
+        if self._columns is None or key != self._columns_for:
+            self._columns = sweep_columns(sweep, self.now.look, ascii_only=self.terminal.ascii_only)
+            self._columns_for = key
+        return self._columns
+
+    def show_body(self) -> None:
+        """Draw title, picture, curve and numbers."""
+        sweep = self.sweep
+        if sweep is None or not self.measures:
+            self.show_line("title", ["the profiles are being read"])
+            return
+        look, measure = self.now.look, self.measures[self.at]
+        self.set_class(self.size.width >= LIST_FROM, "-beside")
+        self.show_line("title", ["by training step", *look.facts(), f"{look.scale} colours"])
+        self.lines("picture").display_rows(partial(self._draw_picture, sweep))
+        self.lines("number").display_rows(partial(self._draw_heading, measure))
+        self.lines("curve").display_rows(partial(self._draw_curve, sweep, measure))
+        self.lines("beside").display_rows(partial(self._draw_list, sweep, measure))
+        self.show_line("summary", self._summary(sweep), "  ")
+
+    def _draw_picture(self, sweep: Sweep, width: int, height: int) -> list[Row]:
+        columns = self.columns(sweep)
+        key = (columns, self.ramp(), width, height)
+        if self._drawing is None or key != self._drawing_for:
+            ascii_only = self.terminal.ascii_only
+            self._drawing = SweepDrawing(columns, width, height, self.ramp(), ascii_only=ascii_only)
+            self._drawing_for = key
+        return self._drawing.rows(self.column)
+
+    def _draw_heading(self, measure: Measure, width: int, height: int) -> list[Row]:
+        unit = f" ({'%' if measure.is_share else measure.unit})" if measure.unit or measure.is_share else ""
+        return self._draw_facts([f"{measure.title}{unit}", measure.description], ": ", width, height)
+
+    def _draw_curve(self, sweep: Sweep, measure: Measure, width: int, height: int) -> list[Row]:
+        if self._drawing is None or self._drawing.layout.width != width:
+            self._draw_picture(sweep, width, max(3, self.lines("picture").size.height))
+        assert self._drawing is not None
+        is_colored = self.terminal.depth != "none"
+        return self._drawing.curve_rows(measure, self.column, height, mode=self.now.mode, is_colored=is_colored)
+
+    def _draw_list(self, sweep: Sweep, measure: Measure, width: int, height: int) -> list[Row]:
+        labels = self.columns(sweep).labels
+        return step_rows(sweep, labels, measure, self.column, width, height, ascii_only=self.terminal.ascii_only)
+
+    def _summary(self, sweep: Sweep) -> list[str]:
+        step = sweep.steps[self.column]
+        measure = self.measures[self.at]
+        others = [(at, each) for at, each in enumerate(self.measures) if at != self.at]
+        order = ("below", "above", "sink_share", "entropy", "jensen_shannon", "wasserstein")
+        others = sorted((pair for pair in others if pair[1].name in order), key=lambda pair: order.index(pair[1].name))
+        facts = [f"{visible(step.name)}", f"n {int(step.counts.n):,}"]
+        facts += [f"{each.title} {value_text(each, self.column)}" for each in [measure, *(each for _, each in others)]]
+        return facts
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_column(self, step: int) -> None:
+        """Go to another step."""
+        self._go_to(self.column + step)
+
+    def action_to_column(self, column: int) -> None:
+        """Go to one step; -1 is the last."""
+        self._go_to(column if column >= 0 else len(self.files) - 1)
+
+    def _go_to(self, column: int) -> None:
+        self.column = min(max(column, 0), max(0, len(self.files) - 1))
+        self.show()
+
+    def action_layer(self, step: int) -> None:
+        """Go to another layer; before the first and after the last are all of them."""
+        sweep = self.sweep
+        if sweep is None:
+            return
+        layers: list[int | None] = [None, *(at for at, n in enumerate(sweep.steps[0].n_heads) if n)]
+        layer = layers[(layers.index(self._target.layer) + step) % len(layers)]
+        n_heads = 0 if layer is None else sweep.steps[0].n_heads[layer]
+        head = self._target.head
+        self._look_at(replace(self._target, layer=layer, head=head if head is not None and head < n_heads else None))
+
+    def action_head(self, step: int) -> None:
+        """Go to another head of the layer; before the first and after the last are all of them."""
+        sweep, layer = self.sweep, self._target.layer
+        if sweep is None:
+            return
+        if layer is None:
+            self.say("choose a layer first: j or k")
+            return
+        heads: list[int | None] = [None, *range(sweep.steps[0].n_heads[layer])]
+        head = heads[(heads.index(self._target.head) + step) % len(heads)]
+        self._look_at(replace(self._target, head=head))
+
+    @property
+    def _target(self) -> Place:
+        """What is being read, or is on the screen: keys go on from there."""
+        return self.wanted or self.place
+
+    def _look_at(self, place: Place) -> None:
+        self._read(f"reading {place.title()}", place)
+
+    def action_measure(self, step: int) -> None:
+        """Show another number."""
+        if self.measures:
+            self._show_measure((self.at + step) % len(self.measures))
+
+    def _show_measure(self, at: int | None) -> None:
+        if at is not None:
+            self.at, self._measured = at, self.measures[at].name
+            self.show()
+
+    def action_choose_measure(self) -> None:
+        """Choose the number from a list."""
+        if self.measures:
+            choices = [(each.title, each.description) for each in self.measures]
+            self.app.push_screen(ChoiceDialog("the number of each step", choices, self.at), self._show_measure)
+
+    def _look(self, change: Callable[[State], State]) -> None:
+        self.now = change(self.now)
+        look = self.now.look
+        place = replace(self._target, population=look.population, sink=look.sink)
+        if place != self._target:
+            self._look_at(place)
+        else:
+            self.show()
+
+    def action_population(self, step: int) -> None:
+        """Look at another population."""
+        self._look(lambda state: states.next_population(state, step))
+
+    def action_sink(self) -> None:
+        """Keep the sink, leave it out, look at it alone."""
+        self._look(states.next_sink)
+
+    def action_estimator(self) -> None:
+        """Take the next estimator."""
+        self._look(states.next_estimator)
+
+    def action_axis(self) -> None:
+        """Switch the weight axis."""
+        self._look(states.switch_axis)
+
+    def action_scale(self) -> None:
+        """Take the next colour scale."""
+        self._look(states.next_scale)
+
+    def action_mode(self) -> None:
+        """Make curves of other characters."""
+        self._look(states.next_mode)
+
+    def action_open(self) -> None:
+        """Leave with this step's profile, which is read again if it is not in memory."""
+        if self.column < len(self.files):
+            name = visible(self.sweep.steps[self.column].name) if self.sweep else ""
+            self.say(f"opening {name}")
+            work = partial(self.saved.profile, self.files[self.column])
+            self.in_background("open", work, self._leave_with)
+
+    def _leave_with(self, profile: Profile) -> None:
+        self.dismiss((profile, self.place))
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def on_click(self, event: events.Click) -> None:
+        """Go to the step that was clicked; a second click opens it."""
+        if self._drawing is None or event.widget not in (self.lines("picture"), self.lines("curve")):
+            return
+        column = self._drawing.column_at(event.x)
+        if column is not None:
+            self._go_to(column)
+            if event.chain == 2:
+                self.action_open()
