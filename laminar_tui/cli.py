@@ -289,7 +289,7 @@ def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--limit", type=_positive, metavar="N", help="read N windows at most")
     group.add_argument("--resume", action="store_true", help="go on with what an interrupted run has kept")
     group.add_argument(
-        "--save-every", type=float, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
+        "--save-every", type=_seconds, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
     )
 
 
@@ -345,6 +345,10 @@ def _positive_seconds(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is no time to wait")
     return value
+
+
+def _seconds(text: str) -> float:
+    return 0.0 if float(text) == 0 else _positive_seconds(text)
 
 
 def _at_most(text: str, most: int) -> int:
