@@ -26,7 +26,7 @@ from laminar_tui.profile.profile import Profile
 
 USAGE, UNTRUSTED, BAD_PROFILE = 2, 3, 4
 LONG = "x" * 100_000
-PATIENCE = 20
+PATIENCE = 60
 """Seconds after which a case that waits is ended: none of them has a reason to."""
 
 Case = tuple[str, str | list[str], int]
