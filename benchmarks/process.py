@@ -27,8 +27,8 @@ from event_loop import write_model
 from key_latency import program
 
 GIVEN_BACK = b"\x1b[?1049l"
-STAGES = {"import": rb"starting torch", "load": rb"loading", "forward": rb"0 of \d"}
-"""What the program writes when a stage begins."""
+STAGES = {"import": rb"torch and", "load": rb"loading|oading ", "forward": rb"orward|layer 0|0 of \d"}
+"""What the program writes when a stage begins: parts of words, since it sends only what has changed in a row."""
 END = rb"not saved|checks passed"
 PATIENCE = 180.0
 _BLANK = re.compile(rb"(?:\x1b\[[0-?]*[ -/]*[@-~]|[ \r\n])+")
@@ -143,7 +143,7 @@ def cancel(plan: Plan) -> list[float]:
             time.sleep(random.uniform(0, 0.8 * plan.seconds["forward"]))
             terminal.mark()
             began = time.perf_counter()
-            os.write(terminal.descriptor, b"\x03")
+            os.write(terminal.descriptor, b"\x1b")
             seconds.append(terminal.until(rb"stopped|" + END) - began)
             time.sleep(0.3)
     return seconds
@@ -193,7 +193,7 @@ def main() -> None:
             pairs = [leave(plan, "forward", by_signal(number)) for _ in range(options.runs)]
             report(f"{signal.Signals(number).name} to terminal, during forward", [pair[0] for pair in pairs])
             report(f"{signal.Signals(number).name} to the end, during forward", [pair[1] for pair in pairs])
-        report("ctrl+c to stopped, during forward", cancel(plan))
+        report("Esc to stopped, during forward", cancel(plan))
 
 
 if __name__ == "__main__":
