@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from laminar_tui.profile.counts import Counts, PackedCounts, count_weights, stac
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 # What the program and its libraries keep between runs (log, journals, recent profiles, caches, settings) is kept away
 # from the user's own, in processes that tests start too. Set before anything is imported that reads it once.

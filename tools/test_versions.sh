@@ -31,15 +31,17 @@ END
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 here="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 torch="$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent.parent)' 2>/dev/null || true)"
-without="^$"
+linked="$(mktemp)"
+trap 'rm -f "$linked"' EXIT
 if [ -n "$torch" ]; then
     for each in "$torch"/torch "$torch"/functorch "$torch"/torchgen "$torch"/torch-*.dist-info; do
         if [ -e "$each" ]; then ln -sfn "$each" "$here/"; fi
     done
-    without="^torch[=<]*"'[0-9.]*$'
+    # As a constraint: pip would write another version through the links, into the environment that they lead to.
+    "$venv/bin/python" -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' > "$linked"
 fi
-wanted | grep -v "$without" |
-    xargs "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager
+{ if [ -s "$linked" ]; then wanted | grep -Ev '^torch([=<]|$)'; else wanted; fi; } |
+    xargs "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -c "$linked"
 export PYTHONPATH="$PWD"
 # Left out: a family whose attention was not yet what it is today in the oldest transformers.
 "$venv/bin/python" -m pytest -p no:cacheprovider -n "${WORKERS:-2}" --dist loadfile \
