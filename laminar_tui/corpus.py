@@ -98,6 +98,10 @@ def _text_of(line: bytes, place: str, field: str | None) -> str:
         raise UsageError(f"{place}: there is no field '{' or '.join(names)}'", f"its fields: {found[:80]}; see --field")
     if not isinstance(texts[0], str):
         raise UsageError(f"{place}: the text is no string", "name the field that holds it with --field")
+    try:
+        texts[0].encode()
+    except UnicodeEncodeError as error:  # JSON can spell what UTF-8 cannot
+        raise UsageError(f"{place}: the text holds half a surrogate pair", "leave this line out") from error
     return texts[0]
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from laminar_tui.errors import UsageError
 from laminar_tui.files import append_own, open_regular, state_folder
 from laminar_tui.render.text import visible
+from laminar_tui.source import as_path
 
 LOGGER = logging.getLogger("laminar_tui")
 FILE_NAME = "laminar.log"
@@ -141,7 +142,7 @@ def start_log_for(options: argparse.Namespace, command: str) -> None:
     """
     from laminar_tui import __version__
 
-    path = Path(options.log_file).expanduser() if options.log_file else None
+    path = as_path(options.log_file) if options.log_file else None
     start_log(path, is_verbose=options.verbose, keeps_prompt=options.log_prompt, on_stderr=False)
     told = {name: value for name, value in vars(options).items() if value not in (None, False, "")}
     prompt = told.get("prompt")

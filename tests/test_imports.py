@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "sizes": {"errors"},
-    "log": {"errors", "files", "render", ""},
+    "log": {"errors", "files", "render", "source", ""},
     "recovery": {"errors", "files", "log", "profile"},
     "record": {"errors", "log", "profile", "recovery", "run"},
     "tail": {"errors", "files", "profile", "recovery", "render", "run"},

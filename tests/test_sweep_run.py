@@ -101,10 +101,10 @@ def test_one_model_is_in_memory_at_a_time(checkpoints: Path, monkeypatch: pytest
     alive: list[weakref.ref[Any]] = []
     load = run_module.load
 
-    def watched(*words: Any) -> Any:
+    def watched(*words: Any, **options: Any) -> Any:
         gc.collect()
         assert [each for each in alive if each() is not None] == []
-        loaded = load(*words)
+        loaded = load(*words, **options)
         alive.append(weakref.ref(loaded.model))
         return loaded
 

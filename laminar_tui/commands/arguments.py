@@ -73,6 +73,11 @@ def positive_seconds(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Read a time, in seconds, that may be none at all."""
+    return 0.0 if float(text) == 0 else positive_seconds(text)
+
+
 def _at_most(text: str, most: int) -> int:
     value = int(text)
     if not 1 <= value <= most:

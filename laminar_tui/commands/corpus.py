@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from laminar_tui.commands.arguments import positive
+from laminar_tui.commands.arguments import positive, seconds
 from laminar_tui.commands.narration import narrated
 from laminar_tui.commands.results import shown, tell_trust
 from laminar_tui.errors import ExitCode, UsageError
@@ -26,7 +26,7 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--limit", type=positive, metavar="N", help="read N windows at most")
     group.add_argument("--resume", action="store_true", help="go on with what an interrupted run has kept")
     group.add_argument(
-        "--save-every", type=float, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
+        "--save-every", type=seconds, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
     )
 
 

@@ -83,7 +83,8 @@ def capture(
     def make_reader() -> Reader:
         if keep is not None:
             keep.clear()
-        return Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled, own_call)
+        on_short = keep.let_go if keep is not None else None
+        return Reader(profile.origin.layer_kinds, mask, on_layer, is_cancelled, own_call, on_short)
 
     started = time.perf_counter()
     reader = make_reader()

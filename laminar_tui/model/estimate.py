@@ -44,6 +44,7 @@ class Estimate:
         forward: bytes of the forward pass's activations.
         reading: bytes of what reading the weights adds: a chunk of them, and the counts.
         seconds: about how long the forward takes.
+        keeping: bytes of the queries and keys that are kept for questions; without room for them they are not.
     """
 
     n_parameters: int
@@ -53,17 +54,37 @@ class Estimate:
     forward: int
     reading: int
     seconds: float
+    keeping: int = 0
 
     @property
     def needed(self) -> int:
         """Bytes at the worst moment: loading is over when the forward begins."""
-        return self.parameters + max(self.loading, self.forward + self.reading)
+        return self.parameters + max(self.loading, self.forward + self.reading + self.keeping)
+
+    @property
+    def least(self) -> int:
+        """The same if nothing is kept for questions."""
+        return replace(self, keeping=0).needed
 
     def __str__(self) -> str:
         parts = f"parameters {format_size(self.parameters)}, forward and reading " + format_size(
             self.forward + self.reading
         )
-        return f"needs about {format_size(self.needed)} ({parts}), {format_seconds(self.seconds)}"
+        kept = f", kept for questions {format_size(self.keeping)}" if self.keeping else ""
+        return f"needs about {format_size(self.needed)} ({parts}{kept}), {format_seconds(self.seconds)}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a capture uses the memory that is free.
+
+    Attributes:
+        chunk_weights: as in `capture`.
+        keep_bytes: how much of queries and keys may be kept for questions afterwards.
+    """
+
+    chunk_weights: int
+    keep_bytes: int
 
 
 def skeleton(config: Any, name: str) -> PreTrainedModel:
@@ -102,6 +123,7 @@ def estimate(
     checkpoint: int = 0,
     is_gguf: bool = False,
     chunk_weights: int = CHUNK_WEIGHTS,
+    keep_bytes: int = 0,
 ) -> Estimate:
     """Say what a run of a model needs.
 
@@ -112,6 +134,7 @@ def estimate(
         checkpoint: bytes of the parameters' files; 0 if the model is in memory.
         is_gguf: whether these are a GGUF file, which is unpacked into float32 first.
         chunk_weights: as in `capture`.
+        keep_bytes: as in `patterns.KeptPatterns`: how much is kept for questions at most.
 
     Raises:
         ModelError: if the model has no attention.
@@ -135,6 +158,7 @@ def estimate(
         _forward_bytes(config, n_tokens, item),
         _reading_bytes(model, config, n_tokens, device, chunk_weights),
         _operations(config, n_parameters, n_tokens) / _speed(dtype, device),
+        min(keep_bytes, _kept_bytes(model, config, n_tokens, item)),
     )
 
 
@@ -167,6 +191,16 @@ def _reading_bytes(model: PreTrainedModel, config: Any, n_tokens: int, device: t
     return weighing + counts + FIXED
 
 
+def _kept_bytes(model: PreTrainedModel, config: Any, n_tokens: int, item: int) -> int:
+    """Queries and keys of all layers; of a model that is read by hooks there are none."""
+    if find_mechanism(model) is HOOKS:
+        return 0
+    n_heads = _number(config, "num_attention_heads", 1)
+    d_head = _number(config, "head_dim", _number(config, "hidden_size", 0) // n_heads)
+    n_key_heads = _number(config, "num_key_value_heads", n_heads)
+    return _number(config, "num_hidden_layers", 1) * n_tokens * (n_heads + n_key_heads) * d_head * item
+
+
 def _operations(config: Any, n_parameters: int, n_tokens: int) -> float:
     """2 a parameter and token, and 4 T^2 d_model a layer for attention."""
     attention = 4.0 * n_tokens**2 * _number(config, "hidden_size", 0) * _number(config, "num_hidden_layers", 1)
@@ -188,14 +222,17 @@ def _speed(dtype: torch.dtype, device: torch.device, seconds: float = 0.05) -> f
     return 2.0 * n**3 * done / (time.perf_counter() - started)
 
 
-def plan_capture(name: str, model: PreTrainedModel, n_tokens: int, max_memory: int | None = None) -> int:
-    """For a model in memory: see that a prompt fits beside it, and choose how many weights to look at in one piece.
+def plan_capture(
+    name: str, model: PreTrainedModel, n_tokens: int, max_memory: int | None = None, keep_bytes: int = 0
+) -> Plan:
+    """For a model in memory: see that a prompt fits beside it, and share out what is free.
 
     Args:
         name: what to call the model.
         model: as for `capture`.
         n_tokens: of the prompt.
         max_memory: bytes that the device may give, the parameters included.
+        keep_bytes: how much to keep for questions at most.
 
     Raises:
         MemoryNeededError: with what the run needs and what is free.
@@ -208,9 +245,9 @@ def plan_capture(name: str, model: PreTrainedModel, n_tokens: int, max_memory: i
     if getattr(model, "hf_device_map", None) is None:
         _refuse(f"{name} on {n_tokens:,} tokens", needs.forward + needs.reading, free, f"on {device}", max_memory)
     if free is None:
-        return CHUNK_WEIGHTS
+        return Plan(CHUNK_WEIGHTS, keep_bytes)
     left = max(0, free - needs.forward - needs.reading) // 4  # the rest is for what was not thought of
-    return max(LEAST_CHUNK, min(CHUNK_WEIGHTS, left // (4 * CHUNK_COPIES)))
+    return Plan(max(LEAST_CHUNK, min(CHUNK_WEIGHTS, left // (4 * CHUNK_COPIES))), min(keep_bytes, left))
 
 
 def refuse_too_large(
@@ -231,9 +268,9 @@ def refuse_too_large(
         places = [torch.device("cuda", index) for index in range(torch.cuda.device_count())] + [host]
         free = [_bounded(free_memory(place), max_memory) for place in places]
         total = None if None in free else sum(each for each in free if each is not None)
-        _refuse(name, needs.needed, total, "on all devices together", max_memory)
+        _refuse(name, needs.least, total, "on all devices together", max_memory)
         return
-    needed = replace(needs, loading=0).needed if device.type != "cpu" else needs.needed
+    needed = replace(needs, loading=0).least if device.type != "cpu" else needs.least
     _refuse(name, needed, _bounded(free_memory(device), max_memory), f"on {device}", max_memory)
     if device.type != "cpu":
         # The parameters are read into the host's memory first.

@@ -166,6 +166,7 @@ class Terms:
         max_memory: bytes that a device may give; None for all that is free.
         timeout: seconds without progress after which the hub is given up.
         allow_pickle: whether to open parameters in a format that can run code.
+        keep_bytes: how much is kept for questions after a run, for the estimate.
     """
 
     prompt: str = ""
@@ -173,6 +174,7 @@ class Terms:
     max_memory: int | None = None
     timeout: float = hub.TIMEOUT
     allow_pickle: bool = False
+    keep_bytes: int = 0
 
 
 def load_model(
@@ -221,6 +223,7 @@ def load_model(
             device=target,
             checkpoint=place.checkpoint,
             is_gguf=source.gguf_file is not None,
+            keep_bytes=terms.keep_bytes,
         )
     if on_estimate is not None:
         on_estimate(needs)

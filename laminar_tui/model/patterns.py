@@ -81,6 +81,13 @@ class KeptPatterns:
         self._calls.clear()
         self._again = None
 
+    def let_go(self) -> bool:
+        """Give up what is kept, and keep nothing more: memory has run out. Whether there was anything."""
+        had = bool(self._calls)
+        self._calls.clear()
+        self.keep_bytes = 0
+        return had
+
     def keep(self, layer: int, call: Call) -> None:
         """Keep what a layer's attention function was handed, and let go of earlier layers that do not fit beside it.
 

@@ -18,6 +18,7 @@ from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
 OnLayer = Callable[[int, LayerProfile], None]
 IsCancelled = Callable[[], bool]
 OnCall = Callable[[int, Call], None]
+OnShort = Callable[[], bool]
 
 
 class Reader:
@@ -35,6 +36,7 @@ class Reader:
         on_layer: OnLayer | None,
         is_cancelled: IsCancelled | None,
         on_call: OnCall | None = None,
+        on_short: OnShort | None = None,
     ) -> None:
         self.layers: list[LayerProfile | None] = [None] * len(kinds)
         self.calls: list[int | None] = []
@@ -43,6 +45,7 @@ class Reader:
         self._n_tokens = mask.shape[1]
         self._on_layer = on_layer
         self._on_call = on_call
+        self._on_short = on_short or (lambda: False)
         self._is_cancelled = is_cancelled or (lambda: False)
         self._visits: Visits | None = None
         self._seen: dict[nn.Module, int] = {}
@@ -126,6 +129,10 @@ class Reader:
         """Forget the layer's rows: they come again. What a repeated call brings is only compared."""
         if not self._is_repeat:
             self._tallies = []
+
+    def let_go(self) -> bool:
+        """Memory has run out: give up what is only kept for later."""
+        return self._on_short()
 
     def tally_for_tiles(self, n_heads: int) -> LayerTally | None:
         """Let the fast path count a layer, unless it repeats another or there is padding."""

@@ -135,6 +135,10 @@ class _Exchange:
             raise MemoryNeededError("out of memory while a control was read", "cut the prompt with --max-tokens")
         self._receiver.restart_layer()
 
+    def let_go(self) -> bool:
+        """Nothing is kept of a control."""
+        return False
+
     def stop_if_cancelled(self) -> None:
         """Stop where the receiver stops."""
         self._receiver.stop_if_cancelled()

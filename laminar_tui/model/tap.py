@@ -63,6 +63,9 @@ class Restarts(Protocol):
     def restart_layer(self) -> None:
         """Forget the rows of the layer that has begun: all of them come again."""
 
+    def let_go(self) -> bool:
+        """Give up memory that is only held for later; whether there was any."""
+
 
 @runtime_checkable
 class TakesCalls(Protocol):
@@ -177,12 +180,16 @@ def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if n_rows == 1 or uncut_keywords(kwargs) or not isinstance(receiver, Restarts):
+                if not isinstance(receiver, Restarts):
+                    raise _too_much(call, tried) from error
+                has_room = receiver.let_go()
+                if not has_room and (n_rows == 1 or uncut_keywords(kwargs)):
                     raise _too_much(call, tried) from error
             # Out of the `except`: the error's frames held the tensors.
             receiver.restart_layer()
             release_unused(query.device)
-            chunk = n_rows // 2 * weights_in_row(call)
+            if not has_room:
+                chunk = n_rows // 2 * weights_in_row(call)
         receiver.end_layer()
         return output, None
 
@@ -199,14 +206,21 @@ def _hand_on(receiver: Receiver, call: Call, n_rows: int) -> torch.Tensor:
 
 
 def _too_much(call: Call, tried: list[int]) -> MemoryNeededError:
-    layer = getattr(call.module, "layer_idx", None)
-    place = f"in layer {layer}" if isinstance(layer, int) else f"in a {type(call.module).__name__}"
-    tries = ", ".join(f"{n_rows:,}" for n_rows in tried)
+    tries = ", ".join(f"{n_rows:,}" for n_rows in dict.fromkeys(tried))
     n_heads, n_keys = call.query.shape[1], call.key.shape[2]
     return MemoryNeededError(
-        f"out of memory {place}: no room for {n_heads} heads x {n_keys:,} keys at {tries} query rows at a time",
-        "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto",
+        f"out of memory {_place_of(call.module)}: no room for {n_heads} heads x {n_keys:,} keys "
+        f"at {tries} query rows at a time",
+        _LESS,
     )
+
+
+_LESS = "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto"
+
+
+def _place_of(module: nn.Module) -> str:
+    layer = getattr(module, "layer_idx", None)
+    return f"in layer {layer}" if isinstance(layer, int) else f"in a {type(module).__name__}"
 
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
@@ -223,17 +237,35 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         receiver.begin_layer(module)
         if isinstance(receiver, TakesCalls):
             receiver.take_call(Call(module, query, key, value, attention_mask, kwargs, is_plain=True))
-        tally = receiver.tally_for_tiles(query.shape[1])
-        if tally is None:
-            raise NotPlainError
-        seen = None if attention_mask is None else attention_mask[0, 0]
-        attend_in_tiles = _attend_in_tiles(query)
-        q, k, v = query[0], key[0], value[0]
-        output = attend_in_tiles(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
+        while True:
+            tally = receiver.tally_for_tiles(query.shape[1])
+            if tally is None:
+                raise NotPlainError
+            seen = None if attention_mask is None else attention_mask[0, 0]
+            attend_in_tiles = _attend_in_tiles(query)
+            q, k, v = query[0], key[0], value[0]
+            try:
+                output = attend_in_tiles(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Its tiles are as large as the cache: there is nothing to halve, only what is kept to give up.
+                if not (isinstance(receiver, Restarts) and receiver.let_go()):
+                    raise _too_much_in_tiles(module, query) from error
+            release_unused(query.device)
         receiver.end_layer()
         return output[None].to(query.dtype), None
 
     return attend
+
+
+def _too_much_in_tiles(module: nn.Module, query: torch.Tensor) -> MemoryNeededError:
+    _, n_heads, n_tokens, _ = query.shape
+    return MemoryNeededError(
+        f"out of memory {_place_of(module)}: no room to read {n_heads} heads on {n_tokens:,} tokens in tiles",
+        _LESS,
+    )
 
 
 def _fits(

@@ -193,6 +193,12 @@ class PackedCounts:
         """How many distributions are packed."""
         return len(self.starts) - 1
 
+    @property
+    def n(self) -> NDArray[np.int64]:
+        """How many weights were counted, [n_heads], without unpacking them."""
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.hits, dtype=np.int64)])
+        return np.diff(sums[self.starts])
+
     def unpack(self) -> Counts:
         """Give back the dense counts, [n_heads]."""
         hits = np.zeros((self.n_heads, N_BINS), np.int64)

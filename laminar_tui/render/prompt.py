@@ -70,6 +70,7 @@ def token_name(token: str, *, ascii_only: bool = False) -> str:
 
 
 def _token_levels(weights: NDArray[np.float32], n_levels: int) -> NDArray[np.int64]:
+    weights = np.where(np.isfinite(weights), weights, 0.0)  # a file may hold what no softmax gives
     top = float(weights.max(initial=0.0))
     if top <= 0:
         return np.full(len(weights), -1)

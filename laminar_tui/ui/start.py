@@ -196,6 +196,8 @@ def _leave(app: "LaminarApp", terminal: TextIO) -> int:
         if explorer.saved_path and explorer.runner.follows is None:
             terminal.write(f"wrote {visible(explorer.saved_path)}\n")
         terminal.flush()
-    if explorer.runner.has_thread:
+    # To take torch's modules apart takes seconds, and all that is to be kept is on the disk by now.
+    if explorer.runner.has_thread or "torch" in sys.modules:
+        logging.shutdown()
         os._exit(code)
     return code

@@ -13,8 +13,10 @@ import torch
 
 from laminar_tui.errors import MemoryNeededError, ModelError
 from laminar_tui.model import estimate as estimate_module
+from laminar_tui.model.capture import capture
 from laminar_tui.model.eager import CHUNK_WEIGHTS
-from laminar_tui.model.estimate import LEAST_CHUNK, Estimate, estimate, plan_capture, refuse_too_large, skeleton
+from laminar_tui.model.estimate import LEAST_CHUNK, Estimate, Plan, estimate, plan_capture, refuse_too_large, skeleton
+from laminar_tui.model.patterns import KEEP_BYTES, KeptPatterns
 from laminar_tui.run import BUNDLED_MODEL
 
 TinyModel = Callable[..., Any]
@@ -163,7 +165,7 @@ def test_the_chunk_is_as_large_as_it_is_worth_where_there_is_room(
     free: int | None, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate_module, "free_memory", lambda _device: free)
-    assert plan_capture("m", tiny_model("llama"), 24) == CHUNK_WEIGHTS
+    assert plan_capture("m", tiny_model("llama"), 24, keep_bytes=77) == Plan(CHUNK_WEIGHTS, 77)
 
 
 def test_the_chunk_is_chosen_from_what_is_free(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +175,59 @@ def test_the_chunk_is_chosen_from_what_is_free(tiny_model: TinyModel, monkeypatc
     chunks = []
     for more in (0, 2**24, 2**26, 2**40):
         monkeypatch.setattr(estimate_module, "free_memory", lambda _device, more=more: base + more)
-        chunks.append(plan_capture("m", model, 24))
+        chunks.append(plan_capture("m", model, 24).chunk_weights)
     assert chunks[0] == LEAST_CHUNK < chunks[1] < chunks[2] < chunks[3] == CHUNK_WEIGHTS
     assert chunks[2] * 4 * estimate_module.CHUNK_COPIES <= 2**26 // 4
     monkeypatch.setattr(estimate_module, "free_memory", lambda _device: base - 1)
     with pytest.raises(MemoryNeededError, match="on 24 tokens"):
         plan_capture("m", model, 24)
+
+
+# -- what is kept for questions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "gpt2", "llama", "mistral", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_for_questions_is_counted_as_it_is_kept(
+    family: str, dtype: torch.dtype, tiny_model: TinyModel
+) -> None:
+    n_tokens = 40
+    model = tiny_model(family, dtype=dtype)
+    keep = KeptPatterns()
+    capture(model, list(range(n_tokens)), keep=keep)
+    needs = estimate(model, n_tokens, dtype=dtype, device=CPU, keep_bytes=KEEP_BYTES)
+    masks = 2 * (4 * n_tokens**2 + 512)  # shared by the layers of a kind, of which there may be two; and their padding
+    assert needs.keeping <= keep.n_bytes <= needs.keeping + masks
+
+
+def test_no_more_is_counted_than_is_kept_at_most_and_nothing_where_nothing_is_kept(tiny_model: TinyModel) -> None:
+    model = tiny_model("llama")
+    some = estimate(model, 40, dtype=torch.float32, device=CPU, keep_bytes=1000)
+    none = estimate(model, 40, dtype=torch.float32, device=CPU)
+    assert (some.keeping, none.keeping) == (1000, 0)
+    assert some.needed == none.needed + 1000
+    assert "kept for questions 1.0 kB" in str(some)
+    assert "questions" not in str(none)
+
+
+def test_what_is_kept_gives_way_and_is_no_reason_to_refuse(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate_module, "free_memory", lambda _device: 1100)
+    refuse_too_large("m", Estimate(10, 10, 600, 0, 200, 100, 1.0, keeping=10**6), CPU)
+    model = tiny_model("llama")
+    needs = estimate(model, 24, dtype=torch.float32, device=CPU, chunk_weights=LEAST_CHUNK)
+    monkeypatch.setattr(estimate_module, "free_memory", lambda _device: needs.forward + needs.reading + 4000)
+    assert plan_capture("m", model, 24, keep_bytes=KEEP_BYTES).keep_bytes == 1000, "a quarter of what is left"
+
+
+def test_a_session_keeps_what_there_is_room_for(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from laminar_tui.run import Request, Session
+
+    monkeypatch.setattr("laminar_tui.model.estimate.plan_capture", lambda *_: Plan(CHUNK_WEIGHTS, 0))
+    session, said = Session(), []
+    session.run(Request(str(model_folder), "one two three four five"), said.append, lambda: False)
+    assert any("kept for questions" in getattr(event, "name", "") for event in said)
+    assert isinstance(session.patterns, KeptPatterns)
+    assert (session.patterns.keep_bytes, session.patterns.kept_layers) == (0, ())
+    assert session.patterns.rows(1, 0, 3, 4).shape[0] == 1, "and the answer comes from another forward"

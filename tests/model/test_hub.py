@@ -288,8 +288,9 @@ def test_ctrl_c_ends_the_command_while_the_hub_is_silent(served: StandInHub, tmp
             time.sleep(0.02)
         assert served.asked
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=20)  # the hub would be silent for 60 s
+        _, err = running.communicate(timeout=45)  # the hub would be silent for 60 s
     finally:
         running.kill()
+        running.communicate()
     assert running.returncode == 130, err
     assert "Traceback" not in err

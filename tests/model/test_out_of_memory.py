@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from laminar_tui.errors import MemoryNeededError
-from laminar_tui.model import eager
+from laminar_tui.model import eager, fast
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.model.patterns import KeptPatterns
 from laminar_tui.profile.profile import LayerProfile, Profile
 
 TinyModel = Callable[..., Any]
@@ -45,9 +46,10 @@ class Shortage:
 
 
 @pytest.fixture(autouse=True)
-def by_the_tap(monkeypatch: pytest.MonkeyPatch) -> None:
+def by_the_tap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast path has no chunks to halve."""
-    monkeypatch.setattr("laminar_tui.model.fast.AT_LEAST_TOKENS", 10**9)
+    if "in_tiles" not in request.fixturenames:
+        monkeypatch.setattr("laminar_tui.model.fast.AT_LEAST_TOKENS", 10**9)
 
 
 def assert_same_layers(found: Profile, expected: Profile, same: Callable[[Profile, Profile], None]) -> None:
@@ -144,6 +146,99 @@ def test_another_error_of_the_attention_function_is_not_taken_for_a_shortage(
     with pytest.raises(Exception, match="shapes do not fit"):
         capture(model, IDS)
     assert shortage.asked == [(0, 24)], "it is not tried again"
+
+
+# -- what is only kept for later gives way first ----------------------------------------------------------------------
+
+
+def test_what_is_kept_for_questions_goes_before_the_chunk_is_halved(
+    tiny_model: TinyModel, same_profile: Callable[[Profile, Profile], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, keep = tiny_model("llama", num_hidden_layers=3), KeptPatterns()
+    undisturbed = capture(model, IDS)
+    asked: list[int] = []
+    true = eager.own_attention_function
+
+    def find(module: torch.nn.Module) -> Callable[..., Any]:
+        def attend(at: torch.nn.Module, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            asked.append(query.shape[2])
+            if at.layer_idx == 1 and keep.n_bytes:
+                raise HOST
+            return true(module)(at, query, *args, **kwargs)
+
+        return attend
+
+    monkeypatch.setattr(eager, "own_attention_function", find)
+    found = capture(model, IDS, keep=keep)
+    assert asked == [24, 24, 24, 24], "the second layer twice, in one piece"
+    assert_same_layers(found, undisturbed, same_profile)
+    assert keep.kept_layers == ()
+    assert "run again when asked for" in keep.scope
+    np.testing.assert_allclose(np.nansum(keep.rows(2, 1, 5, 6)), 1, atol=1e-6)
+
+
+@pytest.fixture
+def in_tiles(tiny_model: TinyModel) -> Any:
+    """A model of four layers that is read by the fast path."""
+    model = tiny_model("llama", num_hidden_layers=4)
+    assert capture(model, IDS).origin.mechanism == "fast"
+    return model
+
+
+class ShortTiles:
+    """The fast path on a machine that has no room for some layers, as long as something is kept or for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, is_short: Callable[[int], bool], error: BaseException) -> None:
+        self.begun: list[int] = []
+        true = fast.attend
+
+        def short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.begun.append(len(self.begun))
+            if is_short(len(self.begun)):
+                true(query, key, value, *args, **kwargs)  # it has counted all of the layer when it fails
+                raise error
+            return true(query, key, value, *args, **kwargs)
+
+        monkeypatch.setattr(fast, "attend", short)
+
+
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+def test_on_the_fast_path_too_and_no_row_is_counted_twice(
+    error: BaseException,
+    in_tiles: Any,
+    same_profile: Callable[[Profile, Profile], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undisturbed, keep = capture(in_tiles, IDS), KeptPatterns()
+    tiles = ShortTiles(monkeypatch, lambda _number: len(keep.kept_layers) == 4, error)
+    found = capture(in_tiles, IDS, keep=keep)
+    assert len(tiles.begun) == 5, "the fourth layer was read twice"
+    assert_same_layers(found, undisturbed, same_profile)
+    assert (keep.kept_layers, keep.keep_bytes) == ((), 0)
+
+
+def test_on_the_fast_path_with_nothing_to_give_up_what_was_read_is_kept_and_the_layer_named(
+    in_tiles: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = KeptPatterns()
+    tiles = ShortTiles(monkeypatch, lambda number: number > 2, HOST)
+    read: dict[int, LayerProfile] = {}
+    with pytest.raises(MemoryNeededError) as refused:
+        capture(in_tiles, IDS, on_layer=lambda index, layer: read.update({index: layer}), keep=keep)
+    assert refused.value.message == "out of memory in layer 2: no room to read 4 heads on 24 tokens in tiles"
+    assert "--max-tokens" in refused.value.hint
+    assert list(read) == [0, 1], "what was read is kept"
+    assert len(tiles.begun) == 4, "once more without what was kept, and no further"
+    assert "laminar" not in in_tiles.config._attn_implementation
+
+
+def test_on_the_fast_path_another_error_is_not_taken_for_a_shortage(
+    in_tiles: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = ShortTiles(monkeypatch, lambda number: number == 1, RuntimeError("shapes do not fit"))
+    with pytest.raises(Exception, match="shapes do not fit"):
+        capture(in_tiles, IDS, keep=KeptPatterns())
+    assert len(tiles.begun) == 1
 
 
 def test_a_real_allocation_that_is_too_large_is_recognised() -> None:

@@ -182,3 +182,10 @@ def test_any_float_type_is_counted(dtype: Any) -> None:
     counts = count_weights(np.array([[0.5, 0.25], [0.0, 1.0]], dtype))
     assert counts.n == 4
     assert counts.total == 1.75
+
+
+def test_packed_counts_know_how_many_weights_each_head_has() -> None:
+    random = np.random.default_rng(5)
+    heads = [count_weights(random.random(n).astype(np.float32)) for n in (7, 0, 1, 300, 0)]
+    packed = PackedCounts.pack(stack(heads))
+    assert packed.n.tolist() == [7, 0, 1, 300, 0] == packed.unpack().n.tolist()

@@ -26,7 +26,7 @@ from laminar_tui.profile.profile import Profile
 
 USAGE, UNTRUSTED, BAD_PROFILE = 2, 3, 4
 LONG = "x" * 100_000
-PATIENCE = 20
+PATIENCE = 60
 """Seconds after which a case that waits is ended: none of them has a reason to."""
 
 Case = tuple[str, str | list[str], int]
@@ -207,6 +207,36 @@ GGUFS: dict[str, bytes] = {
 }
 
 
+# -- corpora, and folders of sweeps ----------------------------------------------------------------------------------
+
+CORPORA: dict[str, bytes] = {
+    "empty": b"",
+    "blank lines": b"\n\n \n",
+    "no JSON": b"once upon a time\n",
+    "JSON cut": b'{"text": "a b c',
+    "a list a line": b'["a", "b"]\n',
+    "a number a line": b"7\n",
+    "without the field": b'{"words": "a b c"}\n',
+    "with fields of hostile names": json.dumps({HOSTILE: "a", LONG: "b"}).encode() + b"\n",
+    "with a number for the text": b'{"text": 7}\n',
+    "with a text that is null": b'{"text": null}\n',
+    "with texts that are empty": b'{"text": ""}\n{"text": ""}\n',
+    "no UTF-8": b'{"text": "caf\xe9"}\n',
+    "deep JSON": b"[" * 100_000 + b"\n",
+    "with half a surrogate pair": b'{"text": "a \\ud800 b"}\n',
+}
+
+SWEEPS: dict[str, bytes] = {
+    "empty": b"",
+    "no JSON": b"{",
+    "a list": b"[]",
+    "deep": b"[" * 100_000,
+    "hostile": json.dumps({"model": HOSTILE, HOSTILE: LONG}).encode(),
+    "of another model": b'{"model": "other", "prompt": ""}',
+    "no UTF-8": b'{"model": "\xff"}',
+}
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +272,37 @@ def _cases() -> Iterator[Case]:
             ["export", "{profile}", "--to", "csv", "-o", f"{text}/x"],
             USAGE,
         )
+    corpus = ["capture", "{model}", "-q", "-o", "{out}", "--corpus"]
+    for name in CORPORA:
+        yield f"a corpus: {name}", [*corpus, f"{{corpus.jsonl: {name}}}"], USAGE
+    for name in SWEEPS:
+        words = ["sweep", "{here}", "--revisions", "a", "-q", "--prompt", "ab", "-o", f"{{sweep: {name}}}"]
+        yield f"a sweep's folder: {name}", words, USAGE
+    for name in ("half", "a text", "hostile bytes", "a huge header", "another version"):
+        damaged = f"{{other: {name}}}"
+        yield f"compared: {name}", ["compare", "{profile}", damaged], BAD_PROFILE
+        yield f"compared, the first: {name}", ["compare", damaged, "{profile}"], BAD_PROFILE
+        yield f"compared in the explorer: {name}", ["{profile}", "--compare", damaged], BAD_PROFILE
+        yield f"reported: {name}", ["report", damaged], BAD_PROFILE
+        yield f"a null: {name}", ["report", "{profile}", "--null", damaged], BAD_PROFILE
+        yield f"swept: {name}", ["sweep", "{profile}", damaged], BAD_PROFILE
+        yield f"followed: {name}", ["tail", damaged], BAD_PROFILE
+        code = USAGE if name in ("a text", "hostile bytes") else BAD_PROFILE  # those are nothing at all
+        yield f"a run cut off: {name}", ["show", f"{{cut.partial: {name}}}"], code
+    for name, text in {"all": HOSTILE, "long": LONG, "markup": MARKUP}.items():
+        yield f"hostile ({name}): a revision", ["sweep", "{model}", "--revisions", f"a,{text}", "-q"], USAGE
+        yield f"hostile ({name}): a corpus", [*corpus, text], USAGE
+        yield f"hostile ({name}): a field", [*corpus, "{corpus.jsonl: without the field}", "--field", text], USAGE
+        yield f"hostile ({name}): a null", ["capture", "{model}", "-q", "-o", "{out}", "--null", text], USAGE
+        yield f"hostile ({name}): a null of a report", ["report", "{profile}", "--null", text], USAGE
+        yield f"hostile ({name}): a report's format", ["report", "{profile}", "--format", text], USAGE
+        yield f"hostile ({name}): a comparison's format", ["compare", "{profile}", "{profile}", "--format", text], USAGE
+        yield f"hostile ({name}): compared", ["compare", "{profile}", f"./{text}"], USAGE
+        yield f"hostile ({name}): compared in the explorer", ["{profile}", "--compare", f"./{text}"], USAGE
+        yield f"hostile ({name}): followed", ["tail", f"./{text}/x"], USAGE
+        yield f"hostile ({name}): a log", ["show", "{profile}", "--log-file", f"./{text}/x"], USAGE
+        yield f"hostile ({name}): an amount of memory", ["capture", "-q", "-o", "{out}", "--max-memory", text], USAGE
+        yield f"hostile ({name}): a time to wait", ["capture", "-q", "-o", "{out}", "--timeout", text], USAGE
     yield from OTHERS
 
 
@@ -350,6 +411,126 @@ OTHERS: list[Case] = [
     ("an export: with a NUL in its name", ["export", "{profile}", "--to", "csv", "-o", "a\x00b"], USAGE),
     ("an export: with a long name", ["export", "{profile}", "--to", "csv", "-o", "y" * 300], USAGE),
     ("an export: with bytes in its name", ["export", "{profile}", "--to", "csv", "-o", "no\udcff/x"], USAGE),
+    # Corpora.
+    ("a corpus: not there", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "./nothing"], USAGE),
+    ("a corpus: of no name", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", ""], USAGE),
+    ("a corpus: a folder with nothing in it", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{here}"], USAGE),
+    ("a corpus: a fifo", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{fifo}"], USAGE),
+    ("a corpus: a link to itself", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{loop}"], USAGE),
+    ("a corpus: a link to nothing", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{dangling}"], USAGE),
+    ("a corpus: a text that is no UTF-8", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{latin}"], USAGE),
+    ("a corpus: a device", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "/dev/null"], USAGE),
+    ("a corpus: a profile", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{profile}"], USAGE),
+    ("a corpus: and a prompt", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--prompt", "a"], USAGE),
+    ("a corpus: and a null", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--null", "random"], USAGE),
+    ("a corpus: and roles", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--roles"], USAGE),
+    ("a corpus: to standard output", ["capture", "{model}", "-o", "-", "--corpus", "{text}"], USAGE),
+    ("a corpus: to nowhere", ["capture", "{model}", "--json", "--corpus", "{text}"], USAGE),
+    ("a corpus: no windows", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--limit", "0"], USAGE),
+    (
+        "a corpus: windows in words",
+        ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--limit", "few"],
+        USAGE,
+    ),
+    (
+        "a corpus: windows of no token",
+        ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--max-tokens", "0"],
+        USAGE,
+    ),
+    *(
+        (
+            f"a corpus: kept every {text} seconds",
+            ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{text}", "--save-every", text],
+            USAGE,
+        )
+        for text in ("nan", "-1", "inf", "often")
+    ),
+    ("a corpus: to resume none", ["capture", "{model}", "-q", "-o", "{out}", "--resume"], USAGE),
+    ("a corpus: a field of none", ["capture", "{model}", "-q", "-o", "{out}", "--field", "text"], USAGE),
+    ("a corpus: a limit of none", ["capture", "{model}", "-q", "-o", "{out}", "--limit", "3"], USAGE),
+    # Nulls, roles and memory.
+    ("a null: unknown", ["capture", "{model}", "-q", "-o", "{out}", "--null", "zero", "--prompt", "ab"], USAGE),
+    (
+        "a null: with a recipe",
+        ["capture", "{model}", "-q", "-o", "{out}", "--prompt", "ab", "--null", "random", "--recipe", "content"],
+        USAGE,
+    ),
+    (
+        "a null: shuffled, of one token",
+        ["capture", "{model}", "-q", "-o", "{out}", "--null", "shuffled", "--prompt", ""],
+        USAGE,
+    ),
+    ("a null: random, of a profile", ["report", "{profile}", "--null", "random"], USAGE),
+    ("a null: a profile that is not there", ["report", "{profile}", "--null", "./no.laminar"], USAGE),
+    ("roles: of a profile", ["report", "{profile}", "--roles"], USAGE),
+    *(
+        (f"memory: {text or 'none'}", ["capture", "{model}", "-q", "-o", "{out}", "--max-memory", text], USAGE)
+        for text in ("0", "-1GB", "8 apples", "nan", "inf", "1e9", "9" * 40, "GB", "1..5GB", " ")
+    ),
+    (
+        "memory: less than the model takes",
+        ["capture", "{model}", "-q", "-o", "{out}", "--prompt", "ab", "--max-memory", "1kB"],
+        USAGE,
+    ),
+    *(
+        (f"a time to wait: {text}", ["capture", "{model}", "-q", "-o", "{out}", "--timeout", text], USAGE)
+        for text in ("0", "-1", "nan", "inf", "1e9", "soon")
+    ),
+    # The log.
+    ("a log: into a folder", ["show", "{profile}", "--log-file", "{here}"], USAGE),
+    ("a log: into a fifo", ["show", "{profile}", "--log-file", "{fifo}"], USAGE),
+    ("a log: into a link", ["show", "{profile}", "--log-file", "{dangling}"], USAGE),
+    ("a log: into a folder that is not there", ["tail", "{profile}", "--log-file", "no/x.log"], USAGE),
+    ("a log: on a device", ["sweep", "{profile}", "--log-file", "/dev/null"], USAGE),
+    ("a log: with a NUL in its name", ["check", "{model}", "--log-file", "a\x00b"], USAGE),
+    ("a log: with a long name", ["capture", "{model}", "-q", "-o", "{out}", "--log-file", "y" * 300], USAGE),
+    ("a log: of a user of no name", ["show", "{profile}", "--log-file", "~nobody-of-that-name/x"], USAGE),
+    # Following.
+    ("followed: in a folder that is not there", ["tail", "no/x.laminar"], USAGE),
+    ("followed: a folder", ["tail", "{here}"], USAGE),
+    ("followed: a fifo", ["tail", "{fifo}"], USAGE),
+    ("followed: a device", ["tail", "/dev/null"], USAGE),
+    ("followed: with a NUL in its name", ["tail", "a\x00b"], USAGE),
+    ("followed: below a file", ["tail", "{text}/x"], USAGE),
+    ("followed: nothing", ["tail"], USAGE),
+    ("followed: a text file", ["tail", "{text}"], BAD_PROFILE),
+    ("followed: an empty file", ["tail", "{empty}"], BAD_PROFILE),
+    # Reports and comparisons.
+    ("a report: an unknown format", ["report", "{profile}", "--format", "pdf"], USAGE),
+    ("a report: into a folder that is not there", ["report", "{profile}", "-o", "no/x.md"], USAGE),
+    ("a report: into a fifo", ["report", "{profile}", "-o", "{fifo}"], USAGE),
+    ("a report: into a folder", ["report", "{profile}", "-o", "{here}"], USAGE),
+    ("a report: of nothing", ["report", "{unread}"], USAGE),
+    ("a report: of what is not there", ["report", "./nothing"], USAGE),
+    ("a comparison: with one file", ["compare", "{profile}"], USAGE),
+    ("a comparison: with a model", ["compare", "{profile}", "{model}"], USAGE),
+    ("a comparison: with a folder", ["compare", "{here}", "{profile}"], USAGE),
+    ("a comparison: with a fifo", ["compare", "{profile}", "{fifo}"], USAGE),
+    (
+        "a comparison: an unknown population",
+        ["compare", "{profile}", "{profile}", "--population", "all of them"],
+        USAGE,
+    ),
+    ("a comparison: an unknown sink", ["compare", "{profile}", "{profile}", "--sink", "kitchen"], USAGE),
+    ("a comparison: in the explorer, with a fifo", ["{profile}", "--compare", "{fifo}"], USAGE),
+    ("a comparison: in the explorer, without a terminal", ["{profile}", "--compare", "{profile}"], USAGE),
+    # Sweeps.
+    ("a sweep: of nothing", ["sweep"], USAGE),
+    ("a sweep: of a model without revisions", ["sweep", "{model}"], USAGE),
+    ("a sweep: of a profile's revisions", ["sweep", "{profile}", "--revisions", "a,b"], USAGE),
+    ("a sweep: of two models", ["sweep", "{model}", "nobody/nothing", "--revisions", "a"], USAGE),
+    ("a sweep: no revisions", ["sweep", "{model}", "--revisions", " , ,"], USAGE),
+    ("a sweep: a revision that is no folder", ["sweep", "{model}", "--revisions", "step1", "-q"], USAGE),
+    ("a sweep: a revision that leads out", ["sweep", "{model}", "--revisions", "../../etc", "-q"], USAGE),
+    ("a sweep: revisions and one", ["sweep", "{model}", "--revisions", "a", "--revision", "b"], USAGE),
+    ("a sweep: revisions of a file", ["sweep", "{text}", "--revisions", "a", "-q"], USAGE),
+    ("a sweep: into a file", ["sweep", "{here}", "--revisions", "a", "-q", "-o", "{text}"], USAGE),
+    ("a sweep: a head without a layer", ["sweep", "{profile}", "--head", "0"], USAGE),
+    ("a sweep: a layer beyond", ["sweep", "{profile}", "--layer", "9"], USAGE),
+    ("a sweep: a layer without attention", ["sweep", "{profile}", "--layer", "1"], USAGE),
+    ("a sweep: a head beyond", ["sweep", "{profile}", "--layer", "2", "--head", "9"], USAGE),
+    ("a sweep: an unknown estimator", ["sweep", "{profile}", "--estimator", "guess"], USAGE),
+    ("a sweep: a fifo", ["sweep", "{profile}", "{fifo}"], USAGE),
     ("a command: with too many words", ["show", "{profile}", "{profile}"], USAGE),
     ("a command: that is none", ["explode", "{profile}"], USAGE),
     ("a name with a NUL", ["show", "a\x00b"], USAGE),
@@ -403,6 +584,16 @@ def _make(kind: str, which: str, made: Path, here: Path, profile: Profile, model
     if kind == "profile":
         data = profile_bytes(profile)
         path.write_bytes(PROFILES[which](profile, data) if which else data)
+    elif kind in ("other", "cut.partial"):
+        path = made / f"{kind.replace('other', 'other.laminar')}"
+        path.write_bytes(PROFILES[which](profile, profile_bytes(profile)))
+    elif kind == "corpus.jsonl":
+        path.write_bytes(CORPORA[which])
+    elif kind == "sweep":
+        path = made / "sweep"
+        path.mkdir()
+        (here / "a").mkdir()
+        (path / "sweep.json").write_bytes(SWEEPS[which])
     elif kind == "unread":
         Profile(profile.origin, (None,) * profile.n_layers).save(path)
     elif kind == "model":

@@ -20,11 +20,12 @@ def test_a_cancelled_run_does_not_tell_its_steps_as_those_of_the_next(
     walk: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen_after_late_step = []
-    ended = threading.Event()
+    ended, looked_at = threading.Event(), threading.Event()
 
     class Session:
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Any:
             if request.prompt == "two":
+                assert looked_at.wait(10)
                 return walk
             while not is_cancelled() or runner.number < 2:
                 ended.wait(0.001)
@@ -43,6 +44,7 @@ def test_a_cancelled_run_does_not_tell_its_steps_as_those_of_the_next(
     runner.start(Request(prompt="one"))
     runner.start(Request(prompt="two"))
     assert runner.is_running
+    looked_at.set()
     assert ended.wait(10)
     assert seen_after_late_step == ["starting"]
     assert [message.run for message in messages] == [1, 2]
