@@ -131,10 +131,9 @@ class Explorer(FileActions):
         """Choose what fits."""
         width, height = event.size
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.set_class(width >= WIDE, "-wide")
-        self.set_class(height >= TALL, "-tall")
-        self.set_class(height >= HIGH, "-high")
-        self.set_class(tiny, "-tiny")
+        self.update_classes(
+            {"-wide": width >= WIDE, "-tall": height >= TALL, "-high": height >= HIGH, "-tiny": tiny}
+        )
         if tiny:
             self.query_one("#tiny", Static).update(
                 f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
@@ -223,9 +222,9 @@ class Explorer(FileActions):
         if self._timer is None:  # not composed yet
             return
         state = self.state
-        for view in get_args(ViewName):
-            self.set_class(state.view == view, f"-{view}")
-        self.set_class(state.listing, "-listing")
+        # All at once: each change of classes has the styles of every widget computed anew.
+        classes = {f"-{view}": state.view == view for view in get_args(ViewName)}
+        self.update_classes(classes | {"-listing": state.listing})
         columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
         ascii_only = self._terminal.ascii_only
         if columns is not None and state.is_picture:
