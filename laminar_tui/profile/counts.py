@@ -192,6 +192,12 @@ class PackedCounts:
         """How many distributions are packed."""
         return len(self.starts) - 1
 
+    @property
+    def n(self) -> NDArray[np.int64]:
+        """How many weights each head has, [n_heads], without unpacking."""
+        before = np.concatenate([[0], np.cumsum(self.hits, dtype=np.int64)])
+        return np.diff(before[self.starts])
+
     def unpack(self) -> Counts:
         """Give back the dense counts, [n_heads]."""
         counts = Counts.empty((self.n_heads,))

@@ -269,7 +269,7 @@ def _final_rows(layer: LayerProfile, index: int) -> NDArray[np.float32]:
     n_tokens = rows.shape[1]
     if n_tokens < 2:
         return rows
-    n = {part: layer.parts[f"final.{part}"].unpack().n for part in ("self", "sink", "content")}
+    n = {part: layer.parts[f"final.{part}"].n for part in ("self", "sink", "content")}
     for head, row in enumerate(rows):
         n_hidden = n_tokens - int(n["self"][head] + n["sink"][head] + n["content"][head])
         zeros = np.flatnonzero(row == 0)
