@@ -88,11 +88,12 @@ class Lines(Painted):
         self._rows: list[Row] = []
         self._drawn_for = Size(0, 0)
 
-    def display_rows(self, draw: DrawRows) -> None:
-        """Show what `draw(width, height)` gives from now on."""
+    def display_rows(self, draw: DrawRows, *, is_moved: bool = False) -> None:
+        """Show what `draw(width, height)` gives from now on; where the widget gets another size, once it has it."""
         self._draw = draw
-        if not self.size.area:
+        if is_moved or not self.display or not self.size.area:
             self._drawn_for = Size(0, 0)
+            self.refresh()
             return
         before = self._rows if self._drawn_for == self.size else []
         self._make_rows()
@@ -195,7 +196,7 @@ class HeatmapView(Painted):
             drawing = self._make_drawing()
         if drawing is None:
             return Strip.blank(self.size.width, self._ground)
-        return Strip(drawing.row(y, self._view)).adjust_cell_length(self.size.width).apply_style(self._ground)
+        return Strip(drawing.row(y, self._view), self.size.width).apply_style(self._ground)
 
     def _plan(self, width: int, height: int) -> Layout:
         assert self._columns is not None
@@ -294,7 +295,7 @@ class PatternView(Painted):
             drawing = self._make_drawing()
         if drawing is None:
             return Strip.blank(self.size.width, self._ground)
-        return Strip(drawing.row(y, self._view)).adjust_cell_length(self.size.width).apply_style(self._ground)
+        return Strip(drawing.row(y, self._view), self.size.width).apply_style(self._ground)
 
     def _fits(self, drawing: PatternDrawing) -> bool:
         return (drawing.layout.width, drawing.layout.height) == (self.size.width, self.size.height)
