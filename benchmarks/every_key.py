@@ -107,13 +107,20 @@ class Program:
                 os.read(self.descriptor, 65536)
 
     def press(self, key: bytes) -> Press:
-        """Press a key, and read what it changes."""
+        """Press a key, and read what it changes; where nothing comes, until nothing is computed any more."""
         began, cpu, n_bytes = time.perf_counter(), time.clock_gettime(self._clock), 0
+        computed = cpu
         os.write(self.descriptor, key)
         last, used = began, cpu
-        while select.select([self.descriptor], [], [], SILENCE if n_bytes else 4 * SILENCE)[0]:
-            n_bytes += len(os.read(self.descriptor, 65536))
-            last, used = time.perf_counter(), time.clock_gettime(self._clock)
+        idle = 0.0
+        while idle < SILENCE if n_bytes else idle < 2 * SILENCE:
+            if select.select([self.descriptor], [], [], SILENCE / 3)[0]:
+                n_bytes += len(os.read(self.descriptor, 65536))
+                last, used = time.perf_counter(), time.clock_gettime(self._clock)
+                idle = 0.0
+            elif n_bytes or time.clock_gettime(self._clock) - computed < SILENCE / 60:
+                idle += SILENCE / 3
+            computed = time.clock_gettime(self._clock)
         return Press(last - began, used - cpu, n_bytes)
 
     def go_to(self, scene: Scene) -> None:

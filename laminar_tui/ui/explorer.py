@@ -26,6 +26,7 @@ from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
+from laminar_tui.ui.behind import RowsBehind
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.drawing import Scene
@@ -53,13 +54,12 @@ PAUSE = 0.1
 DRAWN = {
     "where": drawing.draw_where,
     "title": drawing.draw_title,
-    "curve": drawing.draw_curve,
     "numbers": drawing.draw_numbers,
     "behind": drawing.draw_behind,
     "summary": drawing.draw_summary,
     "keys": drawing.draw_keys,
 }
-"""What each widget of rows is drawn by."""
+"""What each widget of rows but the curve's is drawn by."""
 IN_BODY = {"curve", "numbers", "behind"}
 """Those of them whose size depends on the view."""
 
@@ -87,6 +87,7 @@ class Explorer(FileActions):
         self._columns: Columns | None = None
         self._columns_for: tuple[object, ...] = ()
         self._ahead = ColumnsAhead()
+        self._behind = RowsBehind(self.post_message, self._show)
         self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
         self._pin_curves: dict[tuple[object, ...], Curve] = {}
@@ -244,11 +245,21 @@ class Explorer(FileActions):
             view = self.query_one(PatternView)
             scale, query = state.look.scale, state.query_index
             view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
-        for name, draw in DRAWN.items():
+        for name, draw in {**DRAWN, "curve": self._draw_curve}.items():
             self._lines(name).display_rows(partial(draw, self._scene), is_moved=is_moved and name in IN_BODY)
         if state.view == "head" and state.has_layer:
             self._show_tokens()
         self._show_status()
+
+    def _draw_curve(self, scene: Scene, width: int, height: int) -> list[Row]:
+        """The curve of a column; those of all layers take several times as long as a key may, and come later."""
+        draw = partial(drawing.draw_curve, scene, width, height)
+        state = scene.state
+        if state.view != "lines" or height < 3:
+            return draw()
+        rows = self._behind.rows((state.profile, state.look, state.mode, width, height), draw)
+        waiting = [self._terminal.line("drawing the curves of all layers", width, align="center")]
+        return waiting if rows is None else rows
 
     def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
         state = self.state
