@@ -155,7 +155,7 @@ def _nodes_log(counts: Counts) -> NDArray[np.float64]:
 
 @cache
 def _log_places() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Where the edges between the nodes of log10 [-8, 0] lie among those of the bins: the right one, the share up to it.
+    """Where the edges between the nodes of log10 [-8, 0] lie among those of the bins: the next one, the share up to it.
 
     Both [N_CELLS + 2].
     """

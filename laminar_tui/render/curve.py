@@ -43,6 +43,7 @@ _RUN = re.compile(r"\x1b\[([0-9;]*)m([^\x1b]*)")
 # Two figures may be built at the same time only if the compiled part keeps no state, which it does not
 # promise.
 _plotext_lock = threading.Lock()
+_plotter_imported = threading.Event()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,11 @@ class _Axis:
     low: float
     high: float
     log: bool
+
+
+def has_plotter() -> bool:
+    """Whether plotext is imported already, which happens when the first curve is drawn."""
+    return _plotter_imported.is_set()
 
 
 def draw_curves(
@@ -311,6 +317,7 @@ def _plotext_canvas(
     # Imported when a curve is drawn: it takes 0.1 s, which the first frame of the program need not wait for.
     import plotext
 
+    _plotter_imported.set()
     with _plotext_lock:
         # A terminal and a figure of our own: those of the module are shared by the whole process.
         terminal: Any = type(plotext.terminal)()

@@ -18,7 +18,7 @@ from textual.widgets import Static
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Columns
-from laminar_tui.render.curve import Curve
+from laminar_tui.render.curve import Curve, has_plotter
 from laminar_tui.render.palette import Ramp, make_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
@@ -139,9 +139,7 @@ class Explorer(FileActions):
         """Choose what fits."""
         width, height = event.size
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.update_classes(
-            {"-wide": width >= WIDE, "-tall": height >= TALL, "-high": height >= HIGH, "-tiny": tiny}
-        )
+        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-high": height >= HIGH, "-tiny": tiny})
         if tiny:
             self.query_one("#tiny", Static).update(
                 f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
@@ -252,13 +250,18 @@ class Explorer(FileActions):
         self._show_status()
 
     def _draw_curve(self, scene: Scene, width: int, height: int) -> list[Row]:
-        """The curve of a column; those of all layers take several times as long as a key may, and come later."""
+        """The curve of a column; those of all layers take several times as long as a key may, and come later.
+
+        So does the very first one: to import plotext takes 0.1 s, which the first frame does not wait for.
+        """
         draw = partial(drawing.draw_curve, scene, width, height)
         state = scene.state
-        if state.view != "lines" or height < 3:
+        is_slow = state.view == "lines" or not has_plotter()
+        if not is_slow or state.profile is None or state.view == "map" or height < 3:
             return draw()
-        rows = self._behind.rows((state.profile, state.look, state.mode, width, height), draw)
-        waiting = [self._terminal.line("drawing the curves of all layers", width, align="center")]
+        here = (state.view, state.layer_index, state.head_index, state.pins) if state.view != "lines" else ()
+        rows = self._behind.rows((state.profile, state.look, state.mode, here, width, height), draw)
+        waiting = [self._terminal.line("drawing the curves", width, align="center")]
         return waiting if rows is None else rows
 
     def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
@@ -311,6 +314,7 @@ class Explorer(FileActions):
     def _prepare(self) -> None:
         if not self.runner.is_running:
             self._ahead.prepare(likely_next(self.state))
+            detours.load_screens()
 
     def _make_ramp(self) -> Ramp:
         # On a light ground the faint end has to be the light one.
