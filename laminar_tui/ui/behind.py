@@ -46,6 +46,7 @@ class RowsBehind:
             taken, crash = partial(self._take, key, draw()), ""
         except Exception as error:  # a bug: the thread would vanish with it, so it is shown and logged
             LOGGER.error("a bug in a drawing", exc_info=error)
+            self._is_drawing, self._drawn = False, (key, [])  # a crash is told, not delivered
             taken, crash = partial(self._take, key, []), traceback.format_exc()
         self._post(Answered(0, "rows", crash=crash, then=taken, is_outdated=lambda: False))
 

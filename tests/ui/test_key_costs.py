@@ -134,3 +134,27 @@ def test_of_rows_that_are_drawn_behind_only_the_latest_come() -> None:
     assert behind.rows("c", lambda: draw("again")) == []
     assert drawn == ["a", "c"]
     assert shown == [True]
+
+
+def test_after_a_bug_in_a_drawing_the_next_one_is_drawn() -> None:
+    posted: list[Any] = []
+    arrived = threading.Event()
+
+    def post(message: Any) -> None:
+        posted.append(message)
+        arrived.set()
+
+    def fail() -> list[Row]:
+        raise ZeroDivisionError("a bug")
+
+    behind = RowsBehind(post, lambda: None)
+    behind.rows("bad", fail)
+    assert arrived.wait(10)
+    assert "ZeroDivisionError" in posted[0].crash
+    posted.pop().deliver()
+    assert behind.rows("bad", fail) == []
+    arrived.clear()
+    behind.rows("good", lambda: [[]])
+    assert arrived.wait(10)
+    posted.pop().deliver()
+    assert behind.rows("good", fail) == [[]]
