@@ -35,21 +35,28 @@ BRIEF = 0.02
 MAX_TOKENS = "1000"
 """About as many as the bundled model takes, so that its run is long enough to press a key in."""
 N_LAYERS = N_HEADS = 32
+N_TOKENS = 64
 
 
 def random_profile() -> Profile:
-    """32 layers of 32 heads that each hold 2,000 weights in every part; four layers, again and again."""
+    """32 layers of 32 heads that each hold 2,000 weights in every part; four layers, again and again.
+
+    With the last query's weights and the norms of the value vectors, as a capture of one prompt has them.
+    """
     random = np.random.default_rng(0)
 
     def layer(shape: float) -> LayerProfile:
         heads = [count_weights(random.beta(shape, 9, 2000).astype(np.float32)) for _ in range(N_HEADS)]
         numbers = {name: random.random(N_HEADS) for name in STATISTICS}
-        return LayerProfile(dict.fromkeys(PARTS, PackedCounts.pack(stack(heads))), numbers)
+        final = random.dirichlet(np.full(N_TOKENS, shape), N_HEADS).astype(np.float32)
+        norms = random.random((N_HEADS, N_TOKENS), np.float32)
+        counts = PackedCounts.pack(stack(heads))
+        return LayerProfile(dict.fromkeys(PARTS, counts), numbers, final, final, value_norms=norms)
 
     layers = tuple(layer(shape) for shape in (0.05, 0.1, 0.2, 0.4)) * (N_LAYERS // 4)
-    tokens = ("x",) * 64
+    tokens = ("x",) * N_TOKENS
     kinds = ("attention",) * N_LAYERS
-    origin = Origin("random", "none", "float32", "cpu", "tap", kinds, tokens, tuple(range(64)))
+    origin = Origin("random", "none", "float32", "cpu", "tap", kinds, tokens, tuple(range(N_TOKENS)))
     return Profile(origin, layers)
 
 

@@ -201,9 +201,17 @@ class PackedCounts:
 
     def unpack(self) -> Counts:
         """Give back the dense counts, [n_heads]."""
-        hits = np.zeros((self.n_heads, N_BINS), np.int64)
-        hits[np.repeat(np.arange(self.n_heads), np.diff(self.starts)), self.bins] = self.hits
-        return Counts(hits, self.zeros, self.total, self.total_sq)
+        counts = Counts.empty((self.n_heads,))
+        self.add_to(counts)
+        return counts
+
+    def add_to(self, counts: Counts) -> None:
+        """Add to dense counts of [n_heads], in place: only the bins that were hit are touched."""
+        places = np.repeat(np.arange(self.n_heads) * N_BINS, np.diff(self.starts)) + self.bins
+        counts.hits.reshape(-1)[places] += self.hits.astype(np.int64)  # no bin comes twice
+        counts.zeros[...] += self.zeros
+        counts.total[...] += self.total
+        counts.total_sq[...] += self.total_sq
 
     def pool(self) -> Counts:
         """Add the heads without unpacking each of them, []."""

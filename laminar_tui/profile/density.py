@@ -24,6 +24,8 @@ from laminar_tui.profile.counts import BIN_EDGES, BIN_VALUES, N_BINS, Counts
 N_CELLS = 8192
 LOG_LOW = -8.0
 """The lower end of the log10 axis; the smallest float16 is 10^-7.2."""
+LOG_VALUES = np.log10(BIN_VALUES[1:])
+"""[N_BINS - 1], log10 of the weight that each bin but the one of zero stands for."""
 DEFAULT_GRID = 300
 DEFAULT_ESTIMATOR = "reflected"
 
@@ -150,15 +152,25 @@ def _nodes_log(counts: Counts, n_cells: int = N_CELLS) -> NDArray[np.float64]:
 
 def _below_log(counts: Counts, n_cells: int) -> NDArray[np.float64]:
     """How many weights, without those in the zero bin, lie below each end of the nodes' cells, [..., n_cells + 2]."""
-    step = -LOG_LOW / n_cells
-    edges = np.log10(np.maximum(BIN_EDGES[1:], 10**LOG_LOW))
+    right, fraction = _log_places(n_cells)
     cumulative = np.zeros((*counts.hits.shape[:-1], N_BINS))
     np.cumsum(counts.hits[..., 1:], axis=-1, out=cumulative[..., 1:])
+    below: NDArray[np.float64] = np.take(cumulative, right - 1, axis=-1)
+    below += (np.take(cumulative, right, axis=-1) - below) * fraction
+    return below
+
+
+@cache
+def _log_places(n_cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Where the edges between the nodes of log10 [-8, 0] lie among those of the bins: the next one, the share up to it.
+
+    Both [n_cells + 2].
+    """
+    step = -LOG_LOW / n_cells
+    edges = np.log10(np.maximum(BIN_EDGES[1:], 10**LOG_LOW))
     node_edges = np.concatenate([[LOG_LOW], LOG_LOW + step * (np.arange(n_cells) + 0.5), [0.0]])
     right = np.clip(np.searchsorted(edges, node_edges, side="right"), 1, N_BINS - 1)
-    fraction = np.clip((node_edges - edges[right - 1]) / (edges[right] - edges[right - 1]), 0.0, 1.0)
-    below: NDArray[np.float64] = cumulative[..., right - 1] * (1 - fraction) + cumulative[..., right] * fraction
-    return below
+    return right, np.clip((node_edges - edges[right - 1]) / (edges[right] - edges[right - 1]), 0.0, 1.0)
 
 
 def _share(nodes: NDArray[np.float64], counts: Counts) -> NDArray[np.float64]:
@@ -216,10 +228,11 @@ def log_density(counts: Counts) -> Nodes:
 
     The mass on the axis is the share of weights that did not round to zero; the bandwidth is Scott's on log10.
     """
-    logs = np.log10(BIN_VALUES[1:])
+    hits = counts.hits[..., 1:].astype(np.float64)
     n = counts.hits[..., 1:].sum(axis=-1)
-    total = counts.hits[..., 1:] @ logs
-    squares = counts.hits[..., 1:] @ logs**2
+    # Not with `@`: whole numbers it multiplies slowly, and floats in threads of BLAS, which spin for 30 ms afterwards.
+    total = np.einsum("...i,i->...", hits, LOG_VALUES)
+    squares = np.einsum("...i,i->...", hits, LOG_VALUES**2)
     mean = np.divide(total, n, out=np.zeros(total.shape), where=n > 0)
     variance = np.divide(squares - mean * total, n - 1, out=np.zeros(total.shape), where=n > 1)
     bandwidth = scott_bandwidth(n, np.sqrt(np.maximum(variance, 0.0)))

@@ -131,7 +131,7 @@ class LayerProfile:
         """Add the parts of a population, head by head, [n_heads]."""
         counts = Counts.empty((self.n_heads,))
         for part in population_parts(population, sink):
-            counts = counts + self.parts[part].unpack()
+            self.parts[part].add_to(counts)
         return counts
 
     def layer_counts(self, population: str, sink: SinkChoice = "with") -> Counts:

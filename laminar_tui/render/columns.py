@@ -5,7 +5,7 @@ The app and `laminar-tui show` draw from the same functions, so they cannot disa
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from weakref import WeakKeyDictionary
 
@@ -124,6 +124,15 @@ class Columns:
         first = self.known[0]
         values = np.stack([nodes.values for nodes in self.known])
         return Nodes(first.low, first.high, values, np.stack([nodes.bandwidth for nodes in self.known]))
+
+    def seen_with(self, look: "Look") -> "Columns":
+        """The same densities with other colours or another stretch of the axis: they are not estimated again."""
+        if look == self.look:
+            return self
+        nodes = self.nodes
+        rows = zip(nodes.values, nodes.bandwidth, strict=True)
+        known = tuple(Nodes(nodes.low, nodes.high, values, bandwidth) for values, bandwidth in rows)
+        return replace(self, look=look, known=known)
 
     @cached_property
     def n(self) -> NDArray[np.int64]:

@@ -237,6 +237,13 @@ def picture_row(levels: NDArray[np.int16], ramp: Ramp, row: int, cell_width: int
 
 def draw_cell(upper: int, lower: int, ramp: Ramp) -> tuple[str, Style | None]:
     """The character of one cell; upper and lower are the same pixel where a cell holds one."""
+    drawn = ramp.cells.get((upper, lower))
+    if drawn is None:
+        drawn = ramp.cells[upper, lower] = _draw_cell(upper, lower, ramp)
+    return drawn
+
+
+def _draw_cell(upper: int, lower: int, ramp: Ramp) -> tuple[str, Style | None]:
     if upper == GAP or lower == GAP:
         return ramp.gap_glyph, _FAINT
     if ramp.glyphs:
@@ -429,5 +436,4 @@ class Drawing:
         picture = picture_row(levels, self.ramp, row, layout.cell_width)
         bar = bar_row(self._bar_levels, self._bar_labels, self.ramp, row) if layout.bar else []
         rest = layout.width - layout.used_width
-        pieces = [*gutter, *picture, *bar, Segment(" " * rest)]
-        return merge_runs((segment.text, segment.style) for segment in pieces)
+        return [*gutter, *picture, *bar, Segment(" " * rest)] if rest else [*gutter, *picture, *bar]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -90,6 +90,11 @@ class Ramp:
     glyphs: str
     pixels_per_row: Literal[1, 2]
     gap_glyph: str
+
+    @cached_property
+    def cells(self) -> dict[tuple[int, int], tuple[str, Style | None]]:
+        """The cells that were drawn so far, by their two levels: a picture is made of the same few hundred."""
+        return {}
 
 
 def make_ramp(name: str, depth: Depth, *, reverse: bool = False, ascii_only: bool = False) -> Ramp:

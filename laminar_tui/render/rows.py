@@ -36,7 +36,7 @@ def merge_runs(pieces: Iterable[tuple[str, Style | None]]) -> Row:
     for text, style in pieces:
         if not text:
             continue
-        if texts and style != current:
+        if texts and style is not current and style != current:
             row.append(Segment("".join(texts), current))
             texts = []
         texts.append(text)

@@ -133,9 +133,7 @@ class Detour(Screen[Result]):
         """Choose what fits."""
         width, height = event.size
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.set_class(width >= WIDE, "-wide")
-        self.set_class(height >= TALL, "-tall")
-        self.set_class(tiny, "-tiny")
+        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-tiny": tiny})
         if tiny:
             self.query_one("#tiny", Static).update(
                 f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"

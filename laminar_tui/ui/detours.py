@@ -3,8 +3,10 @@
 Each screen is imported when it is opened, so that the first frame does not wait for it.
 """
 
+import threading
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from laminar_tui.profile.profile import Profile
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
     from laminar_tui.ui.explorer import Explorer, Terminal
 
 NOTHING_YET = "nothing is read yet"
+
+
+@cache
+def load_screens() -> None:
+    """Import the screens in a thread, once, so that the key that opens one does not wait for that either."""
+    names = [f"laminar_tui.ui.{name}" for name in ("heads", "compare", "report", "picker")]
+    threading.Thread(target=lambda: [import_module(name) for name in names], name="screens", daemon=True).start()
 
 
 def open_heads(explorer: "Explorer", terminal: "Terminal") -> None:

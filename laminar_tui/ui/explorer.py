@@ -18,14 +18,16 @@ from textual.widgets import Static
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
-from laminar_tui.render.columns import Columns, head_columns, layer_columns
-from laminar_tui.render.curve import Curve
+from laminar_tui.render.columns import Columns
+from laminar_tui.render.curve import Curve, has_plotter
 from laminar_tui.render.palette import Ramp, make_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
+from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
+from laminar_tui.ui.behind import RowsBehind
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.drawing import Scene
@@ -46,18 +48,21 @@ WIDE, TALL, HIGH = 100, 36, 46
 STATUS_EVERY = 0.25
 """Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
 TWICE_WITHIN = 2.0
+PAUSE = 0.1
+"""Seconds without a key after which the next one is prepared for."""
 
 
 DRAWN = {
     "where": drawing.draw_where,
     "title": drawing.draw_title,
-    "curve": drawing.draw_curve,
     "numbers": drawing.draw_numbers,
     "behind": drawing.draw_behind,
     "summary": drawing.draw_summary,
     "keys": drawing.draw_keys,
 }
-"""What each widget of rows is drawn by."""
+"""What each widget of rows but the curve's is drawn by."""
+IN_BODY = {"curve", "numbers", "behind"}
+"""Those of them whose size depends on the view."""
 
 
 class Explorer(FileActions):
@@ -82,6 +87,9 @@ class Explorer(FileActions):
         self.runner = Runner(self.post_message)
         self._columns: Columns | None = None
         self._columns_for: tuple[object, ...] = ()
+        self._ahead = ColumnsAhead()
+        self._behind = RowsBehind(self.post_message, self._show)
+        self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
         self._pin_curves: dict[tuple[object, ...], Curve] = {}
         self._found: tuple[int, ...] = ()
@@ -137,10 +145,7 @@ class Explorer(FileActions):
         """Choose what fits."""
         width, height = event.size
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.set_class(width >= WIDE, "-wide")
-        self.set_class(height >= TALL, "-tall")
-        self.set_class(height >= HIGH, "-high")
-        self.set_class(tiny, "-tiny")
+        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-high": height >= HIGH, "-tiny": tiny})
         if tiny:
             self.query_one("#tiny", Static).update(
                 f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
@@ -240,9 +245,11 @@ class Explorer(FileActions):
         if self._timer is None:  # not composed yet
             return
         state = self.state
-        for view in get_args(ViewName):
-            self.set_class(state.view == view, f"-{view}")
-        self.set_class(state.listing, "-listing")
+        # All at once: each change of classes has the styles of every widget computed anew.
+        classes = {f"-{view}": state.view == view for view in get_args(ViewName)}
+        before = self.classes
+        self.update_classes(classes | {"-listing": state.listing})
+        is_moved = before != self.classes
         columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
         ascii_only = self._terminal.ascii_only
         if columns is not None and state.is_picture:
@@ -253,11 +260,26 @@ class Explorer(FileActions):
             view = self.query_one(PatternView)
             scale, query = state.look.scale, state.query_index
             view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
-        for name, draw in DRAWN.items():
-            self._lines(name).display_rows(partial(draw, self._scene))
+        for name, draw in {**DRAWN, "curve": self._draw_curve}.items():
+            self._lines(name).display_rows(partial(draw, self._scene), is_moved=is_moved and name in IN_BODY)
         if state.view == "head" and state.has_layer:
             self._show_tokens()
         self._show_status()
+
+    def _draw_curve(self, scene: Scene, width: int, height: int) -> list[Row]:
+        """The curve of a column; those of all layers take several times as long as a key may, and come later.
+
+        So does the very first one: to import plotext takes 0.1 s, which the first frame does not wait for.
+        """
+        draw = partial(drawing.draw_curve, scene, width, height)
+        state = scene.state
+        is_slow = state.view == "lines" or not has_plotter()
+        if not is_slow or state.profile is None or state.view == "map" or height < 3:
+            return draw()
+        here = (state.view, state.layer_index, state.head_index, state.pins) if state.view != "lines" else ()
+        rows = self._behind.rows((state.profile, state.look, state.mode, here, width, height), draw)
+        waiting = [self._terminal.line("drawing the curves", width, align="center")]
+        return waiting if rows is None else rows
 
     def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
         state = self.state
@@ -294,15 +316,22 @@ class Explorer(FileActions):
         state = self.state
         if state.profile is None:
             return None
-        layer = None if state.view in ("overview", "lines") or not state.has_layer else state.layer_index
-        key = (state.profile, state.look, layer, state.order if layer is not None else "")
+        key = (density_key(state), state.look)
         if key != self._columns_for or self._columns is None:
-            if layer is None:
-                self._columns = layer_columns(state.profile, state.look)
-            else:
-                self._columns = head_columns(state.profile, state.look, layer, state.heads)
-            self._columns_for = key
+            self._columns, self._columns_for = self._ahead.columns(state), key
+        self._prepare_soon()
         return self._columns
+
+    def _prepare_soon(self) -> None:
+        """Make what the next key may ask for once no key has come for a while, and no run takes the cores."""
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(PAUSE, self._prepare)
+
+    def _prepare(self) -> None:
+        if not self.runner.is_running:
+            self._ahead.prepare(likely_next(self.state))
+            detours.load_screens()
 
     def _make_ramp(self) -> Ramp:
         # On a light ground the faint end has to be the light one.

@@ -148,6 +148,9 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
         del os.environ["NO_COLOR"]
     depth = make_terminal_ramp(options).depth
     os.environ["TEXTUAL_COLOR_SYSTEM"] = {"none": "standard", "16": "standard"}.get(depth, depth)
+    # How long Textual waits after an Esc for the rest of a key's sequence: 0.1 s by itself, which is felt. What is not
+    # there after 25 ms was typed.
+    os.environ.setdefault("ESCDELAY", "25")
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     return depth

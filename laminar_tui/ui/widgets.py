@@ -3,12 +3,15 @@
 Textual sends whatever a widget repaints, changed or not; over SSH every line counts.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import repeat
+from operator import eq
 
-from rich.cells import cell_len, split_graphemes
+from rich.cells import split_graphemes
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -28,39 +31,53 @@ def _draw_nothing(_width: int, _height: int) -> list[Row]:
     return []
 
 
+_NARROW = re.compile(r"[ -~\xa1-\xac\xae-\u02ff\u2500-\u259f\u2800-\u28ff]*")
+"""Text in which each character is a cell, as nearly everywhere: Latin, frames, blocks, Braille. Others are measured."""
 JOINED_WITHIN = 10
 """Cells that are sent again between two that have changed: to move the cursor costs as much."""
 
 
 def changed_spans(before: Row, after: Row) -> list[tuple[int, int]]:
     """Give the spans of cells in which two rows differ, each by its first cell and the one after its last."""
-    pairs = zip_longest(_cells(before), _cells(after))
+    old, new = _cells(before), _cells(after)
     spans: list[tuple[int, int]] = []
-    for at, (old, new) in enumerate(pairs):
-        if old == new:
+    for at, is_same in enumerate(map(eq, old, new)):
+        if is_same:
             continue
         if spans and at - spans[-1][1] < JOINED_WITHIN:
             spans[-1] = (spans[-1][0], at + 1)
         else:
             spans.append((at, at + 1))
-    return spans
+    shorter, longer = sorted((len(old), len(new)))
+    return [*spans, (shorter, longer)] if shorter < longer else spans
 
 
-def _cells(row: Row) -> list[tuple[str, object]]:
+def _cells(row: Row) -> list[tuple[str, Style | None]]:
     """One entry a cell; those of a wide or joined character all hold all of it, so that it is never cut."""
-    return [
-        (piece, segment.style)
-        for segment in row
-        for piece in (segment.text if segment.text.isascii() else _graphemes(segment.text))
-        for _ in range(cell_len(piece))
-    ]
+    cells: list[tuple[str, Style | None]] = []
+    for text, style, _ in row:
+        cells += zip(text if _NARROW.fullmatch(text) else _wide_cells(text), repeat(style))
+    return cells
 
 
-def _graphemes(text: str) -> list[str]:
-    return [text[start:end] for start, end, _ in split_graphemes(text)[0]]
+def _wide_cells(text: str) -> Iterator[str]:
+    """The graphemes of a text, each as often as it is wide."""
+    for start, end, width in split_graphemes(text)[0]:
+        yield from repeat(text[start:end], width)
 
 
-class Lines(Widget):
+class Painted(Widget):
+    """A widget of lines, all on the same ground."""
+
+    _ground = Style()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Give the lines in a region; the ground is looked up once for them and not for each."""
+        self._ground = self.rich_style
+        return super().render_lines(crop)
+
+
+class Lines(Painted):
     """Rows made by a function of width and height; only the cells that differ from what is shown are repainted."""
 
     DEFAULT_CSS = "Lines { height: 1; }"
@@ -71,11 +88,12 @@ class Lines(Widget):
         self._rows: list[Row] = []
         self._drawn_for = Size(0, 0)
 
-    def display_rows(self, draw: DrawRows) -> None:
-        """Show what `draw(width, height)` gives from now on."""
+    def display_rows(self, draw: DrawRows, *, is_moved: bool = False) -> None:
+        """Show what `draw(width, height)` gives from now on; where the widget gets another size, once it has it."""
         self._draw = draw
-        if not self.size.area:
+        if is_moved or not self.display or not self.size.area:
             self._drawn_for = Size(0, 0)
+            self.refresh()
             return
         before = self._rows if self._drawn_for == self.size else []
         self._make_rows()
@@ -92,14 +110,14 @@ class Lines(Widget):
             self._make_rows()
         width = self.size.width
         row = self._rows[y] if y < len(self._rows) else [Segment(" " * width)]
-        return Strip(row).adjust_cell_length(width).apply_style(self.rich_style)
+        return Strip(row).adjust_cell_length(width).apply_style(self._ground)
 
     def _make_rows(self) -> None:
         self._drawn_for = self.size
         self._rows = self._draw(self.size.width, self.size.height)
 
 
-class HeatmapView(Widget):
+class HeatmapView(Painted):
     """The picture, with a cursor on its ruler and a crosshair on its axis."""
 
     DEFAULT_CSS = "HeatmapView { width: auto; height: 1fr; }"
@@ -177,8 +195,8 @@ class HeatmapView(Widget):
         if drawing is None or (drawing.layout.width, drawing.layout.height) != (self.size.width, self.size.height):
             drawing = self._make_drawing()
         if drawing is None:
-            return Strip.blank(self.size.width, self.rich_style)
-        return Strip(drawing.row(y, self._view)).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+            return Strip.blank(self.size.width, self._ground)
+        return Strip(drawing.row(y, self._view), self.size.width).apply_style(self._ground)
 
     def _plan(self, width: int, height: int) -> Layout:
         assert self._columns is not None
@@ -231,7 +249,7 @@ class HeatmapView(Widget):
         self._view = replace(self._view, first_column=0)
 
 
-class PatternView(Widget):
+class PatternView(Painted):
     """The map of one head, query by key, with a crosshair; only what the crosshair left and reached is sent again."""
 
     DEFAULT_CSS = "PatternView { width: 1fr; height: 1fr; }"
@@ -276,8 +294,8 @@ class PatternView(Widget):
         if drawing is None or not self._fits(drawing):
             drawing = self._make_drawing()
         if drawing is None:
-            return Strip.blank(self.size.width, self.rich_style)
-        return Strip(drawing.row(y, self._view)).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+            return Strip.blank(self.size.width, self._ground)
+        return Strip(drawing.row(y, self._view), self.size.width).apply_style(self._ground)
 
     def _fits(self, drawing: PatternDrawing) -> bool:
         return (drawing.layout.width, drawing.layout.height) == (self.size.width, self.size.height)

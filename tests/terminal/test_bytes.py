@@ -20,7 +20,7 @@ BUDGETS = [
 
 def settled(emulate: Emulate, path: Path, size: tuple[int, int], colorterm: str | None) -> Any:
     emulator = emulate(str(path), size=size, COLORTERM=colorterm)
-    emulator.until("layer 0 ")
+    emulator.until("density, layer 0 ")  # the first curve comes after the first frame
     emulator.quiet()
     return emulator
 

@@ -1,0 +1,269 @@
+"""What every key costs in every view and every screen of its own, on 32 layers x 32 heads at 200x60.
+
+    python benchmarks/every_key.py [--scenes head,map] [--presses 5] [--slow 50] [--run]
+
+On a pseudo-terminal: the time from writing a key to the last byte that comes before 60 ms of silence, and the CPU time
+that the program took meanwhile, all its threads together. On a busy machine only the second is to be believed. The
+first press in a fresh program, which makes what is not there yet, is told apart from the later ones; bytes are the most
+that one press sent. With `--run` each key is pressed while a model of as many heads is being read.
+"""
+
+import argparse
+import os
+import select
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+from key_latency import SILENCE, program, random_profile, read_until
+
+from laminar_tui.run import BUNDLED_MODEL
+from laminar_tui.ui.compare import COMPARE_KEYS
+from laminar_tui.ui.heads import HEADS_KEYS
+from laminar_tui.ui.keys import KEYS, Key, works_in
+from laminar_tui.ui.picker import PICKER_KEYS
+from laminar_tui.ui.prompt import PROMPT_KEYS
+from laminar_tui.ui.report import REPORT_KEYS
+
+SIZE = (200, 60)
+N_TOKENS = 1000
+NAMED = {
+    "Enter": b"\r",
+    "Esc": b"\x1b",
+    "Tab": b"\t",
+    "Space": b" ",
+    "↓": b"\x1b[B",
+    "↑": b"\x1b[A",
+    "PgDn": b"\x1b[6~",
+    "PgUp": b"\x1b[5~",
+    "F1": b"\x1bOP",
+}
+LEAVE = {"quit", "cancel", "suspend"}
+"""Keys that end the program, or hand the terminal back."""
+WRITE = {"screenshot"}
+"""Keys that write files."""
+AWAY = ("go_", "view(", "open", "back", "help", "about", "log", "find", "heads", "compare", "report", "edit", "write")
+"""How actions begin that may lead to another place, from which the next press has to come back."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A place, the keys that lead to it from the overview, and those that are pressed there."""
+
+    name: str
+    way: bytes
+    keys: Sequence[Key]
+
+
+def _dialog(*shown: str) -> list[Key]:
+    return [Key(each, each, each, "scroll", "") for each in shown]
+
+
+SCENES = (
+    *(
+        Scene(view, way, [key for key in KEYS if works_in(key, view)])
+        for view, way in (("overview", b""), ("layer", b"2"), ("head", b"3"), ("map", b"m"), ("lines", b"4"))
+    ),
+    Scene("entries", b"\t", [key for key in KEYS if key.id in ("up", "down", "in", "reach", "listing")]),
+    Scene("heads", b"6", HEADS_KEYS),
+    Scene("compare", b"5", COMPARE_KEYS),
+    Scene("report", b"7", REPORT_KEYS),
+    Scene("open", b"O", PICKER_KEYS),
+    Scene("find", b"/", _dialog("1", "x", "Esc")),
+    Scene("help", b"?", _dialog("j", "k", "Esc")),
+)
+PROMPT = Scene("prompt", b"e", [*_dialog("x"), *PROMPT_KEYS])
+"""Needs a model; typed text is a key too."""
+
+
+@dataclass(frozen=True)
+class Press:
+    """What one press took, in seconds and bytes."""
+
+    wall: float
+    cpu: float
+    n_bytes: int
+
+
+class Program:
+    """The running program and its terminal."""
+
+    def __init__(self, descriptor: int, pid: int) -> None:
+        self.descriptor = descriptor
+        self._clock = ~pid << 3 | 2  # as clock_getcpuclockid(3) makes it
+
+    def settle(self, silence: float = SILENCE) -> None:
+        """Wait until it neither writes nor computes."""
+        before = -1.0
+        while time.clock_gettime(self._clock) - before > silence / 20:
+            before = time.clock_gettime(self._clock)
+            while select.select([self.descriptor], [], [], silence)[0]:
+                os.read(self.descriptor, 65536)
+
+    def press(self, key: bytes) -> Press:
+        """Press a key, and read what it changes; where nothing comes, until nothing is computed any more."""
+        began, cpu, n_bytes = time.perf_counter(), time.clock_gettime(self._clock), 0
+        computed = cpu
+        os.write(self.descriptor, key)
+        last, used = began, cpu
+        idle = 0.0
+        while idle < SILENCE if n_bytes else idle < 2 * SILENCE:
+            if select.select([self.descriptor], [], [], SILENCE / 3)[0]:
+                n_bytes += len(os.read(self.descriptor, 65536))
+                last, used = time.perf_counter(), time.clock_gettime(self._clock)
+                idle = 0.0
+            elif n_bytes or time.clock_gettime(self._clock) - computed < SILENCE / 60:
+                idle += SILENCE / 3
+            computed = time.clock_gettime(self._clock)
+        return Press(last - began, used - cpu, n_bytes)
+
+    def go_to(self, scene: Scene) -> None:
+        """Come to a scene from wherever one is: no place is more than five steps from the overview."""
+        for key in [b"\x1b"] * 5 + [scene.way[at : at + 1] for at in range(len(scene.way))]:
+            os.write(self.descriptor, key)
+            self.settle(0.03)
+            while select.select([self.descriptor], [], [], 0.12)[0]:  # a lone Esc is waited for
+                os.read(self.descriptor, 65536)
+        self.settle()
+
+
+def bytes_of(key: Key) -> bytes:
+    """What a terminal sends for the first name of a key."""
+    name = key.shown.split()[0]
+    if name.startswith("ctrl+"):
+        return bytes([ord(name[5:]) & 0x1F])
+    return NAMED.get(name) or name.encode()
+
+
+def measure(program: Program, scene: Scene, n_presses: int) -> dict[str, list[Press]]:
+    """Press each key of a scene some times."""
+    found: dict[str, list[Press]] = {}
+    program.go_to(scene)
+    for key in scene.keys:
+        if key.id in LEAVE | WRITE:
+            continue
+        pressed = found[f"{key.shown.split()[0]} ({key.description})" if key.description else key.shown] = []
+        for _ in range(n_presses):
+            pressed.append(program.press(bytes_of(key)))
+            program.settle()
+            if key.action.startswith(AWAY) or key.shown == "Esc":
+                program.go_to(scene)
+    return found
+
+
+def show(scene: str, found: dict[str, list[Press]], slow: float) -> None:
+    """Print the keys of a scene whose worst press is not below a limit, and how many are."""
+    print(f"\n{scene}: {len(found)} keys", flush=True)
+    print(f"{'':44} {'first':>11} {'later: median':>14} {'worst':>11} {'bytes':>8}")
+    for name, pressed in found.items():
+        first, later = pressed[0], pressed[1:] or pressed
+        if max(each.wall for each in pressed) * 1000 >= slow:
+            columns = [
+                _pair(first.wall, first.cpu),
+                _pair(median(each.wall for each in later), median(each.cpu for each in later)),
+                _pair(max(each.wall for each in later), max(each.cpu for each in later)),
+            ]
+            print(f"{name[:44]:44} {columns[0]:>11} {columns[1]:>14} {columns[2]:>11} {_most(pressed):8,}", flush=True)
+    presses = [each for pressed in found.values() for each in pressed]
+    for word, some in (("first", [each[0] for each in found.values()]), ("all", presses)):
+        walls, cpus = [each.wall for each in some], [each.cpu for each in some]
+        print(f"  {word}: 95 % {_pair(_percentile(walls), _percentile(cpus))} ms (wall, CPU)", flush=True)
+
+
+def _most(pressed: list[Press]) -> int:
+    return max(each.n_bytes for each in pressed)
+
+
+def _pair(wall: float, cpu: float) -> str:
+    return f"{1000 * wall:.0f}/{1000 * cpu:.0f}"
+
+
+def _percentile(values: list[float]) -> float:
+    return quantiles(values, n=20)[18] if len(values) > 1 else values[0]
+
+
+def write_model(folder: Path) -> None:
+    """Save a model of 32 layers of 32 small heads with random parameters, and the bundled model's tokenizer."""
+    import torch
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(
+        vocab_size=2048,
+        hidden_size=256,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        intermediate_size=256,
+        max_position_embeddings=2048,
+    )
+    GPTNeoXForCausalLM(config).save_pretrained(folder)
+    for path in BUNDLED_MODEL.glob("tokenizer*"):
+        shutil.copy(path, folder)
+
+
+def measure_run(program: Program, scene: Scene, n_presses: int) -> dict[str, list[Press]]:
+    """Press each key of a view that stays in it right after a run was asked for, which paints by itself too."""
+    found: dict[str, list[Press]] = {}
+    program.go_to(scene)
+    for key in scene.keys:
+        if key.id in LEAVE | WRITE | {"again", "out"} or key.action.startswith(AWAY):
+            continue
+        pressed = found[f"{key.shown.split()[0]} ({key.description})"] = []
+        for _ in range(n_presses):
+            os.write(program.descriptor, b"r")
+            time.sleep(0.3)
+            with suppress(BlockingIOError):
+                while select.select([program.descriptor], [], [], 0)[0]:
+                    os.read(program.descriptor, 65536)
+            pressed.append(first_paint(program, bytes_of(key)))
+            program.settle(0.3)
+    return found
+
+
+def first_paint(program: Program, key: bytes) -> Press:
+    """Press a key during a run; only the first bytes are sure to be its own."""
+    began = time.perf_counter()
+    os.write(program.descriptor, key)
+    select.select([program.descriptor], [], [], 5.0)
+    return Press(time.perf_counter() - began, 0.0, len(os.read(program.descriptor, 65536)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", default="", help="names with commas between; all without")
+    parser.add_argument("--presses", type=int, default=5, help="how often each key is pressed")
+    parser.add_argument("--slow", type=float, default=50.0, help="only print keys whose worst press took as many ms")
+    parser.add_argument("--run", action="store_true", help="press keys while a model is read")
+    options = parser.parse_args()
+    wanted = options.scenes.split(",") if options.scenes else []
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {sys.version.split()[0]}; ms: wall/CPU")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        words = [str(folder / "random.laminar")]
+        if options.run:
+            write_model(folder / "model")
+            prompt = " ".join(["The quick brown fox jumps over the lazy dog."] * 400)
+            words = [str(folder / "model"), "--prompt", prompt, "--max-tokens", str(N_TOKENS)]
+        else:
+            random_profile().save(folder / "random.laminar")
+        scenes = SCENES[:5] if options.run else (*SCENES, PROMPT)
+        for scene in scenes:
+            if wanted and scene.name not in wanted:
+                continue
+            with program([] if scene is PROMPT else words, SIZE, folder) as (descriptor, process):
+                read_until(descriptor, b"Quit")
+                running = Program(descriptor, process.pid)
+                running.settle(1.0)
+                found = (measure_run if options.run else measure)(running, scene, options.presses)
+            show(scene.name, found, options.slow)
+
+
+if __name__ == "__main__":
+    main()
