@@ -8,6 +8,7 @@ Sources: Silverman, Density Estimation (1986), sections 2.10 and 3.5; the bandwi
 `scipy.stats.gaussian_kde`.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ LOG_VALUES = np.log10(BIN_VALUES[1:])
 DEFAULT_GRID = 300
 DEFAULT_ESTIMATOR = "reflected"
 
+_REACH = 9.0
+"""Widths of a kernel beyond which nothing is left of it: exp(-40) is below a float64's last digit."""
 NARROWEST = 2 / N_CELLS
 """The narrowest kernel that the nodes carry without ringing (3e-9 at the highest frequency), as a share of the axis: a
 fourteenth of a step of the 300-point grid. A narrower one is drawn this wide; what `bandwidth` reports is Scott's."""
@@ -187,22 +190,40 @@ def _smooth(shares: NDArray[np.float64], width: NDArray[np.float64], *, reflect:
         reflect: fold what leaves the axis back at its ends; otherwise it is lost.
     """
     n_cells = shares.shape[-1] - 1
-    rows = shares.reshape(-1, n_cells + 1)
-    widths = width.reshape(-1, 1)
+    rows, widths = shares.reshape(-1, n_cells + 1), width.reshape(-1, 1)
     smooth = np.empty_like(rows)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
-        # Without reflection the period is four axes long: no kernel reaches around (Scott's is at most 0.5).
-        period = 2 * n_cells if reflect else 4 * n_cells
-        line = np.zeros((len(rows[some]), period))
-        line[:, : n_cells + 1] = rows[some]
-        if reflect:
-            line[:, n_cells + 1 :] = rows[some, n_cells - 1 : 0 : -1]
-            line[:, [0, n_cells]] *= 2
-        frequency = np.arange(period // 2 + 1) * (2 * np.pi / period)
-        spectrum = np.fft.rfft(line) * np.exp(-0.5 * (frequency * widths[some]) ** 2)
-        smooth[some] = np.fft.irfft(spectrum, n=period)[:, : n_cells + 1]
+        smooth[some] = _convolve(rows[some], widths[some], reflect=reflect)
     return np.maximum(smooth, 0.0).reshape(shares.shape)  # rounding leaves -1e-19 where there is nothing
+
+
+def _convolve(rows: NDArray[np.float64], widths: NDArray[np.float64], *, reflect: bool) -> NDArray[np.float64]:
+    """Convolve [n, n_cells + 1] with Gaussians of widths [n, 1], on a circle that is as long as the kernels need."""
+    n_cells = rows.shape[1] - 1
+    reach = math.ceil(_REACH * float(widths.max(initial=0.0)))
+    wanted = n_cells + 1 + (2 * reach if reflect else reach)
+    period = next((n_cells * parts // 4 for parts in (5, 6, 8) if n_cells * parts // 4 >= wanted), 0)
+    if period or not reflect:
+        period = period or 4 * n_cells  # no kernel reaches around: Scott's is at most half the axis wide
+        line = np.fft.irfft(np.fft.rfft(rows, n=period) * _spectrum(period, widths), n=period)
+        smooth = line[:, : n_cells + 1]
+        if reflect:
+            smooth[:, : reach + 1] += line[:, -np.arange(reach + 1)]
+            smooth[:, n_cells - reach :] += line[:, n_cells + reach : n_cells - 1 : -1].copy()
+        return smooth
+    both = np.concatenate(
+        [rows, rows[:, n_cells - 1 : 0 : -1]], axis=1
+    )  # there and back: reflected any number of times
+    both[:, [0, n_cells]] *= 2
+    period = 2 * n_cells
+    return np.fft.irfft(np.fft.rfft(both) * _spectrum(period, widths), n=period)[:, : n_cells + 1]
+
+
+def _spectrum(period: int, widths: NDArray[np.float64]) -> NDArray[np.float64]:
+    frequency = np.arange(period // 2 + 1) * (2 * np.pi / period)
+    spectrum: NDArray[np.float64] = np.exp(-0.5 * (frequency * widths) ** 2)
+    return spectrum
 
 
 def _kernel_width(bandwidth: NDArray[np.float64], length: float, n_cells: int = N_CELLS) -> NDArray[np.float64]:
