@@ -8,7 +8,6 @@ Sources: Silverman, Density Estimation (1986), sections 2.10 and 3.5; the bandwi
 `scipy.stats.gaussian_kde`.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,8 @@ DEFAULT_ESTIMATOR = "reflected"
 
 _REACH = 9.0
 """Widths of a kernel beyond which nothing is left of it: exp(-40) is below a float64's last digit."""
+_CIRCLES = (5, 6, 8)
+"""Lengths of the circles to convolve on, in quarters of the axis; all have small factors."""
 NARROWEST = 2 / N_CELLS
 """The narrowest kernel that the nodes carry without ringing (3e-9 at the highest frequency), as a share of the axis: a
 fourteenth of a step of the 300-point grid. A narrower one is drawn this wide; what `bandwidth` reports is Scott's."""
@@ -192,32 +193,41 @@ def _smooth(shares: NDArray[np.float64], width: NDArray[np.float64], *, reflect:
     n_cells = shares.shape[-1] - 1
     rows, widths = shares.reshape(-1, n_cells + 1), width.reshape(-1, 1)
     smooth = np.empty_like(rows)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        smooth[some] = _convolve(rows[some], widths[some], reflect=reflect)
+    # A row's circle depends on its own kernel alone, so that it is smoothed the same in any company.
+    reach = np.ceil(_REACH * widths[:, 0]).astype(np.int64)
+    wanted = n_cells + 1 + (2 * reach if reflect else reach)
+    sizes = n_cells * np.array(_CIRCLES) // 4
+    circles = np.append(sizes, 0)[np.searchsorted(sizes, wanted)]
+    for period in np.unique(circles):
+        places = np.flatnonzero(circles == period)
+        for start in range(0, len(places), _ROWS_AT_ONCE):
+            some = places[start : start + _ROWS_AT_ONCE]
+            smooth[some] = _convolve(rows[some], widths[some], int(period), reflect=reflect)
     return np.maximum(smooth, 0.0).reshape(shares.shape)  # rounding leaves -1e-19 where there is nothing
 
 
-def _convolve(rows: NDArray[np.float64], widths: NDArray[np.float64], *, reflect: bool) -> NDArray[np.float64]:
-    """Convolve [n, n_cells + 1] with Gaussians of widths [n, 1], on a circle that is as long as the kernels need."""
+def _convolve(
+    rows: NDArray[np.float64], widths: NDArray[np.float64], period: int, *, reflect: bool
+) -> NDArray[np.float64]:
+    """Convolve [n, n_cells + 1] with Gaussians of widths [n, 1].
+
+    Args:
+        period: nodes of a circle on which no kernel reaches around; 0 if they are too wide for a short one.
+    """
     n_cells = rows.shape[1] - 1
-    reach = math.ceil(_REACH * float(widths.max(initial=0.0)))
-    wanted = n_cells + 1 + (2 * reach if reflect else reach)
-    period = next((n_cells * parts // 4 for parts in (5, 6, 8) if n_cells * parts // 4 >= wanted), 0)
-    if period or not reflect:
-        period = period or 4 * n_cells  # no kernel reaches around: Scott's is at most half the axis wide
-        line = np.fft.irfft(np.fft.rfft(rows, n=period) * _spectrum(period, widths), n=period)
-        smooth = line[:, : n_cells + 1]
-        if reflect:
-            smooth[:, : reach + 1] += line[:, -np.arange(reach + 1)]
-            smooth[:, n_cells - reach :] += line[:, n_cells + reach : n_cells - 1 : -1].copy()
-        return smooth
-    both = np.concatenate(
-        [rows, rows[:, n_cells - 1 : 0 : -1]], axis=1
-    )  # there and back: reflected any number of times
-    both[:, [0, n_cells]] *= 2
-    period = 2 * n_cells
-    return np.fft.irfft(np.fft.rfft(both) * _spectrum(period, widths), n=period)[:, : n_cells + 1]
+    if period == 0 and reflect:
+        both = np.concatenate([rows, rows[:, n_cells - 1 : 0 : -1]], axis=1)  # there and back, any number of times
+        both[:, [0, n_cells]] *= 2
+        return np.fft.irfft(np.fft.rfft(both) * _spectrum(2 * n_cells, widths))[:, : n_cells + 1]
+    period = period or 4 * n_cells  # Scott's bandwidth is at most half the axis
+    line = np.fft.irfft(np.fft.rfft(rows, n=period) * _spectrum(period, widths), n=period)
+    smooth = line[:, : n_cells + 1].copy()
+    if reflect:
+        reach = (period - n_cells - 1) // 2
+        smooth[:, 0] += line[:, 0]
+        smooth[:, 1 : reach + 1] += line[:, : -reach - 1 : -1]
+        smooth[:, n_cells - reach :] += line[:, n_cells + reach : n_cells - 1 : -1]
+    return smooth
 
 
 def _spectrum(period: int, widths: NDArray[np.float64]) -> NDArray[np.float64]:

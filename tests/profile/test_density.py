@@ -15,6 +15,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import gaussian_kde
 
 from laminar_tui.errors import UsageError
+from laminar_tui.profile import density
 from laminar_tui.profile.counts import BIN_EDGES, BIN_VALUES, SMALLEST_COUNTED, Counts, count_weights, stack
 from laminar_tui.profile.density import (
     DEFAULT_ESTIMATOR,
@@ -293,3 +294,20 @@ def test_a_grid_of_fewer_than_two_points_is_refused(n_grid: int) -> None:
 def test_the_smallest_grid_works() -> None:
     values = estimate_density(count_weights(weights_of("uniform")), "reflected", 2).values
     assert values.mean() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("reflect", [False, True])
+def test_every_circle_smooths_as_the_sum_of_kernels_does(reflect: bool) -> None:
+    """Widths for each length of circle, and for none: a kernel as wide as half the axis."""
+    n_cells = 64
+    shares = np.zeros((6, n_cells + 1))
+    shares[:, [0, 1, 30, 63, 64]] = [0.3, 0.1, 0.2, 0.15, 0.25]
+    width = np.array([2.0, 2.2, 2.5, 6.0, 12.0, 32.0])
+    nodes = np.arange(n_cells + 1)
+    images = [0] if not reflect else range(-6, 7)
+    distances = [
+        nodes[:, None] - sign * nodes - 2 * n_cells * image for image in images for sign in (1, -1)[: 1 + reflect]
+    ]
+    for row, one in zip(density._smooth(shares, width, reflect=reflect), width, strict=True):
+        kernel = sum(np.exp(-0.5 * (each / one) ** 2) for each in distances) / (one * np.sqrt(2 * np.pi))
+        np.testing.assert_allclose(row, kernel @ shares[0], atol=1e-8)  # what a width of two nodes rings
