@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,10 @@ from laminar_tui.model.tiles import MEASURED, Bench, NativeBench, NotFiniteError
 AT_LEAST_TOKENS = 16
 """A shorter prompt does not show whether this path is the model's own, so it is never read by it: a window of a corpus
 is read in the same way whatever was read before it."""
+
+UNIT_WEIGHTS = 2**16
+"""Weights in the widest tile of heads that are read together: fewer leave a thread waiting for the interpreter, more
+leave the last thread to work alone."""
 
 _WITHOUT_EFFECT = {"position_ids", "cache_position"}
 
@@ -78,15 +82,19 @@ def attend(
         UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
     """
     layer = _Layer(query, key, value, scaling, mask, tally, keep)
+    units = iter(_share_out(query.shape[0], query.shape[0] // key.shape[0], query.shape[1]))
 
-    def read(units: list[slice]) -> None:
-        with torch.no_grad():
-            for heads in units:
-                layer.read_heads(heads, stop)
+    def read() -> None:
+        try:
+            with torch.no_grad():
+                for heads in units:  # whoever is free takes the next ones
+                    layer.read_heads(heads, stop)
+        finally:
+            list(units)  # after an error nobody goes on
 
     with _one_thread_each() as (pool, n_threads):
-        units = _share_out(query.shape[0], query.shape[0] // key.shape[0], query.shape[1])
-        parts = [pool.submit(read, units[first::n_threads]) for first in range(n_threads)]
+        parts = [pool.submit(read) for _ in range(n_threads)]
+        wait(parts)  # also after an error: the other threads write to the same places
         try:
             for part in parts:
                 part.result()
@@ -119,7 +127,7 @@ def _share_out(n_heads: int, group: int, n_tokens: int) -> list[slice]:
     A unit lies within the heads that share a key head, or takes all of several such groups. It does not depend on the
     number of threads, so that the same products are made, and the same bits come out, with any number of them.
     """
-    size = tiles.TILE_WEIGHTS // (min(tiles.TILE_ROWS, n_tokens) * n_tokens)
+    size = UNIT_WEIGHTS // (min(tiles.TILE_ROWS, n_tokens) * n_tokens)
     size = max(1, size // group * group if size >= group else math.gcd(size, group))
     return [slice(first, min(first + size, n_heads)) for first in range(0, n_heads, size)]
 
