@@ -107,6 +107,26 @@ def draw_shares(groups: NDArray[np.integer], n_draws: int = N_DRAWS) -> NDArray[
     return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
 
+def share_interval(groups: NDArray[np.integer], low: float, high: float) -> tuple[float, float] | None:
+    """Give the bootstrap interval of the share of weights with low <= w < high; up to and with 1 where `high` is 1.
+
+    Args:
+        groups: [n_groups, N_SLICES].
+        low, high: ends of slices.
+
+    Returns:
+        None with too few groups.
+    """
+    drawn = draw_shares(groups)
+    if drawn is None:
+        return None
+    starts = np.append(BIN_VALUES[SLICE_STARTS], 2.0)
+    first, last = (int(np.searchsorted(starts, end)) for end in (low, high if high < 1 else 2.0))
+    below = share_below(int((groups.sum(axis=1) > 0).sum()))
+    ends = np.quantile(drawn[:, first:last].sum(axis=1), [below, 1 - below])
+    return float(ends[0]), float(ends[1])
+
+
 def share_below(n: int) -> float:
     """Which share of the draws of n groups lies below the interval: the fewer they are, the less."""
     quantile = float(student_quantile((1 + LEVEL) / 2, np.array(n - 1)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from laminar_tui.profile.bootstrap import share_interval
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 
@@ -21,6 +22,9 @@ SINKS: tuple[SinkChoice, ...] = ("with", "without")
 THIRDS = ("first", "middle", "last")
 
 
+Interval = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Shares:
     """How many weights of some layers are small and large.
@@ -29,6 +33,8 @@ class Shares:
         population, sink: which weights.
         first_layer, last_layer: of which layers, both included.
         n: how many weights; `below` of them are below 0.01 and `above` above 0.5.
+        interval_below, interval_above: where the shares would lie with other prompts (95 %, bootstrap over the prompts
+            or groups of them); None for too few prompts.
     """
 
     population: str
@@ -38,6 +44,8 @@ class Shares:
     n: int
     below: int
     above: int
+    interval_below: Interval | None = None
+    interval_above: Interval | None = None
 
     @property
     def share_below(self) -> float:
@@ -118,7 +126,20 @@ def count_shares(profile: Profile, population: str, sink: SinkChoice, first: int
         n += here
         above += round(float(counts.share_above(HIGH)) * here)
         below += here - round(float(counts.share_above(LOW)) * here)  # 0.01 lies between two bins
-    return Shares(population, sink, first, last, n, below, above)
+    intervals = _intervals(profile, population, sink, first, last)
+    return Shares(population, sink, first, last, n, below, above, *intervals)
+
+
+def _intervals(
+    profile: Profile, population: str, sink: SinkChoice, first: int, last: int
+) -> tuple[Interval | None, Interval | None]:
+    """Give the bootstrap intervals of the shares below `LOW` and above `HIGH`."""
+    groups = [layer.groups for layer in profile.layers[first : last + 1] if layer is not None]
+    known = [each.of(population, sink) for each in groups if each is not None]
+    if not known or len(known) < len(groups):
+        return None, None
+    counts = np.sum(known, axis=0)
+    return share_interval(counts, 0.0, LOW), share_interval(counts, HIGH, 1.0)
 
 
 def add_shares(rows: Sequence[Shares]) -> Shares:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, Shares
+from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, Interval, Shares
 from laminar_tui.profile.report import CAVEAT, Report
 from laminar_tui.profile.wording import name_layers, percent
 
@@ -42,7 +42,9 @@ def report_markdown(report: Report) -> str:
     for title, sentences in report.chapters.items():
         blocks.append(f"## {title}")
         blocks.append("\n".join(f"* {_escaped(sentence)}" for sentence in sentences))
-    blocks += ["## The numbers", _shares_table(report), _chance_table(report)]
+    blocks += ["## The numbers", _shares_table(report)]
+    if report.chance:
+        blocks.append(_chance_table(report))
     if report.layer_satellites:
         blocks.append(_satellites_table(report))
     return "\n\n".join([*blocks, CAVEAT]) + "\n"
@@ -66,13 +68,20 @@ def _shares_table(report: Report) -> str:
             each.sink,
             name_layers(each.first_layer, each.last_layer),
             f"{each.n:,}",
-            f"{percent(each.share_below)} ({each.below:,})",
-            f"{percent(each.share_above)} ({each.above:,})",
+            f"{percent(each.share_below)}{_between(each.interval_below)} ({each.below:,})",
+            f"{percent(each.share_above)}{_between(each.interval_above)} ({each.above:,})",
         ]
         for each in report.shares
         if each.n
     ]
-    return _table(["population", "sink", "layers", "n", f"below {LOW}", f"above {HIGH}"], rows)
+    table = _table(["population", "sink", "layers", "n", f"below {LOW}", f"above {HIGH}"], rows)
+    has_intervals = any(each.interval_below for each in report.shares)
+    return table + ("\n\nIn brackets: the 95 % interval over the prompts (bootstrap)." if has_intervals else "")
+
+
+def _between(interval: Interval | None) -> str:
+    low, high = ("0 %" if end == 0 else percent(end) for end in interval or (0.0, 0.0))
+    return "" if interval is None else f" [{low} to {high}]"
 
 
 def _chance_table(report: Report) -> str:

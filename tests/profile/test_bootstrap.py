@@ -23,12 +23,15 @@ from laminar_tui.profile.bootstrap import (
     share_below,
     slice_counts,
 )
+from laminar_tui.profile.claims import count_shares
 from laminar_tui.profile.counts import BIN_VALUES, Counts, count_weights
 from laminar_tui.profile.density import ESTIMATORS, split_density
 from laminar_tui.profile.file import parse_profile, profile_bytes
 from laminar_tui.profile.merge import ProfileSums, merge
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.report import make_report
+from laminar_tui.profile.report_formats import report_markdown
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
 Patterns = Callable[..., NDArray[np.float32]]
@@ -239,3 +242,30 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(n: int) -> None:
         held += bool(low <= 0.2 <= high)
     # 95 %, but for a skewed share of few prompts; 300 corpora are uncertain by 2.5 %.
     assert 0.86 < held / 300 < 0.99
+
+
+def test_a_reports_shares_have_the_interval_of_prompts_drawn_again(
+    merged: Profile, dense: list[NDArray[np.float32]]
+) -> None:
+    """From the dense weights of each prompt: shares of prompts drawn with replacement, the percentiles taken apart."""
+    found = count_shares(merged, "past", "without", 0, 0)
+    query, key = np.indices((40, 40))
+    chosen = (key > 0) & (key < query)
+    counts = np.array([[(p[:, chosen] < 0.01).sum(), (p[:, chosen] > 0.5).sum(), p[:, chosen].size] for p in dense])
+    random = np.random.default_rng(1)
+    drawn = np.array([counts[random.integers(0, N_PROMPTS, N_PROMPTS)].sum(axis=0) for _ in range(4000)])
+    tail = norm.cdf(-student.ppf(0.975, N_PROMPTS - 1) * np.sqrt(N_PROMPTS / (N_PROMPTS - 1)))
+    for interval, column in ((found.interval_below, 0), (found.interval_above, 1)):
+        assert interval is not None
+        expected = np.quantile(drawn[:, column] / drawn[:, 2], [tail, 1 - tail])
+        # Of 500 draws the outer percentiles are known to about a tenth of the interval.
+        np.testing.assert_allclose(interval, expected, atol=0.15 * (expected[1] - expected[0]))
+        assert interval[1] > interval[0]
+    table = report_markdown(make_report(merged))
+    assert "bootstrap" in table
+    assert f"{found.interval_below[0]:.1%}".replace("%", " %") in table  # type: ignore[index]
+
+
+def test_a_single_prompt_has_no_interval(prompts: list[Profile]) -> None:
+    assert count_shares(prompts[0], "past", "with", 0, 0).interval_below is None
+    assert "bootstrap" not in report_markdown(make_report(prompts[0]))
