@@ -17,8 +17,8 @@ pytestmark = pytest.mark.smollm2
 
 PARAGRAPH = Path(__file__).parent / "paragraph.txt"
 OF_THE_PEAK = 1e-3
-SUMS = 1e-5
-"""Relative: sums of float32 weights from two runs of the same softmax."""
+SUMS = 3e-5
+"""Relative: what two orders of summing a softmax differ by in the last digit has grown to 1.2e-5 at layer 21."""
 
 Entries = Callable[[str, str, int], NDArray[np.bool_]]
 

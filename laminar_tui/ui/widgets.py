@@ -6,7 +6,7 @@ Textual sends whatever a widget repaints, changed or not; over SSH every line co
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import repeat
+from itertools import repeat, zip_longest
 from operator import eq
 
 from rich.cells import split_graphemes
@@ -95,13 +95,13 @@ class Lines(Painted):
             self._drawn_for = Size(0, 0)
             self.refresh()
             return
-        before = self._rows if self._drawn_for == self.size else []
+        before = self._rows
+        if self._drawn_for != self.size:
+            self.refresh()
         self._make_rows()
-        for y in range(self.size.height):
-            if y >= len(before) or y >= len(self._rows):
-                self.refresh(Region(0, y, self.size.width, 1))
-            elif before[y] != self._rows[y]:
-                for start, end in changed_spans(before[y], self._rows[y]):
+        for y, (old, new) in enumerate(zip_longest(before, self._rows)):
+            if old != new:
+                for start, end in changed_spans(old or [], new or []):
                     self.refresh(Region(start, y, end - start, 1))
 
     def render_line(self, y: int) -> Strip:

@@ -57,6 +57,20 @@ def test_so_does_a_key_in_the_list_of_entries_and_on_the_map(
     assert min(spent.values()) > 50, spent
 
 
+@pytest.mark.parametrize(("colorterm", "budget"), [("truecolor", 7_500), (None, 6_000)])
+def test_another_head_costs_little_more(
+    emulate: Emulate, big_profile: Path, colorterm: str | None, budget: int
+) -> None:
+    """Another curve, other numbers, and every token in another colour: in 24 bits these are 20 bytes a token."""
+    emulator = settled(emulate, big_profile, (200, 60), colorterm)
+    emulator.bytes_of("3", "looks at")
+    spent = {}
+    for key, shows in (("l", "head 1 "), ("l", "head 2 "), ("]", "layer 1 ")):
+        spent[key + shows] = emulator.bytes_of(key, shows)
+    assert max(spent.values()) <= budget, spent
+    assert min(spent.values()) > 50, spent
+
+
 def test_idle_it_writes_nothing(emulate: Emulate, big_profile: Path) -> None:
     emulator = settled(emulate, big_profile, (80, 24), "truecolor")
     before = len(emulator.received)

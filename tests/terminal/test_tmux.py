@@ -180,8 +180,7 @@ def test_in_at_most_ten_keys_the_satellites_are_named(tmux: Tmux) -> None:
     assert [head for head, _ in listed] == ["8", "7", "6", "5", "1", "0"]
 
     tmux.key("j", "Enter")
-    head = tmux.until("layer 18 › head 7")
-    assert "final token looks at:  Photos (0)" in head
+    tmux.until(lambda text: "layer 18 › head 7" in text and "final token looks at:  Photos (0)" in text)
     tmux.key("Escape")
     tmux.until(lambda text: "› head" not in text)
     tmux.type("q")
