@@ -30,13 +30,16 @@ def load_screens() -> None:
 
 def open_heads(explorer: "Explorer", terminal: "Terminal") -> None:
     """Open the matrix of heads; the head that is chosen there is shown by itself."""
+    from laminar_tui.profile.measures import list_measures
     from laminar_tui.ui.heads import HeadsScreen
 
     profile = explorer.state.profile
     if profile is None or not profile.n_read:
         explorer._say(NOTHING_YET)
         return
-
+    if not list_measures(profile):
+        explorer._say("on so short a prompt no number of a head is defined")
+        return
     explorer.app.push_screen(HeadsScreen(explorer.state, profile, terminal), partial(_go_to, explorer))
 
 

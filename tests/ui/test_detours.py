@@ -18,7 +18,7 @@ from laminar_tui.ui.compare import COMPARE_KEYS, CompareScreen
 from laminar_tui.ui.detour import Detour, fitting_keys
 from laminar_tui.ui.explorer import Terminal
 from laminar_tui.ui.heads import HEADS_KEYS, HeadsScreen
-from laminar_tui.ui.keys import Key
+from laminar_tui.ui.keys import KEYS, Key
 from laminar_tui.ui.picker import PICKER_KEYS, PickerScreen
 from laminar_tui.ui.presets import PRESETS, repeated_words
 from laminar_tui.ui.prompt import PROMPT_KEYS, PromptScreen, shield, unshield
@@ -137,6 +137,21 @@ async def test_what_came_from_outside_is_harmless(drive: Drive, hostile: Profile
         assert not [
             c for c in driven.text() if (c < " " and c != "\n") or c in "\x7f\u202e\u200b" or "\x80" <= c < "\xa0"
         ]
+
+
+async def test_a_prompt_of_one_token_has_no_numbers_and_breaks_nothing(
+    drive: Drive, patterns: Callable[..., Any], make_profile: Callable[..., Profile]
+) -> None:
+    """No head has a number there: every key of the program is pressed."""
+    profile = make_profile([patterns(layer, 2, 1, spread=1.0) for layer in range(2)])
+    async with drive(profile) as driven:
+        await driven.press("6")
+        assert "no number of a head is defined" in driven.row("status")
+        ends = {"q", "ctrl+q", "ctrl+c", "ctrl+z"}
+        for name in sorted({name for key in KEYS for name in key.keys.split(",")} - ends):
+            await driven.press(name, "escape", "escape")
+        await driven.press("1")
+        assert driven.state.view == "overview"
 
 
 @pytest.mark.parametrize("key", ["5", "6", "7", "M"])
