@@ -397,7 +397,7 @@ def _tokens_heading(scene: Scene, width: int) -> Row:
     assert state.profile is not None
     tokens, query = state.profile.origin.tokens, state.query_index
     if not tokens:
-        return terminal.line("the profile is of several prompts: other tokens in each prompt, so none are shown", width)
+        return terminal.line("several prompts: other tokens in each prompt, so none are shown", width)
     name = "final token" if query == len(tokens) - 1 else f"query {query} {scene.token(query)}"
     if scene.weights is None:
         return terminal.line(f"{name}: its weights are being looked up", width, BOLD)
@@ -425,6 +425,8 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
         without.add("next_query")
     if state.profile is None or not state.profile.n_read:
         without |= NOT_EARLY
+    elif not state.has_tokens:
+        without.add("map")
     for shown, label in key_line(state.view, width - 1, frozenset(without)):
         pieces += [(shown, BOLD), (f" {label}  ", None)]
     used = sum(len(text) for text, _ in pieces)

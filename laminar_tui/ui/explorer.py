@@ -437,9 +437,10 @@ class Explorer(FileActions):
 
     def action_go_in(self) -> None:
         """Open what is under the cursor: a column, or the head of the selected entry with its query."""
-        found, at = self._scene.entries, self.state.entry
+        found, at, before = self._scene.entries, self.state.entry, self.state
         if not self.state.listing:
             self._change(states.go_in)
+            self._say_why_no_map(self.state.view == "head" and self.state == before)
         elif found is not None and at < found.n_shown:
             layer = self.state.layer_index
             head, query, key = int(found.head[at]), int(found.query[at]), int(found.key[at])
@@ -459,6 +460,11 @@ class Explorer(FileActions):
     def action_view(self, view: ViewName) -> None:
         """Open a view."""
         self._change(lambda state: states.go_to_view(state, view))
+        self._say_why_no_map(view == "map")
+
+    def _say_why_no_map(self, is_wanted: bool) -> None:
+        if is_wanted and self.state.has_layer and not self.state.has_tokens:
+            self._say(self._exact.why_last_only(self.state))
 
     def action_population(self, step: int) -> None:
         """Look at another population."""
