@@ -104,6 +104,7 @@ class Explorer(FileActions):
         self.is_held = False  # whether the run waits for an answer about another one
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
+        self.measure = ""  # the number that the heads were coloured by last
         self._compares_next = False  # whether the run that begins is the other side of a comparison
         self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
@@ -185,6 +186,8 @@ class Explorer(FileActions):
         self._grown = None
         if read is not None:
             self.state = states.settle(replace(self.state, profile=read))
+            if self.app.screen is not self:
+                detours.renew_heads(self, read)
         if message.profile is not None:
             self._exact.is_of(message.profile)
             self._distrust()
@@ -641,7 +644,7 @@ class Explorer(FileActions):
 
     def action_heads(self) -> None:
         """Show every head as a cell, and as a sorted table."""
-        detours.open_heads(self, self._terminal)
+        detours.open_heads(self, self._terminal, self._request)
 
     def action_compare(self) -> None:
         """Compare with the profile that was marked, or with chance."""
