@@ -434,12 +434,12 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
 
 
 def progress_text(step: Step, seconds: float | None, terminal: Terminal) -> str:
-    """How far a run is, and for how long it has been under way; None leaves that out."""
+    """How far a run is, and for how long it has been under way; None for one of another process, that goes on."""
     bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
     unit = "layer " if step.name == "forward" else ""
     progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
     passed = "" if seconds is None else f"  {seconds:.1f} s"
-    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops"
+    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
 
 
 def profile_text(state: State, saved: object, saved_path: str) -> str:
