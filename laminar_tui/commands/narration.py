@@ -51,10 +51,10 @@ class _Narrator:
         if not isinstance(event, Step):
             return
         name = visible(event.name)
-        progress = f" {event.done} of {event.total}" if event.total else ""
+        progress = f" {event.done} of {event.total}" if event.total else f" {event.done:,}" if event.done else ""
         now = time.monotonic()
         if self._is_terminal:
-            if name == self._last and event.done < event.total and now - self._told_at < 0.25:
+            if name == self._last and (event.done < event.total or not event.total) and now - self._told_at < 0.25:
                 return
             elapsed = now - self._started
             print(f"\r\x1b[K{name}{progress}  {elapsed:.1f} s", end="", file=sys.stderr, flush=True)

@@ -309,8 +309,14 @@ def _find_device(name: str | None) -> torch.device:
         float(torch.zeros(1, device=device))  # `meta` has room for anything, and holds nothing
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"cannot use the device '{name}'", reason[:200]) from error
+        raise UsageError(f"cannot use the device '{name}': {reason[:200]}", f"here there is {_devices()}") from error
     return device
+
+
+def _devices() -> str:
+    """What `--device` can name here, in words."""
+    names = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ", ".join(["cpu", *names]) + ("" if names else " only: leave --device out")
 
 
 def _find_dtype(name: str, device: torch.device) -> torch.dtype | str:

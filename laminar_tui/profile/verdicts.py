@@ -172,7 +172,8 @@ def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str
         verdict = "more than this null ever gives" if ours.above else "no more than this null gives"
         return f"Against {title}: {model}, in the null {expected}: {verdict}; {small}."
     lift = ours.share_above / theirs.share_above
-    times = f"{lift:.2g} times as many" if lift else "fewer than by this chance"
+    fewer = "fewer than by this chance"
+    times = f"{lift:.2g} times as many" + (f", {fewer}" if lift < 0.95 else "") if lift else fewer
     return f"Against {title}: {model}, in the null {expected}: {times}; {small}."
 
 

@@ -60,7 +60,7 @@ def report_rows(report: Report, width: int, *, ascii_only: bool = False) -> list
         if len(table) > 1:
             add("")
             add(f" {title}", _BOLD)
-            head, *rows = _aligned(table)
+            head, *rows = _aligned(table, width - 1)
             add(f" {head}", _DIM)
             for row in rows:
                 add(f" {row}")
@@ -101,7 +101,8 @@ def _shares_table(report: Report) -> list[list[str]]:
             ]
             row += [percent(found[0].shares.share_above), _times(found[0].lift_above)] if found else ["-", "-"]
         table.append(row)
-    return table
+    said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "-" for row in table[1:])]
+    return [[row[at] for at in said] for row in table]
 
 
 def _satellites_table(report: Report, ascii_only: bool) -> list[list[str]]:
@@ -118,12 +119,15 @@ def _satellites_table(report: Report, ascii_only: bool) -> list[list[str]]:
     return table
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Columns under one another: words at the left, numbers at the right."""
+def _aligned(table: Sequence[Sequence[str]], room: int) -> list[str]:
+    """Columns under one another: words at the left, numbers at the right; closer where they would be cut off."""
     widths = [max(cell_len(row[at]) for row in table) for at in range(len(table[0]))]
     words = {at for at, title in enumerate(table[0]) if title in ("weights", "other keys")}
+    # A list of tokens at the end may be of any length: what does not fit of it is cut off.
+    needed = sum(widths[:-1]) + (0 if len(widths) - 1 in words else widths[-1]) + 2 * (len(widths) - 1)
+    gap = "  " if needed <= room else " "
     return [
-        "  ".join(
+        gap.join(
             fit(cell, width, align="left" if at in words else "right")
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()

@@ -321,7 +321,7 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         ]
         labels = pair.matching.labels
         largest = [f"{labels[at]} ({number(float(self._change.jensen_shannon[at]))})" for at in order[:4]]
-        return [*facts, "largest:", *largest]
+        return [*facts, f"largest: {largest[0]}", *largest[1:]]
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

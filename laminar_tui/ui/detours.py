@@ -28,7 +28,7 @@ def load_screens() -> None:
     threading.Thread(target=lambda: [import_module(name) for name in names], name="screens", daemon=True).start()
 
 
-def open_heads(explorer: "Explorer", terminal: "Terminal") -> None:
+def open_heads(explorer: "Explorer", terminal: "Terminal", request: Request | None) -> None:
     """Open the matrix of heads; the head that is chosen there is shown by itself."""
     from laminar_tui.profile.measures import list_measures
     from laminar_tui.ui.heads import HeadsScreen
@@ -40,7 +40,23 @@ def open_heads(explorer: "Explorer", terminal: "Terminal") -> None:
     if not list_measures(profile):
         explorer._say("on so short a prompt no number of a head is defined")
         return
-    explorer.app.push_screen(HeadsScreen(explorer.state, profile, terminal), partial(_go_to, explorer))
+    awaits_roles = request is not None and request.roles and explorer.runner.is_running
+    screen = HeadsScreen(explorer.state, profile, terminal, explorer.measure, awaits_roles=awaits_roles)
+
+    def leave(place: tuple[int, int] | None) -> None:
+        explorer.measure = screen.measures[screen.at].name
+        _go_to(explorer, place)
+
+    explorer.app.push_screen(screen, leave)
+
+
+def renew_heads(explorer: "Explorer", profile: Profile) -> None:
+    """Give an open matrix of heads the numbers of the run that has ended."""
+    from laminar_tui.ui.heads import HeadsScreen
+
+    for screen in explorer.app.screen_stack:
+        if isinstance(screen, HeadsScreen):
+            screen.renew(profile)
 
 
 def _go_to(explorer: "Explorer", place: tuple[int, int] | None) -> None:

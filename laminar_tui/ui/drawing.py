@@ -397,7 +397,7 @@ def _tokens_heading(scene: Scene, width: int) -> Row:
     assert state.profile is not None
     tokens, query = state.profile.origin.tokens, state.query_index
     if not tokens:
-        return terminal.line("the profile is of several prompts: other tokens in each prompt, so none are shown", width)
+        return terminal.line("several prompts: other tokens in each prompt, so none are shown", width)
     name = "final token" if query == len(tokens) - 1 else f"query {query} {scene.token(query)}"
     if scene.weights is None:
         return terminal.line(f"{name}: its weights are being looked up", width, BOLD)
@@ -425,6 +425,8 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
         without.add("next_query")
     if state.profile is None or not state.profile.n_read:
         without |= NOT_EARLY
+    elif not state.has_tokens:
+        without.add("map")
     for shown, label in key_line(state.view, width - 1, frozenset(without)):
         pieces += [(shown, BOLD), (f" {label}  ", None)]
     used = sum(len(text) for text, _ in pieces)
@@ -432,12 +434,12 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
 
 
 def progress_text(step: Step, seconds: float | None, terminal: Terminal) -> str:
-    """How far a run is, and for how long it has been under way; None leaves that out."""
+    """How far a run is, and for how long it has been under way; None for one of another process, that goes on."""
     bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
     unit = "layer " if step.name == "forward" else ""
     progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
     passed = "" if seconds is None else f"  {seconds:.1f} s"
-    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops"
+    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
 
 
 def profile_text(state: State, saved: object, saved_path: str) -> str:

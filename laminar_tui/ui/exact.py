@@ -18,6 +18,7 @@ LISTED = 1000
 MAX_WEIGHTS = 2**24
 """Weights of a head that are held at once: all of 4,096 tokens, of longer prompts the queries around the one in
 sight."""
+SEVERAL = "of several prompts no single weights are kept, so there is no map"
 SAVED = "a saved profile holds the last query's weights only: open the model to look at other queries"
 
 
@@ -54,7 +55,8 @@ class ExactWeights:
 
     def why_last_only(self, state: State) -> str:
         """Why other queries cannot be looked at."""
-        del state
+        if state.profile is not None and not state.has_tokens:
+            return SEVERAL
         if self._runner.is_running:
             return "the model is running: other queries can be looked at when it has ended"
         return SAVED

@@ -104,6 +104,7 @@ class Explorer(FileActions):
         self.is_held = False  # whether the run waits for an answer about another one
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
+        self.measure = ""  # the number that the heads were coloured by last
         self._compares_next = False  # whether the run that begins is the other side of a comparison
         self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
@@ -185,6 +186,8 @@ class Explorer(FileActions):
         self._grown = None
         if read is not None:
             self.state = states.settle(replace(self.state, profile=read))
+            if self.app.screen is not self:
+                detours.renew_heads(self, read)
         if message.profile is not None:
             self._exact.is_of(message.profile)
             self._distrust()
@@ -437,9 +440,10 @@ class Explorer(FileActions):
 
     def action_go_in(self) -> None:
         """Open what is under the cursor: a column, or the head of the selected entry with its query."""
-        found, at = self._scene.entries, self.state.entry
+        found, at, before = self._scene.entries, self.state.entry, self.state
         if not self.state.listing:
             self._change(states.go_in)
+            self._say_why_no_map(self.state.view == "head" and self.state == before)
         elif found is not None and at < found.n_shown:
             layer = self.state.layer_index
             head, query, key = int(found.head[at]), int(found.query[at]), int(found.key[at])
@@ -459,6 +463,11 @@ class Explorer(FileActions):
     def action_view(self, view: ViewName) -> None:
         """Open a view."""
         self._change(lambda state: states.go_to_view(state, view))
+        self._say_why_no_map(view == "map")
+
+    def _say_why_no_map(self, is_wanted: bool) -> None:
+        if is_wanted and self.state.has_layer and not self.state.has_tokens:
+            self._say(self._exact.why_last_only(self.state))
 
     def action_population(self, step: int) -> None:
         """Look at another population."""
@@ -635,7 +644,7 @@ class Explorer(FileActions):
 
     def action_heads(self) -> None:
         """Show every head as a cell, and as a sorted table."""
-        detours.open_heads(self, self._terminal)
+        detours.open_heads(self, self._terminal, self._request)
 
     def action_compare(self) -> None:
         """Compare with the profile that was marked, or with chance."""

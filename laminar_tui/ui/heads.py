@@ -33,7 +33,7 @@ HEADS_KEYS = (
     Key("open", "enter", "Enter", "open", "open this head in the explorer", label="Open head", rank=1),
     Key("next_rank", "n", "n", "rank(1)", "next head of the table", label="Next rank", rank=2),
     Key("previous_rank", "N", "N", "rank(-1)", "previous head of the table"),
-    Key("first", "g,home", "g Home", "to_rank(0)", "first head of the table"),
+    Key("first", "g,home", "g Home", "to_rank(0)", "first head of the table", label="First", rank=3),
     Key("last", "G,end", "G End", "to_rank(-1)", "last head of the table"),
     Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),
     Key("next_measure", "full_stop,tab", ".", "measure(1)", "next number"),
@@ -48,6 +48,7 @@ HEADS_KEYS = (
 )
 
 NO_ROLES = "no role scores: capture with --roles to see induction heads and others"
+ROLES_COME = "the role scores are being measured, and come when the run has ended"
 
 
 class HeadsScreen(Detour[Place]):
@@ -56,6 +57,8 @@ class HeadsScreen(Detour[Place]):
     Args:
         state: the explorer's, with a profile.
         terminal: what can be shown.
+        measure: the name of the number to begin with, if the profile has it.
+        awaits_roles: whether a run under way will measure what the heads do.
     """
 
     NAME = "heads"
@@ -69,12 +72,15 @@ are measured on random tokens that repeat (--roles), not on this prompt. d colou
 are distributed from those of the head under the cursor. A number is a mean over queries: it says what a head does
 with its attention, not what that does to the output."""
 
-    def __init__(self, state: State, profile: Profile, terminal: "Terminal") -> None:
+    def __init__(
+        self, state: State, profile: Profile, terminal: "Terminal", measure: str = "", *, awaits_roles: bool = False
+    ) -> None:
         super().__init__(state, terminal)
         self.profile = profile
         self.look = state.look
+        self.awaits_roles = awaits_roles
         self.measures = list_measures(profile)
-        self.at = 0
+        self.at = self._place_of(measure)
         self.nearest: Measure | None = None
         self.place: Place = (state.layer_index, state.head_index)
         self.descending = True
@@ -92,8 +98,25 @@ with its attention, not what that does to the output."""
         self._sort()
         if self.place not in self.order and self.order:
             self.place = self.order[0]
-        self.say("" if any(each.name.startswith("role.") for each in self.measures) else NO_ROLES)
+        self._say_where_roles_are()
         super().on_mount()
+
+    def _place_of(self, name: str) -> int:
+        return next((at for at, each in enumerate(self.measures) if each.name == name), 0)
+
+    def _say_where_roles_are(self) -> None:
+        has_roles = any(each.name.startswith("role.") for each in self.measures)
+        self.say("" if has_roles else ROLES_COME if self.awaits_roles else NO_ROLES)
+
+    def renew(self, profile: Profile) -> None:
+        """Take the numbers of the run that has ended; the head and the number that are looked at stay."""
+        name = self.measures[self.at].name
+        self.profile, self.awaits_roles = profile, False
+        self.measures = list_measures(profile)
+        self.at = self._place_of(name)
+        self._sort()
+        self._say_where_roles_are()
+        self.show()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 

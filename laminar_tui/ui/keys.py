@@ -18,6 +18,7 @@ class Key:
         description: one sentence for the help.
         views: where it works; empty for everywhere.
         rank: which keys stay in a narrow line: the lowest ones.
+        named_in: where the label is in the line, if not wherever the key works.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Key:
     label: str = ""
     views: tuple[str, ...] = ()
     rank: int = 9
+    named_in: tuple[str, ...] = ()
 
 
 _PICTURES = ("overview", "layer")
@@ -71,10 +73,20 @@ KEYS: tuple[Key, ...] = (
     Key("layer", "2", "2", "view('layer')", "the heads of the layer under the cursor"),
     Key("head", "3", "3", "view('head')", "the head under the cursor"),
     Key("lines", "4", "4", "view('lines')", "all layers' curves over one another"),
-    Key("compare", "5", "5", "compare", "compare with what M has marked, or with chance", "Compare", _PICTURES, 8),
+    Key("compare", "5", "5", "compare", "compare with what M has marked, or with chance", "Compare", (), 8, _PICTURES),
     Key("mark", "M", "M", "mark", "mark this profile as A of a comparison"),
-    Key("heads", "6", "6", "heads", "every head: a matrix and a sorted table of any number", "Heads", _PICTURES, 5),
-    Key("report", "7", "7", "report", "the report: what the profile says in words and tables", "Report", _PICTURES, 8),
+    Key("heads", "6", "6", "heads", "every head: a matrix and a sorted table of any number", "Heads", (), 5, _PICTURES),
+    Key(
+        "report",
+        "7",
+        "7",
+        "report",
+        "the report: what the profile says in words and tables",
+        "Report",
+        (),
+        8,
+        _PICTURES,
+    ),
     Key("sweep", "8", "8", "sweep", "the sweep that is open: a model over its training"),
     Key("open", "O", "O", "open", "open another model, profile or sweep", "Open", (), 9),
     Key("map", "m", "m", "view('map')", "the map of the head under the cursor: query by key", "Map", _CURVES, 5),
@@ -133,6 +145,11 @@ def works_in(key: Key, view: str) -> bool:
     return not key.views or view in key.views
 
 
+def is_named_in(key: Key, view: str) -> bool:
+    """Whether a key may stand in a view's line of keys."""
+    return bool(key.label) and works_in(key, view) and (not key.named_in or view in key.named_in)
+
+
 def key_line(view: str, width: int, without: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
     """Choose the keys and labels for one line: as many as fit, the most important ones, in the order of `KEYS`.
 
@@ -141,7 +158,7 @@ def key_line(view: str, width: int, without: frozenset[str] = frozenset()) -> li
         width: in cells.
         without: ids of keys that can do nothing now.
     """
-    shown = [key for key in KEYS if key.label and works_in(key, view) and key.id not in without]
+    shown = [key for key in KEYS if is_named_in(key, view) and key.id not in without]
     kept: list[Key] = []
     for key in sorted(shown, key=lambda each: each.rank):
         if sum(len(each.shown) + len(each.label) + 3 for each in [*kept, key]) <= width:

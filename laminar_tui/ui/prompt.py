@@ -131,9 +131,9 @@ induction heads; code and prose show different heads at work."""
         facts = self._prompt_facts
         by_itself = facts is not None and facts.begins_with_bos and not self._bos
         remark = "" if facts is None or facts.has_bos else "this tokenizer has none"
-        bos = self._switch("BOS", self._bos or by_itself, "the tokenizer adds it" if by_itself else remark)
+        bos = self._switch("BOS", self._bos or by_itself, "the tokenizer adds it" if by_itself else remark or "ctrl+g")
         remark = "" if facts is None or facts.has_chat else "this tokenizer has none"
-        chat = self._switch("chat template", self._chat, remark)
+        chat = self._switch("chat template", self._chat, remark or "ctrl+t")
         preset = [f"preset: {list(PRESETS)[self._preset]}"] if self._preset >= 0 else []
         self.show_line("title", [bos, chat, *preset], "   ")
         text = self.area.text

@@ -126,6 +126,11 @@ class State:
         return self.view in ("overview", "layer")
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether there is one prompt, whose tokens can be named; several prompts have other tokens each."""
+        return self.profile is not None and bool(self.profile.origin.tokens)
+
+    @property
     def has_layer(self) -> bool:
         """Whether the layer under the cursor holds weights."""
         return self.n_heads > 0
@@ -137,6 +142,8 @@ def settle(state: State) -> State:
     state = replace(state, layer_index=layer_index)
     head_index = min(max(state.head_index, 0), max(0, state.n_heads - 1))
     view = state.view if state.has_layer or state.view in ("overview", "lines") else "overview"
+    if view == "map" and not state.has_tokens:
+        view = "head"
     query = state.query if 0 <= state.query < state.n_tokens - 1 else -1
     state = replace(state, head_index=head_index, view=view, query=query)
     key = min(max(state.key, 0), max(0, state.query_index))

@@ -146,8 +146,9 @@ def test_auto_is_float32_on_a_cpu_also_for_a_half_precision_checkpoint(
 
 @pytest.mark.parametrize(("option", "value"), [("dtype", "float8"), ("device", "gpu"), ("device", "cuda:99")])
 def test_unknown_dtypes_and_devices_are_refused(option: str, value: str, model_folder: Path) -> None:
-    with pytest.raises(UsageError, match=value):
+    with pytest.raises(UsageError, match=value) as caught:
         load(model_folder, **{option: value})
+    assert ("cpu" if option == "device" else "float32") in caught.value.hint
 
 
 @pytest.mark.parametrize("where", ["config.json", "both"])

@@ -17,6 +17,7 @@ from laminar_tui.profile.profile import Profile, merge_layers
 from laminar_tui.profile.report import CAVEAT, make_report
 from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
+from laminar_tui.profile.verdicts import _say_null
 from laminar_tui.profile.wording import percent, statement
 from laminar_tui.run import SAMPLE_PROFILE
 
@@ -170,6 +171,18 @@ def test_chance_is_a_share_of_the_nulls(six: Profile) -> None:
     found = [each for each in report.sentences if each.startswith("Against uniform attention")]
     assert "are above 0.5 (6 of 936), in the null none of 936: more than this null ever gives" in found[0]
     assert "(3 of 912)" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [(17, "0.17 times as many, fewer than by this chance;"), (280, "2.8 times as many;"), (0, ": fewer than by")],
+)
+def test_fewer_than_chance_is_said_in_words(
+    patterns: Patterns, make_profile: MakeProfile, above: int, said: str
+) -> None:
+    some = make_report(make_profile([patterns(1, 4, 20)])).shares[0]
+    ours, theirs = replace(some, n=1000, above=above), replace(some, n=1000, above=100)
+    assert said in _say_null("chance", "with", ours, theirs)
 
 
 def test_independent_scores_of_a_head_without_order_are_no_lift(patterns: Patterns, make_profile: MakeProfile) -> None:

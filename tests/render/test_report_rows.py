@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 from golden_text import assert_golden, text_of
 
+from laminar_tui.profile.file import read_profile
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
 from laminar_tui.render.report import chapters, report_rows
 from laminar_tui.render.rows import row_text, row_width
+from laminar_tui.run import SAMPLE_PROFILE
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,17 @@ def test_every_sentence_is_there_whole(profile: Profile, width: int) -> None:
         plain = " ".join(sentence.replace("\x1b", "␛").split())
         assert plain in text or "\\x" in plain
     assert all(title in text for title in report.chapters)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_tables_of_a_real_model_are_not_cut_off(width: int) -> None:
+    """What chance gives, and how many times that the model has, are the last columns."""
+    rows = [row_text(row).rstrip() for row in report_rows(make_report(read_profile(SAMPLE_PROFILE)), width)]
+    head = next(at for at, row in enumerate(rows) if row.startswith(" weights"))
+    assert rows[head].endswith("lift")
+    table = rows[head : rows.index("", head)]
+    assert len(table) == 1 + 21
+    assert not [row for row in table if row.endswith("…")]
 
 
 def test_chapters_begin_where_their_titles_stand(profile: Profile) -> None:

@@ -204,7 +204,7 @@ def script(
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
             script.seen.append(request)
             profile = script.profile
-            on_event(Started(replace(profile, layers=(None,) * profile.n_layers)))
+            on_event(Started(replace(profile, layers=(None,) * profile.n_layers, roles=None)))
             for index, layer in enumerate(profile.layers):
                 on_event(Step("forward", index, profile.n_layers))
                 script.pace(index, is_cancelled)

@@ -42,6 +42,24 @@ async def test_every_view_and_key_of_the_explorer_works(drive: Drive, many: Prof
         assert "in each of 3 prompts" in driven.text()
 
 
+@pytest.mark.parametrize("lengths", [(7, 30, 12), (9, 9)])
+async def test_where_there_is_no_one_prompt_there_is_no_map_but_a_reason(
+    drive: Drive, patterns: Any, make_profile: Any, lengths: tuple[int, ...]
+) -> None:
+    of_corpus = merge([make_profile([patterns(n, 3, n)]) for n in lengths])
+    async with drive(of_corpus, size=(80, 24)) as driven:
+        await driven.press("3")
+        assert "so none are shown" in driven.text()
+        assert "Map" not in driven.text()
+        for key in ("m", "enter", "comma"):
+            await driven.press("3", key)
+            assert driven.state.view == "head", key
+            assert "no single weights are kept" in driven.text(), key
+        await driven.press("1", "m")
+        assert driven.state.view == "head"
+        assert "no single weights are kept" in driven.text()
+
+
 @pytest.fixture(scope="module")
 def banded(patterns: Any, make_profile: Any) -> Profile:
     """Six prompts that differ."""

@@ -1,5 +1,6 @@
 """The screens of their own, by their keys: what each shows and gives back, and that Esc leaves all as it was."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,37 @@ async def test_roles_are_coloured_where_they_were_measured_and_asked_for_where_n
         assert screen.place == (3, 4)
         assert "rank 1 of" in line(driven, "summary")
         assert "1 of 17 above 0.5" in line(driven, "summary").replace(f"{len(screen.order)}", "17")
+
+
+async def test_roles_that_are_still_measured_are_announced_and_come_by_themselves(
+    drive: Drive, script: Any, walk: Profile
+) -> None:
+    scores = {name: np.full((5, 4), 0.1) for name in ROLES}
+    script.profile = replace(walk, roles=Roles(scores, {}))
+    is_over = threading.Event()
+    script.pace = lambda index, _is_cancelled: is_over.wait(20) if index == 4 else None
+    async with drive(request=Request(roles=True), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.state.profile and driven.state.profile.n_read, "a layer is read")
+        await driven.press("6", "full_stop")
+        assert "are being measured" in line(driven, "note")
+        shown = line(driven, "title").split(" by layer")[0]
+        assert "score" not in shown
+        is_over.set()
+        await driven.until(lambda: line(driven, "note").strip() == "", "the run has ended")
+        assert line(driven, "title").split(" by layer")[0] == shown, "the number that is looked at stays"
+        assert any(each.name == "role.induction" for each in driven.app.screen.measures)
+
+
+async def test_the_number_of_the_matrix_is_that_of_the_last_time(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("6", "full_stop", "full_stop")
+        shown = line(driven, "title")
+        for key in ("enter", "escape"):
+            await driven.press(key)
+            await driven.until(lambda: driven.app.screen is driven.app.explorer, "it is left")
+            await driven.press("6")
+            await driven.until(lambda: isinstance(driven.app.screen, HeadsScreen), "it is open again")
+            assert line(driven, "title") == shown
 
 
 async def test_a_click_goes_to_a_head_and_a_second_one_opens_it(drive: Drive, walk: Profile) -> None:

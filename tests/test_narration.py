@@ -1,0 +1,24 @@
+"""What is told on the way: how far a run is, also where nobody knows how far there is to go, and what Esc does."""
+
+import pytest
+
+from laminar_tui.commands.narration import narrated
+from laminar_tui.run import Step
+from laminar_tui.ui.drawing import progress_text
+from laminar_tui.ui.explorer import Terminal
+
+
+@pytest.mark.parametrize(("total", "said"), [(0, "reading 1,234  "), (2000, "reading 1234 of 2000  ")])
+def test_a_terminal_is_told_how_much_is_read(
+    total: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with narrated(quiet=False) as tell:
+        tell(Step("reading", 1234, total))
+    assert said in capsys.readouterr().err
+
+
+def test_esc_stops_a_run_of_ones_own_but_only_the_looking_at_another() -> None:
+    step, terminal = Step("forward", 1, 4), Terminal("none", False)
+    assert progress_text(step, 1.0, terminal).endswith("1.0 s  Esc stops")
+    assert progress_text(step, None, terminal).endswith("Esc stops looking")
