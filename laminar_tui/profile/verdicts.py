@@ -20,6 +20,7 @@ from laminar_tui.profile.wording import (
     name_layers,
     percent,
     statement,
+    times,
 )
 
 EXERCISE = ("final", "self")
@@ -172,8 +173,8 @@ def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str
         verdict = "more than this null ever gives" if ours.above else "no more than this null gives"
         return f"Against {title}: {model}, in the null {expected}: {verdict}; {small}."
     lift = ours.share_above / theirs.share_above
-    times = f"{lift:.2g} times as many" if lift else "fewer than by this chance"
-    return f"Against {title}: {model}, in the null {expected}: {times}; {small}."
+    many = f"{times(lift)} times as many" if lift else "fewer than by this chance"
+    return f"Against {title}: {model}, in the null {expected}: {many}; {small}."
 
 
 def say_sinks(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[str, ...]:

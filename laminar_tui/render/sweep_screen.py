@@ -19,6 +19,8 @@ from laminar_tui.render.text import fit
 
 GUTTER = 8
 """Cells left of the picture and of the curve: room for a number like `0.0125`, so that both begin at one place."""
+MAX_STEP_WIDTH = 24
+"""Cells of a step at most: a sweep of few steps fills its place, with the curve below it."""
 LIST_WIDTH = 48
 """Cells of the list of steps."""
 _BOLD = Style(bold=True)
@@ -40,7 +42,14 @@ class SweepDrawing:
         low, high = look.weights
         n = len(columns.labels)
         layout = plan(
-            width - GUTTER + 4, max(3, height), n, y_low=low, y_high=high, y_log=look.method.is_log, title=False
+            width - GUTTER + 4,
+            max(3, height),
+            n,
+            y_low=low,
+            y_high=high,
+            y_log=look.method.is_log,
+            title=False,
+            max_cell_width=MAX_STEP_WIDTH,
         )
         self.layout = replace(layout, gutter=GUTTER, width=width)
         while self.layout.used_width > width and self.layout.n_visible > 1:

@@ -5,6 +5,7 @@ widget has.
 """
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from laminar_tui.render.columns import BAND_SIGN, CURVE_COLOR, Columns, Look, he
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
-from laminar_tui.render.numbers import number
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.prompt import heaviest_keys, moved_keys, token_lines, token_name, token_rows
@@ -31,6 +32,8 @@ from laminar_tui.ui.keys import NOT_EARLY, key_line
 from laminar_tui.ui.state import State, order_title
 
 BAR_CELLS = 16
+PAIRED_FROM = 68
+"""Cells of the box of numbers from which on it has two columns: the curve gets the rows."""
 TOKEN_ROWS = 8
 """Rows of the prompt under a head, its heading included."""
 MAP_LISTED = 12
@@ -251,8 +254,14 @@ def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
     head = state.head_index if state.view in ("layer", "head") else None
     several = ", ± 95 %" if state.profile.origin.n_prompts > 1 else ""
     of_all = [(f"over all queries and keys{several}", "")]
-    pairs = columns.summary(scene.column) + of_all + statistics_lines(state.profile, state.layer_index, head)
-    return _pairs(pairs, width, height, terminal)
+    of_column = columns.summary(scene.column)
+    of_all += statistics_lines(state.profile, state.layer_index, head)
+    if not (state.is_picture and width >= PAIRED_FROM):
+        return _pairs(of_column + of_all, width, height, terminal)
+    half = width // 2
+    sides = _pairs(of_column, half, height, terminal), _pairs(of_all, width - half, height, terminal)
+    blanks: tuple[Row, Row] = [Segment(" " * half)], [Segment(" " * (width - half))]
+    return [[*(left or blanks[0]), *(right or blanks[1])] for left, right in zip_longest(*sides)]
 
 
 def _pairs(pairs: list[tuple[str, str]], width: int, height: int, terminal: Terminal) -> list[Row]:
@@ -338,7 +347,7 @@ def summary_text(scene: Scene, width: int) -> str:
         low, high, n = columns.in_band(scene.column, *scene.band)
         stretch = f"in {number(low)}–{number(high)}"
         if state.threshold is not None:
-            n, stretch = columns.count(scene.column, state.threshold, 1.0), f"above {number(state.threshold)}"
+            n, stretch = columns.count(scene.column, state.threshold, 1.0), f"above {limit(state.threshold)}"
         pairs[0] = (f"{n:,} of {columns.n[scene.column]:,} weights {stretch}", "")
     return f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
 
@@ -397,7 +406,7 @@ def _tokens_heading(scene: Scene, width: int) -> Row:
     assert state.profile is not None
     tokens, query = state.profile.origin.tokens, state.query_index
     if not tokens:
-        return terminal.line("the profile is of several prompts: other tokens in each prompt, so none are shown", width)
+        return terminal.line("several prompts: other tokens in each prompt, so none are shown", width)
     name = "final token" if query == len(tokens) - 1 else f"query {query} {scene.token(query)}"
     if scene.weights is None:
         return terminal.line(f"{name}: its weights are being looked up", width, BOLD)
