@@ -25,7 +25,7 @@ from laminar_tui.render.palette import Scale
 MAX_DECADES = 6.0
 """The most that the logarithmic colour scale spans below its top."""
 
-CURVE_COLOR = "#3fa7d6"
+CURVE_COLOR, CURVE_COLOR_ON_LIGHT = "#3fa7d6", "#15638f"
 SELF_COLORS = ("#b7a1e0", "#5b3a9e")
 FINAL_COLORS = ("#f2c14e", "#b5420f")
 

@@ -8,7 +8,7 @@ from rich.style import Style
 
 from laminar_tui.profile.measures import Measure
 from laminar_tui.profile.sweep import Sweep
-from laminar_tui.render.columns import CURVE_COLOR, Columns
+from laminar_tui.render.columns import CURVE_COLOR, CURVE_COLOR_ON_LIGHT, Columns
 from laminar_tui.render.curve import Curve, Mode, draw_curves
 from laminar_tui.render.heatmap import Drawing, View, label_row, plan, ruler_row, scroll_to
 from laminar_tui.render.matrix import cut_row
@@ -77,7 +77,9 @@ class SweepDrawing:
         column = self.layout.column_at(x, self._first)
         return column if column is not None and column < self.layout.n_columns else None
 
-    def curve_rows(self, measure: Measure, cursor: int, height: int, *, mode: Mode, is_colored: bool) -> list[Row]:
+    def curve_rows(
+        self, measure: Measure, cursor: int, height: int, *, mode: Mode, is_colored: bool, is_dark: bool = True
+    ) -> list[Row]:
         """Draw a number of the steps under the picture's columns, with the same ruler: `height` rows."""
         layout = replace(self.layout, rows=max(1, height - 2), height=height)
         view = self.view(cursor)
@@ -85,7 +87,7 @@ class SweepDrawing:
         at = np.arange(len(values), dtype=np.float64)
         sight = view.first_column - 0.5, view.first_column + layout.n_visible - 0.5
         within = (at > sight[0]) & (at < sight[1])
-        color = CURVE_COLOR if is_colored else ""
+        color = (CURVE_COLOR if is_dark else CURVE_COLOR_ON_LIGHT) if is_colored else ""
         curve = Curve(at, np.where(within, values, np.nan), measure.title, color)
         drawn = draw_curves(
             [curve],

@@ -16,7 +16,16 @@ from rich.style import Style
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import BAND_SIGN, CURVE_COLOR, Columns, Look, head_columns, layer_column, line_curves
+from laminar_tui.render.columns import (
+    BAND_SIGN,
+    CURVE_COLOR,
+    CURVE_COLOR_ON_LIGHT,
+    Columns,
+    Look,
+    head_columns,
+    layer_column,
+    line_curves,
+)
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
@@ -75,6 +84,7 @@ class Scene:
         rows: weights of the head under the cursor; None where they are not at hand (yet).
         is_last_only: only the last query's weights are at hand, whatever one does.
         pins: curves that are kept in sight, with their names.
+        is_dark: whether the ground is.
     """
 
     state: State
@@ -88,6 +98,7 @@ class Scene:
     rows: Rows | None = None
     is_last_only: bool = True
     pins: tuple[Curve, ...] = ()
+    is_dark: bool = True
 
     @property
     def column(self) -> int:
@@ -205,7 +216,8 @@ def draw_curve(scene: Scene, width: int, height: int) -> list[Row]:
     else:
         curves = list(scene.pins)
         if columns.measured[scene.column]:
-            curve = columns.curve(scene.column, "" if terminal.depth == "none" else CURVE_COLOR)
+            color = CURVE_COLOR if scene.is_dark else CURVE_COLOR_ON_LIGHT
+            curve = columns.curve(scene.column, "" if terminal.depth == "none" else color)
             kind = "layer" if state.view == "overview" else "head"
             here = (state.layer_index, None if state.view == "overview" else state.head_index)
             pinned = " (pinned)" if here in state.pins else ""

@@ -287,6 +287,7 @@ class Explorer(FileActions):
     def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
         state = self.state
         scene = Scene(state, columns, ramp, self._terminal, band, self._request is not None)
+        scene = replace(scene, is_dark=self.app.current_theme.dark)
         if columns is None or state.profile is None or not state.has_layer:
             return scene
         scene = replace(scene, pins=self._make_pins(), is_last_only=not self._exact.has_all_queries(state))

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.render.columns import CURVE_COLOR, CURVE_COLOR_ON_LIGHT
 from laminar_tui.render.heatmap import bar_labels
 from laminar_tui.ui.dialogs import Hanging
 
@@ -62,3 +63,20 @@ def test_numbers_beside_a_linear_bar_have_the_same_decimals() -> None:
     labels = bar_labels(60, 0.0, 1.0, "linear")
     assert len({len(label) for label in labels.values()}) == 1
     assert np.allclose(sorted(map(float, labels.values())), np.linspace(0, 1, len(labels)))
+
+
+async def test_the_curve_is_dark_on_a_light_ground(drive: Drive, walk: Profile) -> None:
+    async with drive(walk) as driven:
+
+        def colors() -> set[str]:
+            rows = driven.app.explorer.query_one("#curve")._rows
+            return {str(each.style.color.name) for row in rows for each in row if each.style and each.style.color}
+
+        for _ in range(200):
+            await driven.pilot.pause(0.02)
+            if colors():
+                break
+        assert CURVE_COLOR in colors()
+        await driven.press("t")
+        assert CURVE_COLOR_ON_LIGHT in colors()
+        assert CURVE_COLOR not in colors()
