@@ -20,10 +20,11 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 from rich.cells import cell_len
@@ -32,6 +33,7 @@ from textual.pilot import Pilot
 from laminar_tui.cli import main as laminar
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.run import SAMPLE_PROFILE, IsCancelled, LayerRead, OnEvent, Request, Session, Started, Step
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.explorer import STATUS_EVERY
@@ -52,7 +54,7 @@ JOINED = frozenset(string.punctuation)
 MARGIN = 12
 HELD_WITHIN = 60.0
 """Seconds, so that a run that fails is a wrong picture and no endless wait."""
-WORKING = frozenset({"capture", "questions", "report", "change", "null"})
+WORKING = frozenset({"capture", "questions", "report", "change", "null", "sweep"})
 """The program's threads that a picture waits for, by name."""
 N_COLORS = 256
 """Of a PNG's palette: the pictures have some 60 colours, and shades of them at the edges of letters."""
@@ -68,6 +70,7 @@ class Shot:
     Attributes:
         is_live: of a run of the bundled model, which any query and the whole map can be asked of; else of the sample.
         against: the recipe of a second run of the bundled model, marked as A of a comparison.
+        source: `sample`, `corpus` (several texts, by the bundled model) or `sweep` (of its blends, see `make_sweep`).
     """
 
     name: str
@@ -76,6 +79,7 @@ class Shot:
     start: State = field(default_factory=State)
     is_live: bool = False
     against: str = ""
+    source: str = "sample"
 
 
 SATELLITES = State(layer_index=20, height=0.78)
@@ -100,12 +104,62 @@ SHOTS = (
     Shot("heads", (120, 36), ("6",), replace(SATELLITES, layer_index=18, head_index=8)),
     Shot("compare", (120, 40), ("5",), State(layer_index=4), is_live=True, against="literal"),
     Shot("report", (100, 40), ("7",)),
+    Shot("band", (120, 40), ("3",), State(layer_index=3, head_index=0), source="corpus"),
+    Shot("sweep", (140, 40), ("j", "j", "right_curly_bracket"), source="sweep"),
 )
+BLENDS = (0, 20, 40, 60, 80, 90, 100)
+"""Percent of the bundled model's parameters in the steps of the picture of a sweep."""
 HALF_DONE = Shot("run_half_done", (120, 36), start=State(layer_index=10, height=0.3))
 TEXTS = {
     "overview_ascii": ("--width", "100", "--height", "30"),
     "head_ascii": ("--layer", "20", "--head", "4", "--width", "100", "--height", "30"),
 }
+
+
+def make_corpus(folder: Path) -> Profile:
+    """Read three texts of this repository by the bundled model, in windows, as one profile with its spread."""
+    texts = folder / "texts"
+    texts.mkdir()
+    for name in ("tests/paragraph.txt", "laminar_tui/assets/prompt.txt", "LICENSE"):
+        text = (FOLDER.parent / name).read_text(encoding="utf-8")
+        (texts / f"{Path(name).stem}.txt").write_text(text[:2000], encoding="utf-8")
+    path = folder / "corpus.laminar"
+    assert laminar(["capture", "-q", "--corpus", str(texts), "--max-tokens", "96", "-o", str(path)]) == 0
+    return Profile.load(path)
+
+
+def make_sweep(folder: Path) -> SavedSweep:
+    """Read blends of random parameters and the bundled model's as if they were steps of training; `step40` is 40 %."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = FOLDER.parent / "laminar_tui" / "assets" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    trained = AutoModelForCausalLM.from_pretrained(source)
+    torch.manual_seed(0)
+    random = AutoModelForCausalLM.from_config(trained.config)
+    names = [f"step{percent}" for percent in BLENDS]
+    for name, percent in zip(names, BLENDS, strict=True):
+        blend = AutoModelForCausalLM.from_pretrained(source)
+        for mixed, drawn in zip(blend.parameters(), random.parameters(), strict=True):
+            mixed.data.lerp_(drawn.data, 1 - percent / 100)
+        blend.save_pretrained(folder / "blends" / name)
+        tokenizer.save_pretrained(folder / "blends" / name)
+    words = ["--revisions", ",".join(names), "-o", str(folder / "sweep"), "-q", "--json"]
+    with redirect_stdout(io.StringIO()):
+        assert laminar(["sweep", str(folder / "blends"), *words]) == 0
+    return SavedSweep.of_folder(folder / "sweep")
+
+
+async def take_sweep(shot: Shot, saved: SavedSweep) -> str:
+    """Open a sweep, press the keys, each once the one before is done, and give Textual's SVG."""
+    app = LaminarApp(State(saved.last()), None)
+    app.explorer.sweep = saved
+    async with app.run_test(size=shot.size) as pilot:
+        for key in ("", *shot.keys):
+            await pilot.press(*([key] if key else []))
+            await _settle(pilot)
+        return app.export_screenshot()
 
 
 async def take(shot: Shot, profile: Profile) -> str:
@@ -305,6 +359,14 @@ def write_picture(name: str, source: str) -> None:
     reduced.save(path.with_suffix(".png"), optimize=True)
 
 
+def _taken(shot: Shot, profile: Profile, folder: Path) -> Coroutine[None, None, str]:
+    if shot is HALF_DONE:
+        return take_half_done(shot, profile)
+    if shot.source == "sweep":
+        return take_sweep(shot, make_sweep(folder))
+    return take(shot, make_corpus(folder) if shot.source == "corpus" else profile)
+
+
 def main() -> None:
     """Make all pictures, or those that are named."""
     wanted = set(sys.argv[1:])
@@ -312,8 +374,8 @@ def main() -> None:
     profile = Profile.load(SAMPLE_PROFILE)
     for shot in (*SHOTS, HALF_DONE):
         if not wanted or shot.name in wanted:
-            taken = take_half_done(shot, profile) if shot is HALF_DONE else take(shot, profile)
-            write_picture(shot.name, asyncio.run(taken))
+            with TemporaryDirectory() as folder:
+                write_picture(shot.name, asyncio.run(_taken(shot, profile, Path(folder))))
     for name, words in TEXTS.items():
         if not wanted or name in wanted:
             (FOLDER / f"{name}.txt").write_text(print_text(words), encoding="utf-8")

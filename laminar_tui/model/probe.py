@@ -77,4 +77,5 @@ def _check_outputs(model: PreTrainedModel, ids: torch.Tensor) -> Check:
             read = forward(model, ids, None)[0].float()
     moved = float((read - plain).square().mean().sqrt() / plain.square().mean().sqrt().clamp(min=1e-12))
     allowed = 1e-3 if model.dtype == torch.float32 else 0.1
-    return Check("the model's output is what it is without the reading", moved <= allowed, f"off by {moved:.1e} of it")
+    found = f"off by {moved:.1e} of it" if moved else "not changed at all"
+    return Check("the model's output is what it is without the reading", moved <= allowed, found)

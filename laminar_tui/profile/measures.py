@@ -57,7 +57,17 @@ def _scores(profile: Profile) -> list[Measure]:
     if roles is None:
         return []
     return [
-        Measure(f"role.{name}", f"{role.title} score", "", role.description, scores, True, roles.thresholds.get(name))
+        Measure(
+            f"role.{name}",
+            f"{role.title} score",
+            "",
+            (role.description[:1].lower() + role.description[1:]).removesuffix(
+                "."
+            ),  # as the statistics' stand beside it
+            scores,
+            True,
+            roles.thresholds.get(name),
+        )
         for name, role in ROLES.items()
         if (scores := roles.scores.get(name)) is not None
     ]

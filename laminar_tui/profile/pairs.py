@@ -108,6 +108,6 @@ def _said(field: str, value: str) -> str:
 
 def _prompt_name(profile: Profile) -> str:
     if not profile.origin.tokens:
-        return f"{profile.origin.n_prompts} prompts, {profile.total_tokens} tokens {profile.origin.corpus}".rstrip()
+        return f"{profile.origin.n_prompts:,} prompts, {profile.total_tokens:,} tokens {profile.origin.corpus}".rstrip()
     text = "".join(profile.origin.tokens)
     return f"{profile.n_tokens} tokens “{text[:20].strip()}…”"

@@ -205,10 +205,15 @@ class FinalWeights:
     """The last query's weights that a profile carries, as a `PatternSource`."""
 
     has_all_queries = False
-    scope = "the last query only (saved profile)"
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
+
+    @property
+    def scope(self) -> str:
+        """Which weights are at hand, in words; of several prompts there is no single one."""
+        n_prompts = self._profile.origin.n_prompts
+        return f"counts only, of {n_prompts:,} prompts" if n_prompts > 1 else "the last query only (saved profile)"
 
     def pattern(self, layer: int, head: int) -> NDArray[np.float32]:
         """Give the last row; the others are NaN."""

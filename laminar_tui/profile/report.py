@@ -134,7 +134,7 @@ def _facts(profile: Profile) -> dict[str, str]:
         "architecture": origin.architecture,
         "layers": f"{profile.n_read} of {profile.n_layers}",
         "heads": str(profile.n_heads),
-        "tokens": f"{profile.total_tokens}" + (f" in {origin.n_prompts} prompts" if origin.n_prompts > 1 else ""),
+        "tokens": f"{profile.total_tokens:,}" + (f" in {origin.n_prompts:,} prompts" if origin.n_prompts > 1 else ""),
         "dtype": origin.dtype,
         "read by": origin.mechanism,
         "weights": "the model's own" if origin.recipe == "true" else origin.recipe,

@@ -8,7 +8,7 @@ from typing import Any
 
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, Interval, Shares
 from laminar_tui.profile.report import CAVEAT, Report
-from laminar_tui.profile.wording import name_layers, percent
+from laminar_tui.profile.wording import name_layers, percent, times
 
 
 def report_json(report: Report) -> str:
@@ -93,19 +93,15 @@ def _chance_table(report: Report) -> str:
             name_layers(each.shares.first_layer, each.shares.last_layer),
             f"{each.shares.n:,}",
             percent(each.shares.share_below),
-            _times(each.lift_below),
+            times(each.lift_below),
             percent(each.shares.share_above),
-            _times(each.lift_above),
+            times(each.lift_above),
         ]
         for each in report.chance
         if each.shares.n
     ]
     head = ["null", "population", "sink", "layers", "n", f"below {LOW}", "lift", f"above {HIGH}", "lift"]
     return _table(head, rows)
-
-
-def _times(lift: float) -> str:
-    return "-" if math.isnan(lift) else f"{lift:.2g}"
 
 
 def _satellites_table(report: Report) -> str:

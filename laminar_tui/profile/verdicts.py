@@ -20,6 +20,7 @@ from laminar_tui.profile.wording import (
     name_layers,
     percent,
     statement,
+    times,
 )
 
 EXERCISE = ("final", "self")
@@ -173,8 +174,8 @@ def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str
         return f"Against {title}: {model}, in the null {expected}: {verdict}; {small}."
     lift = ours.share_above / theirs.share_above
     fewer = "fewer than by this chance"
-    times = f"{lift:.2g} times as many" + (f", {fewer}" if lift < 0.95 else "") if lift else fewer
-    return f"Against {title}: {model}, in the null {expected}: {times}; {small}."
+    many = f"{times(lift)} times as many" + (f", {fewer}" if lift < 0.95 else "") if lift else fewer
+    return f"Against {title}: {model}, in the null {expected}: {many}; {small}."
 
 
 def say_sinks(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[str, ...]:

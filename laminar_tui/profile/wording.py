@@ -108,7 +108,14 @@ def percent(share: float) -> str:
     if share == 0:
         return "none"
     value = 100 * share
-    return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %"
+    return f"{value:.1f} %" if value >= 1 else f"{value:#.2g} %"
+
+
+def times(lift: float) -> str:
+    """Write how many times as often something occurs: `0.075`, `1.6`, `2.0`, `37`, `1,250`."""
+    if math.isnan(lift):
+        return "-"
+    return f"{lift:,.0f}" if lift >= 99.5 else f"{lift:#.2g}".removesuffix(".")
 
 
 def capitalized(text: str) -> str:

@@ -19,13 +19,13 @@ from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.heatmap import Heatmap, Layout
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.palette import Scale
 
 MAX_DECADES = 6.0
 """The most that the logarithmic colour scale spans below its top."""
 
-CURVE_COLOR = "#3fa7d6"
+CURVE_COLOR, CURVE_COLOR_ON_LIGHT = "#3fa7d6", "#15638f"
 SELF_COLORS = ("#b7a1e0", "#5b3a9e")
 FINAL_COLORS = ("#f2c14e", "#b5420f")
 
@@ -89,7 +89,7 @@ class Look:
             words.append(SINK_WORDS[self.sink])
         elif self.sink == "only":
             words.append("sink alone: has none")
-        zoom = [f"zoom {number(self.weights[0])}–{number(self.weights[1])}"] if self.window else []
+        zoom = [f"zoom {limit(self.weights[0])}–{limit(self.weights[1])}"] if self.window else []
         return [*words, *zoom, self.method.label]
 
 

@@ -55,6 +55,8 @@ NUMBERS_WIDTH = NAME_WIDTH + 32
 """Cells of the table of numbers: a name, A, B, and B - A."""
 BETWEEN = 2
 """Cells between two pictures: a blank and the axis line."""
+GUTTERS = 5 + 2 * BETWEEN
+"""Cells of three pictures beside one another that are not columns, at most."""
 _BOLD = Style(bold=True)
 _MARKED = Style(reverse=True)
 
@@ -104,6 +106,12 @@ class Pair:
         return one, other
 
 
+def columns_cells(width: int, n_columns: int, n_sides: int, gutter: int = GUTTERS - 2 * BETWEEN) -> int:
+    """How many cells each column gets where so many pictures stand beside one another."""
+    room = max(n_sides, width - gutter - BETWEEN * (n_sides - 1)) // n_sides
+    return max(1, min(MAX_CELL_WIDTH, room // max(1, n_columns)))
+
+
 class PairDrawing:
     """The pictures laid out for a size; only ruler and labels depend on where the cursor is.
 
@@ -136,7 +144,7 @@ class PairDrawing:
         self._y_labels = y_tick_labels(self.n_rows, *ends, method.is_log)
         gutter = max([3, *(cell_len(label) for label in self._y_labels.values())]) + 1
         room = max(len(self.sides), width - gutter - BETWEEN * (len(self.sides) - 1)) // len(self.sides)
-        cell_width = max(1, min(MAX_CELL_WIDTH, room // max(1, pair.n_columns)))
+        cell_width = columns_cells(width, pair.n_columns, len(self.sides), gutter)
         n_visible = min(pair.n_columns, room // cell_width)
         self.layouts = [
             self._layout(gutter if at == 0 else BETWEEN, cell_width, n_visible) for at in range(len(self.sides))
@@ -200,7 +208,9 @@ class PairDrawing:
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
             room = layout.width - layout.gutter
-            text = words[side] if cell_len(words[side]) <= room or side != "B-A" else f"B {minus} A"
+            text = words[side]
+            if cell_len(text) > room:
+                text = f"B {minus} A" if side == "B-A" else text.replace("null: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]
         return self._filled(pieces)
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from laminar_tui.profile.patterns import Entries
-from laminar_tui.render.numbers import number
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, token_label
 
@@ -49,7 +49,7 @@ class Asked:
         """Where on the weight axis, in words: ` above 0.6`, ` in 0.59–0.65`; nothing for all of it."""
         if not self.is_open:
             return f" in {number(self.low)}–{number(self.high)}"
-        return f" above {number(self.low)}" if self.low > 0 else ""
+        return f" above {limit(self.low)}" if self.low > 0 else ""
 
 
 def quoted(tokens: Sequence[str], index: int, *, ascii_only: bool = False) -> str:
@@ -62,6 +62,9 @@ def quoted(tokens: Sequence[str], index: int, *, ascii_only: bool = False) -> st
 def sentence(entries: Entries, asked: Asked, *, ascii_only: bool = False) -> str:
     """Say in one sentence what the entries have in common: `layer 18: all 6 weights above 0.6 are key 0 'The'`."""
     n = entries.n_shown
+    if n == 0 and not entries.is_complete and asked.n_counted > 0:
+        what = "weight" if asked.n_counted == 1 else "weights"
+        return f"{asked.place}: {asked.n_counted:,} {what}{asked.stretch}, whose tokens are not at hand"
     if n == 0:
         return f"{asked.place}: no weight{asked.stretch}"
     what = "weight" if n == 1 else "weights"
@@ -127,7 +130,9 @@ def draw_entries(
     said = [sentence(entries, asked, ascii_only=ascii_only)]
     lines = [(line, _BOLD) for line in wrap(said[0], width - 2)]
     if not entries.is_complete:
-        missing = f"{asked.n_counted:,} such weights were counted; at hand: {asked.scope}"
+        missing = f"at hand: {asked.scope}"
+        if entries.n_shown or not asked.n_counted:
+            missing = f"{asked.n_counted:,} such weights were counted; {missing}"
         lines += [(line, _FAINT) for line in wrap(missing, width - 2)]
     rows = [merge_runs([(fit(f" {line}", width, ascii_only=ascii_only), style)]) for line, style in lines]
     room = height - len(rows) - 1
@@ -135,19 +140,25 @@ def draw_entries(
         return rows[:height]
     first = min(max(0, (selected or 0) - room // 2), max(0, entries.n_shown - room))
     shown = range(first, min(first + room, entries.n_shown))
-    rows.append(_heading(width, shown, entries.n))
-    return rows + [_entry_row(entries, asked.tokens, at, width, at == selected, ascii_only) for at in shown]
+    names = [_query_name(asked.tokens, int(entries.query[at]), ascii_only) for at in shown]
+    cells = _columns(width, max(map(cell_len, names)))
+    rows.append(_heading(width, cells, shown, entries.n))
+    return rows + [_entry_row(entries, asked.tokens, at, width, cells, at == selected, ascii_only) for at in shown]
 
 
-def _columns(width: int) -> tuple[int, int]:
-    """Cells for the query and for the key, with its context."""
+def _columns(width: int, widest: int) -> tuple[int, int]:
+    """Cells for the query, as many as the widest name wants, and for the key with its context: the rest."""
     room = max(2, width - HEAD_CELLS - WEIGHT_CELLS - 2)
-    query = min(max(room * 3 // 8, 8), 16)
+    query = min(max(widest, len("query")) + 2, 16, max(room // 2, 1))
     return query, room - query
 
 
-def _heading(width: int, shown: range, n: int) -> Row:
-    query, key = _columns(width)
+def _query_name(tokens: Sequence[str], query: int, ascii_only: bool) -> str:
+    return f"{query} {_label(tokens, query, ascii_only)}"
+
+
+def _heading(width: int, cells: tuple[int, int], shown: range, n: int) -> Row:
+    query, key = cells
     name = "key in its context" if key >= 20 else "key"
     line = " " + fit("head", HEAD_CELLS + 1) + fit("query", query) + name
     part = "weight" if len(shown) == n else f"{shown[0] + 1:,}-{shown[-1] + 1:,} of {n:,}"
@@ -157,11 +168,17 @@ def _heading(width: int, shown: range, n: int) -> Row:
 
 
 def _entry_row(
-    entries: Entries, tokens: Sequence[str], at: int, width: int, is_selected: bool, ascii_only: bool
+    entries: Entries,
+    tokens: Sequence[str],
+    at: int,
+    width: int,
+    cells: tuple[int, int],
+    is_selected: bool,
+    ascii_only: bool,
 ) -> Row:
-    query_cells, key_cells = _columns(width)
+    query_cells, key_cells = cells
     query, key = int(entries.query[at]), int(entries.key[at])
-    query_text = f"{query} {_label(tokens, query, ascii_only)}"
+    query_text = _query_name(tokens, query, ascii_only)
     mark = (">" if ascii_only else "►") if is_selected else " "
     pieces: list[tuple[str, Style | None]] = [
         (fit(f"{mark}{int(entries.head[at])}", HEAD_CELLS + 1, ascii_only=ascii_only) + " ", None),

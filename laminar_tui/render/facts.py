@@ -10,14 +10,14 @@ from rich.cells import cell_len
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.render.columns import Columns
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.text import visible
 
 HEAD_NUMBERS = (
     "entropy",
+    "sink_share",
     "effective_tokens",
     "gini",
-    "sink_share",
     "previous_token",
     "self",
     "distance",
@@ -25,7 +25,7 @@ HEAD_NUMBERS = (
     "rest.effective_tokens",
     "off_sequence",
 )
-"""The statistics that the app shows, in this order; all of them are in an export."""
+"""The statistics that the app shows, in this order, of which a low screen has the first three; all are exported."""
 
 WIDEST_INTERVAL = 13
 """Characters of a number with its interval: what a box of numbers has room for."""
@@ -113,10 +113,17 @@ def with_interval(value: float, half: float, *, is_share: bool = False) -> str:
     if not (math.isfinite(value) and math.isfinite(half)):
         return ""
     unit = " %" if is_share else ""
-    shown = percent(value).removesuffix(" %") if is_share else number(value)
-    scaled = 100 * half if is_share else half
-    texts = (f"{shown} ± {number(float(f'{scaled:.{digits}g}'))}{unit}" for digits in (2, 1))
+    value, half = (100 * value, 100 * half) if is_share else (value, half)
+    texts = (f"{_with_half(value, half, digits)}{unit}" for digits in (2, 1))
     return next((text for text in texts if len(text) <= WIDEST_INTERVAL), "")
+
+
+def _with_half(value: float, half: float, digits: int) -> str:
+    """Write both with the decimals that the half interval has in so many digits: what is beyond it means nothing."""
+    if half <= 0 or half >= 1000 or half < 1e-4:
+        return f"{number(value)} ± {limit(half)}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(float(f"{half:.{digits - 1}e}"))))
+    return f"{value:,.{decimals}f} ± {half:,.{decimals}f}"
 
 
 def _mean(values: NDArray[np.float64]) -> float:

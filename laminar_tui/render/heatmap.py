@@ -30,8 +30,8 @@ from laminar_tui.render.text import fit
 from laminar_tui.render.ticks import axis_ticks, place_labels, short_number, tick_cells, tick_labels
 
 MAX_CELL_WIDTH = 8
-BAR_WIDTH = 8
-"""Cells of the colour bar at the right: two blanks, the bar, a blank, and a number of four characters."""
+BAR_WIDTH = 9
+"""Cells of the colour bar at the right: two blanks, the bar, a blank, and a number of five characters."""
 MIN_ROWS_WITH_BAR = 3
 _MIN_Y_LABEL_WIDTH = 3
 
@@ -164,11 +164,12 @@ def plan(
     y_log: bool = False,
     title: bool = True,
     color_bar: bool = True,
+    max_cell_width: int = MAX_CELL_WIDTH,
 ) -> Layout:
     """Divide a rectangle of width x height cells.
 
-    A column gets as many whole characters as fit for all of them, at most MAX_CELL_WIDTH. The colour bar
-    gives way when that brings all columns into sight, and when it would leave less than half of the width.
+    A column gets as many whole characters as fit for all of them, at most `max_cell_width`. The colour
+    bar gives way when that brings all columns into sight, and when it would leave less than half of the width.
     """
     title = title and height >= 4
     rows = max(1, height - 2 - title)
@@ -181,7 +182,7 @@ def plan(
         bar = 0
     room -= bar
     n_columns = max(0, n_columns)
-    cell_width = min(MAX_CELL_WIDTH, max(1, room // max(1, n_columns)))
+    cell_width = min(max_cell_width, max(1, room // max(1, n_columns)))
     n_visible = min(n_columns, room // cell_width)
     return Layout(width, height, title, rows, gutter, cell_width, n_columns, n_visible, bar)
 
@@ -288,10 +289,10 @@ def bar_labels(rows: int, low: float, high: float, scale: Scale) -> dict[int, st
     else:
         ticks = axis_ticks(low, high, max(2, rows // 3 + 1), log=scale == "log")
     at = np.floor(scale_fraction(np.array(ticks), low, high, scale) * rows + 1e-6)
+    words = tick_labels(ticks) if scale == "linear" else [short_number(value) for value in ticks]
     labels: dict[int, str] = {}
-    for cell, value in zip(np.clip(at, 0, rows - 1), ticks, strict=True):
+    for cell, label in zip(np.clip(at, 0, rows - 1), words, strict=True):
         row = rows - 1 - int(cell)
-        label = short_number(value)
         # A number too long for its place is left out: cut, it would be another number.
         if cell_len(label) <= BAR_WIDTH - 4 and all(abs(row - other) > 1 for other in labels):
             labels[row] = label

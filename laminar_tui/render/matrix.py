@@ -17,7 +17,6 @@ from rich.style import Style
 
 from laminar_tui.render.heatmap import (
     BAR_WIDTH,
-    MAX_CELL_WIDTH,
     SIGNS,
     SIGNS_ASCII,
     Heatmap,
@@ -36,7 +35,9 @@ from laminar_tui.render.palette import GAP, Ramp, Scale, paint, scale_fraction
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit
 
-MAX_ROWS_A_HEAD = 6
+MAX_ROWS_A_HEAD = 8
+MAX_LAYER_WIDTH = 16
+"""Cells of a layer at most: twice a column of the overview, since no curve stands beside the matrix."""
 TABLE_WIDTH = 34
 """Cells of the table: rank, layer, head, value, and a bar of the rest."""
 MAX_BAR = 8
@@ -131,7 +132,7 @@ class MatrixDrawing:
         gutter = min(width - 1, max(4, len(str(max(0, n_heads - 1))) + 3))
         bar = BAR_WIDTH if width - gutter >= 2 * BAR_WIDTH and self.n_rows >= 3 else 0
         across = max(1, width - gutter - bar)
-        cell_width = max(1, min(MAX_CELL_WIDTH, across // max(1, n_layers)))
+        cell_width = max(1, min(MAX_LAYER_WIDTH, across // max(1, n_layers)))
         n_visible = min(n_layers, across // cell_width)
         self.layout = Layout(width, height, False, self.n_rows, gutter, cell_width, n_layers, n_visible, bar)
         low, high = matrix.ends

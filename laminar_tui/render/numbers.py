@@ -4,17 +4,26 @@ import math
 
 
 def number(value: float) -> str:
-    """Write a number in three digits: `0.0024`, `13.2`, `1.2e-7`, `–` where there is none."""
+    """Write what was measured in three digits: `0.00240`, `13.2`, `1.2e-7`, `–` where there is none.
+
+    Zeros at the end stay, so that the numbers below one another in a table have the same digits.
+    """
     if not math.isfinite(value):
         return "–"
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     if abs(value) < 1e-3:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def limit(value: float) -> str:
+    """Write a limit that somebody has set as it is said: `0.6`, not `0.600`."""
+    text = number(value)
+    return text.rstrip("0").removesuffix(".") if "." in text and "e" not in text else text
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,5 @@
 """The report as rows: sentences wrapped to the width, tables with aligned columns."""
 
-import math
 import re
 from collections.abc import Sequence
 from textwrap import wrap
@@ -11,7 +10,7 @@ from rich.style import Style
 
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE
 from laminar_tui.profile.report import CAVEAT, Report
-from laminar_tui.profile.wording import percent
+from laminar_tui.profile.wording import percent, times
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import fit, token_label, visible
 
@@ -99,7 +98,7 @@ def _shares_table(report: Report) -> list[list[str]]:
                 and (chance.shares.population, chance.shares.sink) == (each.population, each.sink)
                 and (chance.shares.first_layer, chance.shares.last_layer) == (each.first_layer, each.last_layer)
             ]
-            row += [percent(found[0].shares.share_above), _times(found[0].lift_above)] if found else ["-", "-"]
+            row += [percent(found[0].shares.share_above), times(found[0].lift_above)] if found else ["-", "-"]
         table.append(row)
     said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "-" for row in table[1:])]
     return [[row[at] for at in said] for row in table]
@@ -137,7 +136,3 @@ def _aligned(table: Sequence[Sequence[str]], room: int) -> list[str]:
 
 def _short(null: str) -> str:
     return null.split()[0]
-
-
-def _times(lift: float) -> str:
-    return "-" if math.isnan(lift) else f"{lift:.2g}"

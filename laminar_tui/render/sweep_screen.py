@@ -8,7 +8,7 @@ from rich.style import Style
 
 from laminar_tui.profile.measures import Measure
 from laminar_tui.profile.sweep import Sweep
-from laminar_tui.render.columns import CURVE_COLOR, Columns
+from laminar_tui.render.columns import CURVE_COLOR, CURVE_COLOR_ON_LIGHT, Columns
 from laminar_tui.render.curve import Curve, Mode, draw_curves
 from laminar_tui.render.heatmap import Drawing, View, label_row, plan, ruler_row, scroll_to
 from laminar_tui.render.matrix import cut_row
@@ -19,6 +19,8 @@ from laminar_tui.render.text import fit
 
 GUTTER = 8
 """Cells left of the picture and of the curve: room for a number like `0.0125`, so that both begin at one place."""
+MAX_STEP_WIDTH = 24
+"""Cells of a step at most: a sweep of few steps fills its place, with the curve below it."""
 LIST_WIDTH = 48
 """Cells of the list of steps."""
 _BOLD = Style(bold=True)
@@ -40,7 +42,14 @@ class SweepDrawing:
         low, high = look.weights
         n = len(columns.labels)
         layout = plan(
-            width - GUTTER + 4, max(3, height), n, y_low=low, y_high=high, y_log=look.method.is_log, title=False
+            width - GUTTER + 4,
+            max(3, height),
+            n,
+            y_low=low,
+            y_high=high,
+            y_log=look.method.is_log,
+            title=False,
+            max_cell_width=MAX_STEP_WIDTH,
         )
         self.layout = replace(layout, gutter=GUTTER, width=width)
         while self.layout.used_width > width and self.layout.n_visible > 1:
@@ -68,7 +77,9 @@ class SweepDrawing:
         column = self.layout.column_at(x, self._first)
         return column if column is not None and column < self.layout.n_columns else None
 
-    def curve_rows(self, measure: Measure, cursor: int, height: int, *, mode: Mode, is_colored: bool) -> list[Row]:
+    def curve_rows(
+        self, measure: Measure, cursor: int, height: int, *, mode: Mode, is_colored: bool, is_dark: bool = True
+    ) -> list[Row]:
         """Draw a number of the steps under the picture's columns, with the same ruler: `height` rows."""
         layout = replace(self.layout, rows=max(1, height - 2), height=height)
         view = self.view(cursor)
@@ -76,7 +87,7 @@ class SweepDrawing:
         at = np.arange(len(values), dtype=np.float64)
         sight = view.first_column - 0.5, view.first_column + layout.n_visible - 0.5
         within = (at > sight[0]) & (at < sight[1])
-        color = CURVE_COLOR if is_colored else ""
+        color = (CURVE_COLOR if is_dark else CURVE_COLOR_ON_LIGHT) if is_colored else ""
         curve = Curve(at, np.where(within, values, np.nan), measure.title, color)
         drawn = draw_curves(
             [curve],

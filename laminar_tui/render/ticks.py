@@ -71,10 +71,10 @@ def tick_labels(values: Sequence[float], *, log: bool = False) -> list[str]:
 
 
 def short_number(value: float) -> str:
-    """Write a number in few characters: `0` `0.01` `1` `250` `1e4` `1e-4` `2.5e-6`."""
+    """Write a number in few characters: `0` `0.005` `1` `250` `1e4` `1e-4` `2.5e-6`."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    if 0.01 - 1e-12 <= abs(value) < 1e4 and not (abs(value) >= 1e3 and value % 1000 == 0):
+    if 1e-3 - 1e-12 <= abs(value) < 1e4 and not (abs(value) >= 1e3 and value % 1000 == 0):
         return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"

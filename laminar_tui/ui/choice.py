@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import OptionList
 
-from laminar_tui.ui.dialogs import Dialog
+from laminar_tui.ui.dialogs import Dialog, Hanging
 
 
 class ChoiceDialog(Dialog[int]):
@@ -20,7 +20,6 @@ class ChoiceDialog(Dialog[int]):
         current: the place of the one that is chosen now.
     """
 
-    DEFAULT_CSS = "ChoiceDialog OptionList { text-wrap: nowrap; text-overflow: ellipsis; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor(1)", "down", show=False),
         Binding("k", "cursor(-1)", "up", show=False),
@@ -33,9 +32,7 @@ class ChoiceDialog(Dialog[int]):
 
     def compose(self) -> ComposeResult:
         names = max(len(name) for name, _ in self._choices)
-        lines = [Text.assemble((f"{name:<{names}}", "bold"), f"  {what}") for name, what in self._choices]
-        for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
+        lines = [Hanging(Text.assemble((f"{name:<{names}}", "bold"), f"  {what}")) for name, what in self._choices]
         options = OptionList(*lines, id="box", markup=False)
         options.border_title = self._title
         options.border_subtitle = "Enter chooses · Esc closes"

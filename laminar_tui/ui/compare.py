@@ -27,10 +27,12 @@ from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.render.columns import Columns, head_columns, layer_columns
 from laminar_tui.render.compare import (
     ARRANGEMENTS,
+    GUTTERS,
     NAME_WIDTH,
     NUMBERS_WIDTH,
     Pair,
     PairDrawing,
+    columns_cells,
     line_rows,
     number_lines,
     pair_curves,
@@ -253,10 +255,10 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         return self._drawing.rows(self.column)
 
     def _is_narrow(self, pair: Pair) -> bool:
-        """Whether the pictures leave room for the numbers beside them, at one cell more a column they would not."""
-        pictures = 3 * (pair.n_columns * max(1, (self.size.width - NUMBERS_WIDTH - 14) // (3 * pair.n_columns)) + 2) + 3
-        full = 3 * (pair.n_columns * max(1, (self.size.width - 10) // (3 * pair.n_columns)) + 2) + 3
-        return self.size.width - pictures > NUMBERS_WIDTH and full == pictures
+        """Whether there is room for the numbers beside the pictures without taking a cell from their columns."""
+        all_of_it, rest = self.size.width, self.size.width - NUMBERS_WIDTH - 1
+        cells = columns_cells(all_of_it, pair.n_columns, 3)
+        return cells == columns_cells(rest, pair.n_columns, 3) and 3 * pair.n_columns * cells < rest - GUTTERS
 
     def _draw_curves(self, pair: Pair, width: int, height: int) -> list[Row]:
         mode = "ascii" if self.terminal.ascii_only else self.now.mode

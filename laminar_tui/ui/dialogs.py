@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
@@ -24,6 +25,34 @@ class Dialog(ModalScreen[Result]):
     def action_close(self) -> None:
         """Close without a result."""
         self.dismiss(None)
+
+
+class Hanging:
+    """A text whose lines go on under what stands beside their label, and not under the label.
+
+    Args:
+        text: a label is what a line begins with in a style of its own.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.text.split("\n", allow_blank=True):
+            indent = _label_cells(line)
+            if not 0 < indent < options.max_width // 2:
+                yield line
+                continue
+            label, rest = line[:indent], line[indent:]
+            for at, piece in enumerate(rest.wrap(console, options.max_width - indent)):
+                yield Text.assemble(label if at == 0 else " " * indent, piece)
+
+
+def _label_cells(line: Text) -> int:
+    """The cells of a line's label and the blanks after it; 0 where there is none, or nothing else."""
+    end = max((span.end for span in line.spans if span.start == 0), default=0)
+    rest = line.plain[end:]
+    return end + len(rest) - len(rest.lstrip()) if rest.strip() else 0
 
 
 class TextDialog(Dialog[None]):
@@ -48,7 +77,7 @@ class TextDialog(Dialog[None]):
         with VerticalScroll(id="box") as box:
             box.border_title = self._title
             box.border_subtitle = "Esc closes"
-            yield Static(self._body, id="text", markup=False)
+            yield Static(Hanging(self._body), id="text", markup=False)
 
     def action_scroll(self, step: int) -> None:
         """Move the text by a line."""

@@ -5,6 +5,7 @@ widget has.
 """
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,20 @@ from rich.style import Style
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import BAND_SIGN, CURVE_COLOR, Columns, Look, head_columns, layer_column, line_curves
+from laminar_tui.render.columns import (
+    BAND_SIGN,
+    CURVE_COLOR,
+    CURVE_COLOR_ON_LIGHT,
+    Columns,
+    Look,
+    head_columns,
+    layer_column,
+    line_curves,
+)
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
-from laminar_tui.render.numbers import number
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.prompt import heaviest_keys, moved_keys, token_lines, token_name, token_rows
@@ -31,6 +41,8 @@ from laminar_tui.ui.keys import NOT_EARLY, key_line
 from laminar_tui.ui.state import State, order_title
 
 BAR_CELLS = 16
+PAIRED_FROM = 68
+"""Cells of the box of numbers from which on it has two columns: the curve gets the rows."""
 TOKEN_ROWS = 8
 """Rows of the prompt under a head, its heading included."""
 MAP_LISTED = 12
@@ -72,6 +84,7 @@ class Scene:
         rows: weights of the head under the cursor; None where they are not at hand (yet).
         is_last_only: only the last query's weights are at hand, whatever one does.
         pins: curves that are kept in sight, with their names.
+        is_dark: whether the ground is.
     """
 
     state: State
@@ -85,6 +98,7 @@ class Scene:
     rows: Rows | None = None
     is_last_only: bool = True
     pins: tuple[Curve, ...] = ()
+    is_dark: bool = True
 
     @property
     def column(self) -> int:
@@ -202,7 +216,8 @@ def draw_curve(scene: Scene, width: int, height: int) -> list[Row]:
     else:
         curves = list(scene.pins)
         if columns.measured[scene.column]:
-            curve = columns.curve(scene.column, "" if terminal.depth == "none" else CURVE_COLOR)
+            color = CURVE_COLOR if scene.is_dark else CURVE_COLOR_ON_LIGHT
+            curve = columns.curve(scene.column, "" if terminal.depth == "none" else color)
             kind = "layer" if state.view == "overview" else "head"
             here = (state.layer_index, None if state.view == "overview" else state.head_index)
             pinned = " (pinned)" if here in state.pins else ""
@@ -251,8 +266,14 @@ def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
     head = state.head_index if state.view in ("layer", "head") else None
     several = ", ± 95 %" if state.profile.origin.n_prompts > 1 else ""
     of_all = [(f"over all queries and keys{several}", "")]
-    pairs = columns.summary(scene.column) + of_all + statistics_lines(state.profile, state.layer_index, head)
-    return _pairs(pairs, width, height, terminal)
+    of_column = columns.summary(scene.column)
+    of_all += statistics_lines(state.profile, state.layer_index, head)
+    if not (state.is_picture and width >= PAIRED_FROM):
+        return _pairs(of_column + of_all, width, height, terminal)
+    half = width // 2
+    sides = _pairs(of_column, half, height, terminal), _pairs(of_all, width - half, height, terminal)
+    blanks: tuple[Row, Row] = [Segment(" " * half)], [Segment(" " * (width - half))]
+    return [[*(left or blanks[0]), *(right or blanks[1])] for left, right in zip_longest(*sides)]
 
 
 def _pairs(pairs: list[tuple[str, str]], width: int, height: int, terminal: Terminal) -> list[Row]:
@@ -338,7 +359,7 @@ def summary_text(scene: Scene, width: int) -> str:
         low, high, n = columns.in_band(scene.column, *scene.band)
         stretch = f"in {number(low)}–{number(high)}"
         if state.threshold is not None:
-            n, stretch = columns.count(scene.column, state.threshold, 1.0), f"above {number(state.threshold)}"
+            n, stretch = columns.count(scene.column, state.threshold, 1.0), f"above {limit(state.threshold)}"
         pairs[0] = (f"{n:,} of {columns.n[scene.column]:,} weights {stretch}", "")
     return f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
 

@@ -47,6 +47,7 @@ MIN_WIDTH, MIN_HEIGHT = 60, 16
 WIDE, TALL, HIGH = 100, 36, 46
 STATUS_EVERY = 0.25
 """Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
+NUMBERS_PADDING = 2
 TWICE_WITHIN = 2.0
 PAUSE = 0.1
 """Seconds without a key after which the next one is prepared for."""
@@ -250,13 +251,15 @@ class Explorer(FileActions):
         state = self.state
         # All at once: each change of classes has the styles of every widget computed anew.
         classes = {f"-{view}": state.view == view for view in get_args(ViewName)}
-        before = self.classes
-        self.update_classes(classes | {"-listing": state.listing})
-        is_moved = before != self.classes
         columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
         ascii_only = self._terminal.ascii_only
         if columns is not None and state.is_picture:
             heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only)
+            side = self.size.width - heat.get_content_width(self.size, self.size)
+            classes["-paired"] = side - NUMBERS_PADDING >= drawing.PAIRED_FROM
+        before = self.classes
+        self.update_classes(classes | {"-listing": state.listing})
+        is_moved = before != self.classes
         self._scene = self._make_scene(columns, ramp, heat.band)
         if state.view == "map":
             rows = self._scene.rows or NO_ROWS
@@ -287,6 +290,7 @@ class Explorer(FileActions):
     def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
         state = self.state
         scene = Scene(state, columns, ramp, self._terminal, band, self._request is not None)
+        scene = replace(scene, is_dark=self.app.current_theme.dark)
         if columns is None or state.profile is None or not state.has_layer:
             return scene
         scene = replace(scene, pins=self._make_pins(), is_last_only=not self._exact.has_all_queries(state))

@@ -13,7 +13,7 @@ from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.facts import half_interval, with_interval
 from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place, rank_heads, table_rows
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.palette import SCALES, Scale
 from laminar_tui.render.rows import Row
 from laminar_tui.ui.choice import ChoiceDialog
@@ -166,14 +166,13 @@ with its attention, not what that does to the output."""
         layer, head = self.place
         measure = self.measure
         value = float(measure.values[layer, head])
-        rank = (
-            f"rank {self.order.index(self.place) + 1} of {len(self.order)}" if self.place in self.order else "no rank"
-        )
+        n = len(self.order)
+        rank = f"rank {self.order.index(self.place) + 1:,} of {n:,}" if self.place in self.order else "no rank"
         shown = with_interval(value, half_interval(self.profile, layer, head, measure.name), is_share=measure.is_share)
         facts = [f"layer {layer} head {head}", f"{measure.title} {shown or self._text(measure, value)}", rank]
         if measure.threshold is not None:
             above = int((measure.values > measure.threshold).sum())
-            facts.append(f"{above} of {len(self.order)} above {number(measure.threshold)}")
+            facts.append(f"{above:,} of {n:,} above {limit(measure.threshold)}")
         if self.nearest is not None:
             return [*facts, *self.look.facts()[:2]]
         others = [each for each in self.measures if each is not measure]

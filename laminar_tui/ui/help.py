@@ -1,5 +1,7 @@
 """What the screens say about themselves: how to read each picture, and where a profile comes from."""
 
+from datetime import datetime
+
 from rich.text import Text
 
 from laminar_tui.profile.bootstrap import LEVEL, N_DRAWS, N_GROUPS
@@ -112,6 +114,14 @@ def _flowing(paragraph: str) -> str:
     return paragraph.replace("\n", " ")
 
 
+def _moment(created: str) -> str:
+    """A time as a person writes it; as it stands where it is none."""
+    try:
+        return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M %Z}".rstrip()
+    except ValueError:
+        return visible(created)
+
+
 def about_text(profile: Profile, look: Look) -> Text:
     """Where a profile comes from, how it was read, and what was checked."""
     origin = profile.origin
@@ -127,7 +137,7 @@ def about_text(profile: Profile, look: Look) -> Text:
         ("read by", "; ".join(mechanisms.get(each, visible(each)) for each in origin.mechanism.split(" + "))),
         *([("corpus", visible(origin.corpus))] if origin.corpus else []),
         ("recipe", visible(origin.recipe)),
-        ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {visible(origin.created)}"),
+        ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {_moment(origin.created)}"),
         ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
         ("shown", " · ".join(look.facts()) + f" ({look.method.title})"),
     ]

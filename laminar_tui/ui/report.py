@@ -1,5 +1,6 @@
 """The report on the present profile: what it says about the exercise's claims, in words and tables."""
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +13,7 @@ from laminar_tui.files import write_bytes
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import Report, make_report
 from laminar_tui.profile.report_formats import report_markdown
-from laminar_tui.render.report import chapters, report_rows
+from laminar_tui.render.report import MAX_TEXT_WIDTH, chapters, report_rows
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
@@ -63,6 +64,7 @@ independent scores of the same variance. w writes it all."""
         self.first = 0
         self._rows: list[Row] = []
         self._rows_for = 0
+        self._n_pages = 1
 
     def compose_body(self) -> ComposeResult:
         """The page."""
@@ -90,12 +92,25 @@ independent scores of the same variance. w writes it all."""
 
     def _draw_page(self, width: int, height: int) -> list[Row]:
         if self.report is not None and width != self._rows_for:
-            self._rows, self._rows_for = report_rows(self.report, width, ascii_only=self.terminal.ascii_only), width
-        self.first = max(0, min(self.first, len(self._rows) - height))
-        return self._rows[self.first : self.first + height]
+            # Prose does not get wider than it is read well: a wide screen has room for a second page beside the first.
+            self._n_pages = 2 if width >= 2 * MAX_TEXT_WIDTH else 1
+            room = width // self._n_pages
+            self._rows, self._rows_for = report_rows(self.report, room, ascii_only=self.terminal.ascii_only), width
+        self.first = max(0, min(self.first, len(self._rows) - self._n_pages * height))
+        page = self._rows[self.first : self.first + height]
+        if self._n_pages == 1:
+            return page
+        beside = self._rows[self.first + height : self.first + 2 * height]
+        nothing: Row = []
+        return [[*left, *right] for left, right in zip_longest(page, beside, fillvalue=nothing)]
+
+    @property
+    def _in_sight(self) -> int:
+        """How many lines are."""
+        return self._n_pages * self.lines("page").size.height
 
     def _last(self) -> int:
-        return min(self.first + self.lines("page").size.height, len(self._rows))
+        return min(self.first + self._in_sight, len(self._rows))
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -106,7 +121,7 @@ independent scores of the same variance. w writes it all."""
 
     def action_scroll_pages(self, step: int) -> None:
         """Scroll by a page, of which one line stays in sight."""
-        self.action_scroll_lines(step * max(1, self.lines("page").size.height - 1))
+        self.action_scroll_lines(step * max(1, self._in_sight - 1))
 
     def action_scroll_to_line(self, line: int) -> None:
         """Go to a line; -1 is the last."""

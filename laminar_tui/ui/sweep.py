@@ -200,7 +200,9 @@ one prompt also differ by chance, and a head may change its place between seeds.
             self._draw_picture(sweep, width, max(3, self.lines("picture").size.height))
         assert self._drawing is not None
         is_colored = self.terminal.depth != "none"
-        return self._drawing.curve_rows(measure, self.column, height, mode=self.now.mode, is_colored=is_colored)
+        return self._drawing.curve_rows(
+            measure, self.column, height, mode=self.now.mode, is_colored=is_colored, is_dark=self.is_dark
+        )
 
     def _draw_list(self, sweep: Sweep, measure: Measure, width: int, height: int) -> list[Row]:
         labels = self.columns(sweep).labels

@@ -141,7 +141,7 @@ def test_a_head_is_shown_with_its_values(profile: Profile, ascii_only: bool) -> 
     bare = replace(profile, layers=(replace(profile.layer(0), value_norms=None), None))
     assert len(drawn) == len(draw_head(bare, Look(), Place(0, 0), page(ascii_only)))
     (line,) = [row_text(row) for row in drawn if row_text(row).startswith(MOVED_WORDS[:6] + " ")]
-    assert "(0) 0.8 " in line
+    assert "(0) 0.800 " in line
     assert line.isascii() or not ascii_only
     assert not {"\x1b"} & set(line)
     found = contributions(profile.layer(0), 0, profile.layer(0).final_weights[0])  # type: ignore[index]

@@ -136,13 +136,13 @@ def test_numbers_of_the_table_are_those_of_the_counts(profiles: tuple[Profile, P
     pair = pair_of(*profiles)
     lines = {line.name: line for line in number_lines(pair, 3, Change(np.full(6, 0.125), np.full(6, 0.5)), [])}
     a, b = (float(profile.layer_counts("all").mean[3]) for profile in profiles)
-    assert (lines["mean"].a, lines["mean"].b) == (f"{a:.3g}", f"{b:.3g}")
+    assert (lines["mean"].a, lines["mean"].b) == (f"{a:#.3g}", f"{b:#.3g}")
     assert float(lines["mean"].delta) == pytest.approx(b - a, rel=0.01, abs=1e-9)
     assert lines["Wasserstein-1"].delta == "0.125"
-    assert lines["Jensen-Shannon"].delta == "0.5 bits"
+    assert lines["Jensen-Shannon"].delta == "0.500 bits"
     assert lines["above 0.5"].delta.endswith(" pp")
     assert float(lines["above 0.5"].delta[:-3]) > 0
 
 
 def test_signed_numbers_have_a_sign() -> None:
-    assert [signed(value) for value in (0.81, -0.81, 0.0, float("nan"))] == ["+0.81", "-0.81", "0", "–"]
+    assert [signed(value) for value in (0.81, -0.81, 0.0, float("nan"))] == ["+0.810", "-0.810", "0", "–"]

@@ -63,7 +63,7 @@ OTHER = (9, 11, 4, 0.61)
         (
             entries(*SINK),
             asked(is_open=False, high=0.65),
-            "layer 18: all 9 weights in 0.6–0.65 are key 0 'The', the first token",
+            "layer 18: all 9 weights in 0.600–0.650 are key 0 'The', the first token",
         ),
         (entries(*SINK), asked(low=0.0), "layer 18: all 9 weights are key 0 'The', the first token"),
         (

@@ -61,7 +61,7 @@ async def test_tab_lists_what_is_behind_the_crosshair(
         text = behind(driven)
         assert "layer 2: " in text
         assert f"{len(expected)} weights above" in " ".join(text.split())
-        rows = [line.split() for line in text.replace("►", " ").splitlines() if re.match(r" \d", line)]
+        rows = [line.split() for line in text.replace("►", " ").splitlines() if re.match(r" \d+ +\d", line)]
         assert [(int(row[0]), row[-1]) for row in rows] == [(h, exact(w)) for w, h, _ in expected][: len(rows)]
         assert len(rows) >= min(len(expected), 4)
 
@@ -158,7 +158,7 @@ async def test_a_profile_of_several_prompts_has_no_entries_and_says_so(drive: Dr
 
     layers = tuple(layer and replace(layer, final_weights=None) for layer in walk.layers)
     async with drive(replace(walk, layers=layers), size=(160, 48)) as driven:
-        assert "such weights were counted" in behind(driven)
+        assert re.search(r"layer 0: [\d,]+ weights.*, whose tokens are not at hand", behind(driven))
         await driven.press("enter", "enter", "m", "escape", "comma")
         assert driven.state.view == "head"
 

@@ -38,7 +38,7 @@ async def test_every_view_and_key_of_the_explorer_works(drive: Drive, many: Prof
         await driven.press("i")
         assert "b␛[31mooks.txt" in driven.text()
         assert "in float32 tiles" in driven.text()
-        assert "own attention function" in driven.text()
+        assert "on chunks of query rows" in driven.text()
         assert "in each of 3 prompts" in driven.text()
 
 
@@ -123,8 +123,11 @@ def test_the_interval_is_that_of_the_spread(banded: Profile) -> None:
     ("value", "half", "is_share", "said"),
     [
         (2.0123, 0.1234, False, "2.01 ± 0.12"),
-        (0.0631, 0.0041, True, "6.3 ± 0.41 %"),
-        (0.00123456, 0.00123456, False, ""),
+        (0.0631, 0.0041, True, "6.31 ± 0.41 %"),
+        (6.47, 1.83, False, "6.5 ± 1.8"),
+        (0.00123456, 0.00123456, False, "0.001 ± 0.001"),
+        (0.0121, 0.00096, False, "0.012 ± 0.001"),
+        (123.456, 0.00123, False, ""),
         (1.0, float("nan"), False, ""),
     ],
 )
