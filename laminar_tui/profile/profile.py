@@ -1,6 +1,8 @@
 """The profile: the counts and numbers of all layers and heads, with how they came about."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -249,7 +251,12 @@ class Profile:
         if by == "layer":
             density = estimate_density(self.layer_counts(population, sink), estimator, n_grid)
         else:
-            rows = [estimate_density(self._padded(layer, population, sink), estimator, n_grid) for layer in self.layers]
+
+            def estimate(layer: LayerProfile | None) -> Density:
+                return estimate_density(self._padded(layer, population, sink), estimator, n_grid)
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter to others
+                rows = list(pool.map(estimate, self.layers))
             density = Density(
                 rows[0].grid,
                 np.stack([row.values for row in rows]),
