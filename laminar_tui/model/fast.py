@@ -185,10 +185,14 @@ class _Layer:
             stop()
             rows, end = tile.rows, tile.rows.stop
             queries = query[:, rows].reshape(len(value), -1, query.shape[2])
-            scores = tile.scores_by_key
-            torch.baddbmm(scores, queries, key[:, :, :end], beta=0, alpha=self._scaling, out=scores)
+            # Each product by itself: those of a batch wait for one another, also in other threads.
+            for at, scores in enumerate(tile.scores_by_key):
+                torch.addmm(scores, queries[at], key[at, :, :end], beta=0, alpha=self._scaling, out=scores)
             bench.weigh(tile, self._mask)
-            output[:, rows] = torch.bmm(tile.weights_by_key, value[:, :end]).view(len(query), -1, value.shape[2])
+            for at, weights in enumerate(tile.weights_by_key):
+                mixed = torch.mm(weights, value[at, :end])
+                own = output[at * self._group : (at + 1) * self._group, rows]
+                own.copy_(mixed.view(own.shape))
             if self._keep is not None:
                 self._keep[heads, rows, :end] = tile.weights
             bench.measure(tile)
