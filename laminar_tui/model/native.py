@@ -1,7 +1,8 @@
-"""The fast path's tile in C, built on this machine by its own compiler and called without the interpreter's lock.
+"""The fast path's tiles in C, built on this machine by its own compiler and called without the interpreter's lock.
 
-`tile.c` does in one walk along a row what takes `fast` some forty tensor operations. It is built once, in a moment, for
-the processor it runs on, and kept in the cache folder; without a compiler `fast` goes on with tensor operations.
+`tile.c` does in one walk along a row what takes some forty tensor operations, and has its products made by the BLAS
+that torch brings along; `compiled` calls it. It is built once, in a moment, for the processor it runs on, and kept in
+the cache folder; without a compiler or a BLAS the fast path goes on with tensor operations.
 """
 
 import ctypes
@@ -17,12 +18,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import platformdirs
+import torch
 
 from laminar_tui.files import APP_NAME
 
@@ -37,16 +38,13 @@ FASTEST = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), (
 _log = logging.getLogger(__name__)
 
 
-class Library(NamedTuple):
-    """The functions of tile.c, which says what they take."""
-
-    read_tile: Callable[..., int]
-    take_hits: Callable[..., None]
+Attend = Callable[..., int]
+"""`laminar_attend` of tile.c, its first argument given."""
 
 
 @cache
-def library() -> Library | None:
-    """Give the functions of tile.c; None where they are switched off, or cannot be built or loaded."""
+def attend_function() -> Attend | None:
+    """Give the function of tile.c; None where it is switched off, or something that it needs is missing."""
     if os.environ.get(SWITCH) == "1" or sys.platform == "win32":
         return None
     compiler = find_compiler()
@@ -54,10 +52,21 @@ def library() -> Library | None:
         _log.info("no C compiler: the tiles are read by tensor operations")
         return None
     try:
-        return _load(_build(compiler))
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return partial(_load(_build(compiler)), _find_sgemm())
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
         _log.info("the compiled tile is not used: %s", error)
         return None
+
+
+def _find_sgemm() -> int:
+    """Find the BLAS that torch multiplies with, which has a name of its own in every build but this one function.
+
+    Raises:
+        OSError, AttributeError: if torch's library, or the function in it, is not where it is on Linux and macOS.
+    """
+    name = "libtorch_cpu.dylib" if sys.platform == "darwin" else "libtorch_cpu.so"
+    found = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / name)).sgemm_
+    return ctypes.cast(found, ctypes.c_void_p).value or 0
 
 
 def find_compiler() -> list[str] | None:
@@ -85,7 +94,7 @@ def _build(compiler: list[str]) -> Path:
     beside = folder / f".{secrets.token_hex(8)}.so"
     try:
         for more in FASTEST:
-            command = [*compiler, *FLAGS, *more, "-x", "c", "-", "-o", str(beside)]
+            command = [*compiler, *FLAGS, *more, "-x", "c", "-", "-lm", "-o", str(beside)]
             done = subprocess.run(command, input=source, capture_output=True, timeout=BUILD_SECONDS, check=False)
             if done.returncode == 0:
                 _settle(beside)
@@ -130,16 +139,16 @@ def _check_own(path: Path) -> None:
         raise PermissionError(f"{path} is a link, of another user, or open to others")
 
 
-def _load(path: Path) -> Library:
-    """Load the library.
+def _load(path: Path) -> Callable[..., int]:
+    """Load the library's function.
 
     Raises:
         OSError: if it cannot be loaded, or could have been put there by somebody else.
     """
     _check_own(path)
-    found = ctypes.CDLL(str(path))
-    pointer, size = ctypes.c_void_p, ctypes.c_long
-    read_tile, take_hits = found.laminar_read_tile, found.laminar_take_hits
-    read_tile.argtypes, read_tile.restype = [pointer, size, size, size, size, *[pointer] * 7, size], ctypes.c_int
-    take_hits.argtypes, take_hits.restype = [pointer, pointer, size], None
-    return Library(read_tile, take_hits)
+    attend = ctypes.CDLL(str(path)).laminar_attend
+    size, pointer = ctypes.c_int64, ctypes.c_void_p
+    attend.argtypes = [pointer, pointer, pointer, size, size, size, size]
+    attend.restype = ctypes.c_int
+    function: Callable[..., int] = attend
+    return function

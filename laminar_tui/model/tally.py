@@ -6,6 +6,7 @@ sums are those of the content, and nothing is left over of two large numbers.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,7 @@ class LayerTally:
         tolerance: how far row sums may be from 1 otherwise.
 
     Attributes:
+        layer: the whole layer's profile, from who makes it without the following.
         hits, zeros: int64 [n_heads, N_BINS] and [n_heads], of the content (0 < k < q).
         received: float64 [n_heads, n_tokens], the sum of the content weights that each key got.
         sorted_queries: whose rows are to be sorted for the Gini coefficient.
@@ -111,14 +113,22 @@ class LayerTally:
         self.n_tokens = n_tokens
         self._off_sequence = off_sequence
         self._tolerance = tolerance
-        self.hits = torch.zeros(n_heads, N_BINS, dtype=torch.int64, device=device)
+        self._device = device
+        self.layer: LayerProfile | None = None
         self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
-        self.received = torch.zeros(n_heads, n_tokens, dtype=torch.float64, device=device)
         self._rows: list[Rows] = []
         self._of_sorted: list[tuple[Floats, Floats, Chosen]] = []
         self._final: tuple[NDArray[np.float32], Chosen] | None = None
         self.sorted_queries = gini_queries(n_tokens)
         self.row_sum_error = 0.0
+
+    @cached_property
+    def hits(self) -> torch.Tensor:
+        return torch.zeros(self.n_heads, N_BINS, dtype=torch.int64, device=self._device)
+
+    @cached_property
+    def received(self) -> torch.Tensor:
+        return torch.zeros(self.n_heads, self.n_tokens, dtype=torch.float64, device=self._device)
 
     def add(self, weights: torch.Tensor, allowed: torch.Tensor, first_query: int) -> None:
         """Take in some query rows.
@@ -166,19 +176,17 @@ class LayerTally:
         Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
         from the end is the same with and without them.
         """
-        from_end = np.arange(ascending.shape[-1], 0, -1) - 0.5
         weights = _numpy(ascending)
-        exact = weights.astype(np.float64)
-        n_seen = np.broadcast_to(_numpy(allowed.sum(dim=-1)), exact.shape[:2])
+        n_seen = np.broadcast_to(_numpy(allowed.sum(dim=-1)), weights.shape[:2])
         at_least_one = np.maximum(n_seen, 1)
-        visible = from_end < n_seen[..., None]
+        visible = np.arange(weights.shape[-1], 0, -1) <= n_seen[..., None]
         # Of float32 numpy takes logarithms many times faster than of float64; they are right to 1e-7 of a score.
         scores = np.log(np.maximum(weights, np.float32(UNDERFLOW))) * visible
         mean = scores.sum(axis=-1, dtype=np.float64) / at_least_one
         spread = (scores - mean[..., None].astype(np.float32)) * visible
         self._of_sorted.append(
             (
-                1 - 2 * (exact @ from_end) / (exact.sum(axis=-1) * at_least_one),
+                gini_of_sorted(weights, at_least_one),
                 (spread**2).sum(axis=-1, dtype=np.float64) / np.maximum(n_seen - 1, 1),
                 (n_seen >= 2) & (_numpy(queries) > 0),
             )
@@ -186,6 +194,8 @@ class LayerTally:
 
     def finish(self) -> LayerProfile:
         """Give the layer's profile; every row must have been added."""
+        if self.layer is not None:
+            return self.layer
         rows = _gather(self._rows, self.n_heads)
         received = _numpy(self.received).copy()
         received[:, rows.queries] += np.where(rows.sees_itself & (rows.queries > 0), rows.itself, 0.0)
@@ -298,6 +308,14 @@ class LayerTally:
             return nothing, nothing, nothing > 0
         gini, variance, defined = zip(*self._of_sorted, strict=True)
         return np.concatenate(gini, axis=1), np.concatenate(variance, axis=1), np.concatenate(defined, axis=1)
+
+
+def gini_of_sorted(ascending: NDArray[np.float32], n_seen: NDArray[np.int64]) -> Floats:
+    """The Gini coefficients of sorted rows [..., n_tokens], each with zeros for what is hidden and n_seen weights."""
+    exact = ascending.astype(np.float64)
+    from_end = np.arange(exact.shape[-1], 0, -1) - 0.5
+    coefficients: Floats = 1 - 2 * (exact @ from_end) / (exact.sum(axis=-1) * n_seen)
+    return coefficients
 
 
 @dataclass(frozen=True, eq=False)

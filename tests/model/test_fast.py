@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from families import build_family
+from numpy.typing import NDArray
 
 import laminar_tui
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import fast, native, tiles
+from laminar_tui.model import compiled, fast, native, tiles
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import LayerProfile, Profile
 
@@ -20,12 +21,13 @@ N_TOKENS = 40  # beyond the window of 8; a tile of 100 weights makes many tiles 
 def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tiny prompts take the fast path, in tiles of 8 rows, by either kind of tile."""
     if request.param == "tensors":
-        monkeypatch.setattr(tiles, "checked_library", lambda: None)
+        monkeypatch.setattr(fast, "checked_attend", lambda: None)
     elif native.find_compiler() is None:
         pytest.skip("no C compiler here")
     else:
-        assert tiles.checked_library() is not None
+        assert compiled.checked_attend() is not None
     monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 2)
+    monkeypatch.setattr(fast, "UNIT_WEIGHTS", 1)
     monkeypatch.setattr(tiles, "TILE_WEIGHTS", 100)
 
 
@@ -178,7 +180,7 @@ def test_what_was_given_up_half_way_leaves_nothing_behind() -> None:
     generator = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(2, 60, 8, generator=generator) for _ in range(3))
 
-    def count(stop_after: int = 10**6) -> torch.Tensor:
+    def count(stop_after: int = 10**6) -> NDArray[np.int64]:
         asked = iter(range(10**6))
 
         def stop() -> None:
@@ -187,9 +189,15 @@ def test_what_was_given_up_half_way_leaves_nothing_behind() -> None:
 
         tally = LayerTally(2, 60, torch.device("cpu"))
         fast.attend(query, key, value, 1.0, None, tally, stop=stop)
-        return tally.hits
+        return tally.finish().parts["content"].unpack().hits
 
+    kept = query[1, 50].clone()
     before = count()
     with pytest.raises(CancelledError):
-        count(stop_after=5)
-    assert torch.equal(count(), before)
+        count(stop_after=1)
+    np.testing.assert_array_equal(count(), before)
+    query[1, 50] = float("nan")
+    with pytest.raises(UntrustedWeightsError, match="not finite"):
+        count()
+    query[1, 50] = kept
+    np.testing.assert_array_equal(count(), before)

@@ -1,0 +1,209 @@
+"""The heads of a layer, read by the compiled tiles of `native`: what `tiles` does, in one call for some heads."""
+
+import ctypes
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from laminar_tui.errors import UntrustedWeightsError
+from laminar_tui.model import native, tiles
+from laminar_tui.model.native import Attend
+from laminar_tui.model.tally import LayerTally, gini_of_sorted
+from laminar_tui.model.tiles import NotFiniteError, Reading, TensorReading
+from laminar_tui.profile.counts import N_BINS, PackedCounts
+from laminar_tui.profile.profile import LayerProfile
+from laminar_tui.profile.statistics import STATISTICS, gini_queries
+
+PARTS = ("content", "origin", "self", "sink", "final.self", "final.sink", "final.content")
+"""In the order of tile.c."""
+MEANS = tuple(name for name in STATISTICS if name != "gini")
+"""In the order of tile.c. A Gini coefficient needs a row in ascending order, and numpy sorts faster."""
+ROW_BYTES = 48
+"""The size of `struct row`."""
+SET = -(-N_BINS // 32) * 32
+"""The size of a set of bins there."""
+
+_log = logging.getLogger(__name__)
+
+
+class Layer(ctypes.Structure):
+    """`struct layer` of tile.c, which says what each is."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("query", "key", "value")),
+        *((f"{name}_step", 2 * ctypes.c_int64) for name in ("query", "key", "value")),
+        *((name, ctypes.c_int64) for name in ("n_heads", "group", "n_tokens", "size", "value_size")),
+        ("scaling", ctypes.c_double),
+        ("seen", ctypes.c_void_p),
+        ("places", ctypes.c_void_p),
+        ("n_kept", ctypes.c_int64),
+        ("most_entries", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("output", "kept", "final", "key_shares", "means", "sum_errors")),
+        *((name, ctypes.c_void_p) for name in ("bins", "hits", "starts", "zeros", "totals", "patterns")),
+    )
+
+
+class _Room(ctypes.Structure):
+    """`struct room` of tile.c: a thread's workplace."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("tile", "pairs", "rows", "received"))
+
+    def __init__(self, n_tokens: int) -> None:
+        self.memory = (
+            torch.empty(max(tiles.TILE_WEIGHTS, 8 * n_tokens)),
+            torch.zeros(2, SET, dtype=torch.int32),
+            torch.empty(n_tokens * ROW_BYTES, dtype=torch.uint8),
+            torch.empty(n_tokens, dtype=torch.float64),
+        )
+        super().__init__(*(each.data_ptr() for each in self.memory))
+
+
+class CompiledReading(Reading):
+    """By the compiled tiles, for two tokens or more.
+
+    Args:
+        attend: `native.attend_function()`.
+        query, key, value, scaling, mask, keep: as for `Reading`.
+    """
+
+    def __init__(
+        self,
+        attend: Attend,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        mask: torch.Tensor | None,
+        keep: torch.Tensor | None = None,
+    ) -> None:
+        vectors = query, key, value = _side_by_side(query), _side_by_side(key), _side_by_side(value)
+        super().__init__(query, key, value, scaling, mask, keep)
+        self._attend = attend
+        n_heads, n_tokens, size = query.shape
+        queries = gini_queries(n_tokens)
+        self._places = np.full(n_tokens, -1, np.int32)
+        self._places[list(queries)] = np.arange(len(queries))
+        self._kept = np.zeros((n_heads, len(queries), n_tokens), np.float32)
+        self._final, self._key_shares = np.zeros((2, n_heads, n_tokens), np.float32)
+        self._means = np.empty((n_heads, len(MEANS)))
+        self._sum_errors = np.empty(n_heads)
+        most_entries = N_BINS + 3 * n_tokens + 4
+        self._bins = np.empty((n_heads, most_entries), np.uint16)
+        self._hits = np.empty((n_heads, most_entries), np.uint32)
+        self._starts = np.empty((n_heads, len(PARTS) + 1), np.int64)
+        self._zeros = np.empty((n_heads, len(PARTS)), np.int64)
+        self._totals = np.empty((n_heads, len(PARTS), 2))
+        results = (
+            *(self._kept, self._final, self._key_shares, self._means, self._sum_errors),
+            *(self._bins, self._hits, self._starts, self._zeros, self._totals),
+        )
+        self._layer = Layer(
+            *(each.data_ptr() for each in vectors),
+            *(each.stride()[:2] for each in vectors),
+            *(n_heads, self.group, n_tokens, size, value.shape[2]),
+            scaling,
+            None if self.mask is None else self.mask.data_ptr(),
+            self._places.ctypes.data,
+            len(queries),
+            most_entries,
+            self.output.data_ptr(),
+            *(each.ctypes.data for each in results),
+            None if keep is None else keep.data_ptr(),
+        )
+
+    def read(self, heads: slice, stop: Callable[[], None]) -> None:
+        stop()
+        room = tiles.own_workplace(_Room, self.n_tokens)
+        sizes = heads.start, heads.stop, tiles.TILE_ROWS, tiles.TILE_WEIGHTS
+        if self._attend(ctypes.byref(self._layer), ctypes.byref(room), *sizes):
+            raise NotFiniteError
+
+    def hand_over(self, tally: LayerTally) -> None:
+        error = float(self._sum_errors.max())
+        tiles.check_sums(error)
+        tally.row_sum_error = max(tally.row_sum_error, error)
+        tally.layer = LayerProfile(
+            parts={part: self._packed(at) for at, part in enumerate(PARTS)},
+            statistics=self._statistics(),
+            final_weights=self._final,
+            key_shares=self._key_shares,
+        )
+
+    def _packed(self, part: int) -> PackedCounts:
+        spans = [slice(*span) for span in self._starts[:, part : part + 2].tolist()]
+        starts = np.zeros(self.n_heads + 1, np.int64)
+        np.cumsum(self._starts[:, part + 1] - self._starts[:, part], out=starts[1:])
+        return PackedCounts(
+            starts,
+            np.concatenate([bins[span] for bins, span in zip(self._bins, spans, strict=True)]),
+            np.concatenate([hits[span] for hits, span in zip(self._hits, spans, strict=True)]),
+            self._zeros[:, part].copy(),
+            *(self._totals[:, part, which].copy() for which in range(2)),
+        )
+
+    def _statistics(self) -> dict[str, NDArray[np.float64]]:
+        queries = np.array(gini_queries(self.n_tokens))
+        n_seen = queries + 1 if self.mask is None else self.mask.numpy()[queries].sum(axis=1)
+        defined = (n_seen >= 2) & (queries > 0)
+        self._kept.sort(axis=-1)
+        gini = gini_of_sorted(self._kept[:, defined], n_seen[defined])
+        found = dict(zip(MEANS, self._means.T.copy(), strict=True))
+        found["gini"] = gini.mean(axis=1) if defined.any() else np.full(self.n_heads, np.nan)
+        return {name: found[name] for name in STATISTICS}
+
+
+def _side_by_side(vectors: torch.Tensor) -> torch.Tensor:
+    """The vectors with each one's numbers side by side, as products of matrices want them."""
+    is_plain = vectors.stride(2) == 1 and vectors.stride(1) >= vectors.shape[2]
+    return vectors if is_plain else vectors.contiguous()
+
+
+@cache
+def checked_attend() -> Attend | None:
+    """Give the compiled tiles if they are there and were seen, once in each process, to do what tensors do."""
+    attend = native.attend_function()
+    if attend is None:
+        return None
+    with suppress(NotFiniteError, UntrustedWeightsError), np.errstate(all="ignore"):
+        if _is_equal(attend):
+            return attend
+    _log.warning("the compiled tiles are not used: they do not give what the tensor operations give")
+    return None
+
+
+def _is_equal(attend: Attend) -> bool:
+    n_heads, n_tokens, size = 4, 300, 8  # several tiles; rows of every length that vectors are cut from
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(n_tokens, n, size, generator=generator).transpose(0, 1) for n in (n_heads, 2, 2))
+    window = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril().triu(-40)
+    for seen in (None, window):
+        found = []
+        for make in (partial(CompiledReading, attend), TensorReading):
+            keep = torch.zeros(n_heads, n_tokens, n_tokens)
+            tally = LayerTally(n_heads, n_tokens, torch.device("cpu"))
+            reading = make(query, key, value, 1.4, seen, keep)
+            reading.read(slice(0, n_heads), lambda: None)
+            reading.hand_over(tally)
+            found.append([keep.numpy(), reading.output.numpy(), *_numbers(tally.finish())])
+        if not all(np.allclose(a, b, rtol=1e-5, atol=5e-6, equal_nan=True) for a, b in zip(*found, strict=True)):
+            return False
+    return True
+
+
+def _numbers(layer: LayerProfile) -> list[NDArray[Any]]:
+    """All that is known of a layer, such that nearly equal layers have nearly equal numbers."""
+    assert layer.final_weights is not None
+    assert layer.key_shares is not None
+    numbers: list[NDArray[Any]] = [layer.final_weights, layer.key_shares, *layer.statistics.values()]
+    for packed in layer.parts.values():
+        counts = packed.unpack()
+        # One rounding may move a weight to the next bin; it moves one in the sums from above by 1.
+        above = counts.hits[:, :0:-1].cumsum(axis=1) / 1e6
+        numbers += [above, counts.n, counts.zeros / 1e6, counts.total, counts.total_sq]
+    return numbers
