@@ -154,14 +154,6 @@ def copied_text(scene: Scene) -> str:
     return summary_text(scene, 1000).strip()
 
 
-def found_text(scene: Scene, token: int, at: int, n: int) -> str:
-    """Which of the found tokens this is; where its query cannot be looked at, what it gets from the last one."""
-    state, said = scene.state, f"token {token} {scene.token(token)}, {at + 1} of {n}"
-    if state.view == "head" and scene.is_last_only and scene.weights is not None:
-        said += f": gets {exact(float(scene.weights[token]))} from the final token"
-    return said + ("  (n next, N previous)" if n > 1 else "")
-
-
 def draw_where(scene: Scene, width: int, height: int) -> list[Row]:
     """The path to where one stands, and the model."""
     del height

@@ -18,28 +18,25 @@ from textual.widgets import Static
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
-from laminar_tui.render.columns import Columns
-from laminar_tui.render.curve import Curve, has_plotter
-from laminar_tui.render.palette import Ramp, make_ramp
+from laminar_tui.render.palette import make_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
-from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
-from laminar_tui.ui.behind import RowsBehind
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.drawing import Terminal as Terminal
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
-from laminar_tui.ui.find import Target, find_tokens, parse_target
+from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
 from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
 from laminar_tui.ui.runner import Runner
 from laminar_tui.ui.saving import FileActions
+from laminar_tui.ui.stage import Stage
 from laminar_tui.ui.state import State, ViewName
 from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
 
@@ -86,17 +83,10 @@ class Explorer(FileActions):
         self._terminal = terminal
         self._log_path = log_path
         self.runner = Runner(self.post_message)
-        self._columns: Columns | None = None
-        self._columns_for: tuple[object, ...] = ()
-        self._ahead = ColumnsAhead()
-        self._behind = RowsBehind(self.post_message, self._show)
         self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
-        self._pin_curves: dict[tuple[object, ...], Curve] = {}
-        self._found: tuple[int, ...] = ()
-        self._found_at = 0
-        self._ramp: Ramp | None = None
-        self._ramp_for: tuple[str, bool] = ("", False)
+        self._stage = Stage(terminal, self._exact, self.post_message, self._show)
+        self._finder = Finder()
         self._grown: Profile | None = None
         self._note = ""
         self._interrupted_at = 0.0
@@ -251,7 +241,8 @@ class Explorer(FileActions):
         state = self.state
         # All at once: each change of classes has the styles of every widget computed anew.
         classes = {f"-{view}": state.view == view for view in get_args(ViewName)}
-        columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
+        is_dark, heat = self.app.current_theme.dark, self.query_one(HeatmapView)
+        columns, ramp = self._stage.columns(state), self._stage.ramp(state, is_dark=is_dark)
         ascii_only = self._terminal.ascii_only
         if columns is not None and state.is_picture:
             heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only)
@@ -260,74 +251,23 @@ class Explorer(FileActions):
         before = self.classes
         self.update_classes(classes | {"-listing": state.listing})
         is_moved = before != self.classes
-        self._scene = self._make_scene(columns, ramp, heat.band)
+        has_list, can_run = self.has_class("-wide", "-high") or state.listing, self._request is not None
+        self._scene = self._stage.scene(state, heat.band, is_dark=is_dark, can_run=can_run, has_list=has_list)
         if state.view == "map":
             rows = self._scene.rows or NO_ROWS
             view = self.query_one(PatternView)
             scale, query = state.look.scale, state.query_index
             view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
-        for name, draw in {**DRAWN, "curve": self._draw_curve}.items():
+        for name, draw in {**DRAWN, "curve": self._stage.draw_curve}.items():
             self._lines(name).display_rows(partial(draw, self._scene), is_moved=is_moved and name in IN_BODY)
         if state.view == "head" and state.has_layer:
             self._show_tokens()
         self._show_status()
-
-    def _draw_curve(self, scene: Scene, width: int, height: int) -> list[Row]:
-        """The curve of a column; those of all layers take several times as long as a key may, and come later.
-
-        So does the very first one: to import plotext takes 0.1 s, which the first frame does not wait for.
-        """
-        draw = partial(drawing.draw_curve, scene, width, height)
-        state = scene.state
-        is_slow = state.view == "lines" or not has_plotter()
-        if not is_slow or state.profile is None or state.view == "map" or height < 3:
-            return draw()
-        here = (state.view, state.layer_index, state.head_index, state.pins) if state.view != "lines" else ()
-        rows = self._behind.rows((state.profile, state.look, state.mode, here, width, height), draw)
-        waiting = [self._terminal.line("drawing the curves", width, align="center")]
-        return waiting if rows is None else rows
-
-    def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
-        state = self.state
-        scene = Scene(state, columns, ramp, self._terminal, band, self._request is not None)
-        scene = replace(scene, is_dark=self.app.current_theme.dark)
-        if columns is None or state.profile is None or not state.has_layer:
-            return scene
-        scene = replace(scene, pins=self._make_pins(), is_last_only=not self._exact.has_all_queries(state))
-        if state.is_picture and (self.has_class("-wide", "-high") or state.listing):
-            asked = drawing.what_is_asked(scene, self._exact.scope(state))
-            return replace(scene, asked=asked, entries=self._exact.entries(state, asked))
-        if state.view in ("head", "map"):
-            return replace(scene, rows=self._exact.rows(state))
-        return scene
-
-    def _make_pins(self) -> tuple[Curve, ...]:
-        """The pinned curves in the present look, made once for each."""
-        state, profile = self.state, self.state.profile
-        here = (state.layer_index, None if state.view == "overview" else state.head_index)
-        curves = []
-        for (layer, head), color in zip(state.pins, drawing.PIN_COLORS, strict=False):
-            if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
-                continue
-            key = (profile, state.look, layer, head)
-            if key not in self._pin_curves:
-                self._pin_curves[key] = drawing.pin_curve(profile, state.look, layer, head)
-            curves.append(replace(self._pin_curves[key], color="" if self._terminal.depth == "none" else color))
-        return tuple(curves)
+        if state.profile is not None:
+            self._prepare_soon()
 
     def _lines(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)
-
-    def _make_columns(self) -> Columns | None:
-        """The columns of the present view; made anew only when profile, look, layer or order have changed."""
-        state = self.state
-        if state.profile is None:
-            return None
-        key = (density_key(state), state.look)
-        if key != self._columns_for or self._columns is None:
-            self._columns, self._columns_for = self._ahead.columns(state), key
-        self._prepare_soon()
-        return self._columns
 
     def _prepare_soon(self) -> None:
         """Make what the next key may ask for once no key has come for a while, and no run takes the cores."""
@@ -337,16 +277,8 @@ class Explorer(FileActions):
 
     def _prepare(self) -> None:
         if not self.runner.is_running:
-            self._ahead.prepare(likely_next(self.state))
+            self._stage.prepare_next(self.state)
             detours.load_screens()
-
-    def _make_ramp(self) -> Ramp:
-        # On a light ground the faint end has to be the light one.
-        key = (self.state.color_map, self.state.reverse == self.app.current_theme.dark)
-        if self._ramp is None or key != self._ramp_for:
-            self._ramp = make_ramp(*key[:1], self._terminal.depth, reverse=key[1], ascii_only=self._terminal.ascii_only)
-            self._ramp_for = key
-        return self._ramp
 
     def _show_tokens(self) -> None:
         tokens = self._lines("tokens")
@@ -511,52 +443,26 @@ class Explorer(FileActions):
         target = parse_target(typed)
         if target is None:
             self._say("nothing to go to: type 20, 20.7, L20H7, >0.6, 18>.6 or a token's text")
-        elif target.text:
-            self._find_text(target.text)
+        elif not target.text:
+            self._arrive(go_to(self.state, target))
+        elif self._finder.search(self.state, target.text):
+            self.action_find_next(0)
         else:
-            self._go_to(target)
-
-    def _go_to(self, target: Target) -> None:
-        state = self.state
-        problem = states.problem_with_place(state, target.layer, target.head)
-        if problem:
-            self._say(problem)
-            return
-        if target.layer is not None or target.head is not None:
-            layer = state.layer_index if target.layer is None else target.layer
-            state = states.go_to_place(state, layer, target.head)
-        if target.weight is not None:
-            state = state if state.is_picture else replace(state, view="overview")
-            state = states.go_to_weight(state, target.weight)
-        self._change(lambda _state: state)
-
-    def _find_text(self, text: str) -> None:
-        profile = self.state.profile
-        self._found = tuple(find_tokens(profile.origin.tokens, text)) if profile else ()
-        if not self._found:
-            self._say(f"no token has the text {visible(text)!r}")
-            return
-        self.action_find_next(0)
+            self._say(f"no token has the text {visible(target.text)!r}")
 
     def action_find_next(self, step: int) -> None:
         """Go to the next token that was found, or the one before: a query in the head's view, a key in the map."""
-        state = self.state
-        if not self._found:
-            self._say("nothing was searched for yet: / and a token's text")
-            return
-        if not state.has_layer:
-            self._say("this layer holds no attention weights: choose another one first")
-            return
-        self._found_at = (self._found_at + step) % len(self._found) if step else 0
-        token = self._found[self._found_at]
-        if state.view == "map":
-            query = token if token > state.query_index else state.query
-            self._change(lambda state: states.settle(replace(state, query=query, key=token)))
-        elif self._scene.is_last_only and not self._exact.has_all_queries(state):
-            self._change(lambda state: states.settle(replace(state, view="head", key=token)))
-        else:
-            self._change(lambda state: states.settle(replace(state, view="head", query=token, key=token)))
-        self._say(drawing.found_text(self._scene, token, self._found_at, len(self._found)))
+        is_last_only = self._scene.is_last_only and not self._exact.has_all_queries(self.state)
+        if self._arrive(self._finder.step(self.state, step, is_last_only=is_last_only)):
+            self._say(self._finder.found_text(self._scene))
+
+    def _arrive(self, goal: State | str) -> bool:
+        """Be where a search leads, or say why it leads nowhere; whether one is there."""
+        if isinstance(goal, str):
+            self._say(goal)
+            return False
+        self._change(lambda _state: goal)
+        return True
 
     def action_theme(self) -> None:
         """Switch between dark and light."""

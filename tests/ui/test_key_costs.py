@@ -84,7 +84,7 @@ async def test_after_a_pause_the_next_densities_are_there(
     drive: Drive, walk: Profile, estimated: list[str], key: str
 ) -> None:
     async with drive(walk, size=SIZE) as driven:
-        ahead = driven.app.explorer._ahead
+        ahead = driven.app.explorer._stage.ahead
         await driven.until(lambda: all(density_key(each) in ahead._kept for each in likely_next(driven.state)))
         assert estimated.count("behind")
         estimated.clear()
