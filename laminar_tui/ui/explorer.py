@@ -1,13 +1,11 @@
 """The explorer: one screen that holds the state, hands its values to the widgets and turns keys into new states."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from rich.text import Text
 from textual import events
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import BindingType
@@ -15,11 +13,9 @@ from textual.containers import Container, Horizontal
 from textual.timer import Timer
 from textual.widgets import Static
 
-from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.render.palette import make_ramp
-from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
@@ -33,8 +29,7 @@ from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
-from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
-from laminar_tui.ui.runner import Runner
+from laminar_tui.ui.running import STATUS_EVERY
 from laminar_tui.ui.saving import FileActions
 from laminar_tui.ui.stage import Stage
 from laminar_tui.ui.state import State, ViewName
@@ -42,10 +37,7 @@ from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 WIDE, TALL, HIGH = 100, 36, 46
-STATUS_EVERY = 0.25
-"""Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
 NUMBERS_PADDING = 2
-TWICE_WITHIN = 2.0
 PAUSE = 0.1
 """Seconds without a key after which the next one is prepared for."""
 
@@ -76,28 +68,15 @@ class Explorer(FileActions):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
-        super().__init__()
+        super().__init__(state, request, terminal, log_path)
         self._compositor = CroppingCompositor()
-        self.set_reactive(Explorer.state, states.settle(state))
-        self._request = request
-        self._terminal = terminal
-        self._log_path = log_path
-        self.runner = Runner(self.post_message)
         self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
         self._stage = Stage(terminal, self._exact, self.post_message, self._show)
         self._finder = Finder()
-        self._grown: Profile | None = None
-        self._note = ""
-        self._interrupted_at = 0.0
-        self._saved: object = state.profile
-        self.saved_path = ""
-        self.is_held = False  # whether the run waits for an answer about another one
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
         self.measure = ""  # the number that the heads were coloured by last
-        self._compares_next = False  # whether the run that begins is the other side of a comparison
-        self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
     # -- what it is made of ------------------------------------------------------------------------------------------
@@ -146,87 +125,6 @@ class Explorer(FileActions):
             # What a row says may depend on the size of another widget: the crosshair's band, the tokens' height.
             self.call_after_refresh(self._show)
 
-    # -- the run -----------------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        if self._request is None:
-            return
-        self._note = ""
-        self.remove_class("-failed")
-        self.runner.start(self._request)
-        if self._timer is not None:
-            self._timer.resume()
-        self._show_status()
-
-    def on_profile_grew(self, message: ProfileGrew) -> None:
-        """Draw a layer more; within a layer, the profile before stays until that layer is read anew."""
-        if message.run != self.runner.number:
-            return
-        self._grown = message.profile
-        stays = self.state.view in ("layer", "head") and self.state.layer_index < message.profile.n_layers
-        if not stays or message.profile.layers[self.state.layer_index] is not None:
-            self.state = states.settle(replace(self.state, profile=message.profile))
-
-    def on_run_ended(self, message: RunEnded) -> None:
-        """Keep what was read, and say what went wrong if something did."""
-        if message.run != self.runner.number:
-            return
-        if self._timer is not None:
-            self._timer.pause()
-        read = message.profile or self._grown
-        self._grown = None
-        if read is not None:
-            self.state = states.settle(replace(self.state, profile=read))
-            if self.app.screen is not self:
-                detours.renew_heads(self, read)
-        if message.profile is not None:
-            self._exact.is_of(message.profile)
-            self._distrust()
-            if self.runner.follows is not None:
-                self._saved, self.saved_path = message.profile, str(self.runner.follows)
-            self._compare_at_end()
-        elif isinstance(message.error, CancelledError):
-            self._note = "stopped; the layers read so far are kept"
-        elif message.error is not None:
-            self._fail(message.error.message, message.error.hint)
-        else:
-            last = message.crash.strip().splitlines()[-1]
-            self._fail(
-                f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
-            )
-        self._show_status()
-
-    def _compare_at_end(self) -> None:
-        """Open the comparison that the run was for, unless another screen is in front."""
-        if not self._compares_next:
-            return
-        self._compares_next = False
-        if self.app.screen is self:
-            self.call_after_refresh(self.action_compare)
-        else:
-            self._note = "the run has ended: 5 compares"
-
-    def on_answered(self, message: Answered) -> None:
-        """Show what a question has brought, or why it brought nothing."""
-        if message.is_outdated:
-            return
-        message.deliver()
-        if message.error is not None:
-            self._say(f"{visible(message.error.message)}: {visible(message.error.hint)}")
-        elif message.crash:
-            self._say(f"a bug in laminar_tui: {visible(message.crash.strip().splitlines()[-1])}")
-
-    def _distrust(self) -> None:
-        """Put a failed check over the picture: what it shows is not to be believed."""
-        failed = self.state.profile.origin.failed_checks if self.state.profile else ()
-        if failed:
-            self._fail(f"NOT TO BE TRUSTED: {failed[0].name}: {failed[0].found}", "i lists all checks")
-
-    def _fail(self, message: str, hint: str) -> None:
-        lines = [visible(message), visible(hint)] if hint else [visible(message)]
-        self.query_one("#banner", Static).update(Text("\n".join(lines)))
-        self.add_class("-failed")
-
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def watch_state(self, old: State, new: State) -> None:
@@ -266,9 +164,6 @@ class Explorer(FileActions):
         if state.profile is not None:
             self._prepare_soon()
 
-    def _lines(self, name: str) -> Lines:
-        return self.query_one(f"#{name}", Lines)
-
     def _prepare_soon(self) -> None:
         """Make what the next key may ask for once no key has come for a while, and no run takes the cores."""
         if self._pause is not None:
@@ -284,20 +179,6 @@ class Explorer(FileActions):
         tokens = self._lines("tokens")
         tokens.styles.height = drawing.count_token_rows(self._scene, max(10, self.size.width - 2))
         tokens.display_rows(partial(drawing.draw_tokens, self._scene))
-
-    def _show_status(self) -> None:
-        self._lines("status").display_rows(self._draw_status)
-
-    def _draw_status(self, width: int, height: int) -> list[Row]:
-        del height
-        return [self._terminal.line(" " + self._status(), width)]
-
-    def _status(self) -> str:
-        if self.runner.is_running:
-            # Somebody else's run is only looked at: nothing is sent while nothing comes.
-            seconds = None if self.runner.follows else self.runner.seconds
-            return drawing.progress_text(self.runner.step, seconds, self._terminal)
-        return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -490,34 +371,6 @@ class Explorer(FileActions):
         """Show the log's last lines."""
         self.app.push_screen(LogDialog())
 
-    def start_held(self) -> None:
-        """Begin the run that has waited for an answer."""
-        self.is_held = False
-        if self.state.profile is None:
-            self._start()
-
-    def follow(self, path: Path) -> None:
-        """Show the run of another process that captures into a file."""
-        self.runner.follow(path)
-        if self._timer is not None:
-            self._timer.resume()
-
-    def action_quit(self) -> None:
-        """Leave; a run under way is asked to stop."""
-        self.runner.cancel()
-        self.app.exit()
-
-    def action_interrupt(self) -> None:
-        """Stop the run; pressed twice, quit."""
-        now = time.monotonic()
-        if now - self._interrupted_at < TWICE_WITHIN:
-            self.action_quit()
-            return
-        self._interrupted_at = now
-        self.runner.cancel()
-        self._note = "press ctrl+c once more to quit"
-        self._show_status()
-
     def action_edit_prompt(self) -> None:
         """Type another prompt and run it on the loaded model."""
         if self._request is None:
@@ -532,25 +385,6 @@ class Explorer(FileActions):
     def action_report(self) -> None:
         """Say in words what the profile shows."""
         detours.open_report(self, self._terminal)
-
-    def go_on_with(self, subject: Profile | Request) -> None:
-        """Show another profile, or run another request."""
-        if isinstance(subject, Request):
-            self._request = subject
-            self._start()
-            return
-        self.runner.cancel()
-        self._request, self._saved, self.saved_path, self._note = None, subject, "", ""
-        here = replace(self.state, query=-1, key=0, threshold=None, listing=False, entry=0, pins=())
-        self.state = states.settle(replace(here, profile=subject))
-        self._distrust()
-
-    def action_run_again(self) -> None:
-        """Run the model on the same prompt."""
-        if self._request is None:
-            self._say("a saved profile has no model to run: O opens one")
-        else:
-            self._start()
 
     def action_heads(self) -> None:
         """Show every head as a cell, and as a sorted table."""
@@ -567,10 +401,6 @@ class Explorer(FileActions):
     def action_mark(self) -> None:
         """Mark the profile as A of a comparison."""
         detours.mark(self)
-
-    def _say(self, note: str) -> None:
-        self._note = note
-        self._show_status()
 
     def commands(self) -> Iterator[SystemCommand]:
         """Every key's action by name, for the palette."""

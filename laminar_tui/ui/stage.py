@@ -6,6 +6,7 @@ from functools import partial
 
 from textual.message import Message
 
+from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Columns
 from laminar_tui.render.curve import Curve, has_plotter
 from laminar_tui.render.palette import Ramp, make_ramp
@@ -25,7 +26,7 @@ class Stage:
     * the columns of the present view, until profile, look, layer or order change; the densities of the last few
       views, and of those that are made ahead of the next key, are in `ahead`, which forgets the oldest;
     * the ramp, until the colour map, its direction or the theme changes;
-    * the curves of pins, one for each place and look, as long as the explorer lives;
+    * the curves of pins, one for each place and look, until there is another profile;
     * the drawn curves that take longer than a key may, of which only the latest are kept.
 
     Args:
@@ -51,6 +52,7 @@ class Stage:
         self._ramp: Ramp | None = None
         self._ramp_for: tuple[str, bool] = ("", False)
         self._pin_curves: dict[tuple[object, ...], Curve] = {}
+        self._pins_of: Profile | None = None
 
     def columns(self, state: State) -> Columns | None:
         """The columns of the present view; made anew only when profile, look, layer or order have changed."""
@@ -99,12 +101,14 @@ class Stage:
     def _make_pins(self, state: State) -> tuple[Curve, ...]:
         """The pinned curves in the present look, made once for each."""
         profile = state.profile
+        if profile is not self._pins_of:
+            self._pin_curves, self._pins_of = {}, profile
         here = (state.layer_index, None if state.view == "overview" else state.head_index)
         curves = []
         for (layer, head), color in zip(state.pins, drawing.PIN_COLORS, strict=False):
             if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
                 continue
-            key = (profile, state.look, layer, head)
+            key = (state.look, layer, head)
             if key not in self._pin_curves:
                 self._pin_curves[key] = drawing.pin_curve(profile, state.look, layer, head)
             curves.append(replace(self._pin_curves[key], color="" if self._terminal.depth == "none" else color))
