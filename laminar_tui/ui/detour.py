@@ -23,12 +23,13 @@ from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.render.facts import join_fitting, model_facts
-from laminar_tui.render.palette import COLOR_MAPS, Ramp, make_ramp
+from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 
@@ -102,8 +103,7 @@ class Detour(Screen[Result]):
         self.start = state
         self.terminal = terminal
         self.color_map, self.reverse = state.color_map, state.reverse
-        self._ramp: Ramp | None = None
-        self._ramp_for: tuple[str, bool] | None = None
+        self._ramp: Latest[Ramp] = Latest()
         self._note = ""
         self._asked: dict[str, int] = {}
         self._composed = False
@@ -189,10 +189,7 @@ class Detour(Screen[Result]):
     def ramp(self) -> Ramp:
         """The colours; on a light ground the faint end is the light one."""
         key = (self.color_map, self.reverse == self.is_dark)
-        if self._ramp is None or key != self._ramp_for:
-            self._ramp = make_ramp(key[0], self.terminal.depth, reverse=key[1], ascii_only=self.terminal.ascii_only)
-            self._ramp_for = key
-        return self._ramp
+        return self._ramp.of(key, partial(self.terminal.ramp, *key))
 
     @property
     def is_dark(self) -> bool:

@@ -30,7 +30,7 @@ from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
 from laminar_tui.render.numbers import limit, number
-from laminar_tui.render.palette import Ramp
+from laminar_tui.render.palette import Ramp, make_ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.prompt import heaviest_keys, moved_keys, token_lines, token_name, token_rows
 from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
@@ -59,6 +59,10 @@ class Terminal:
 
     depth: Depth = "truecolor"
     ascii_only: bool = False
+
+    def ramp(self, color_map: str, reverse: bool) -> Ramp:
+        """The colours of a picture, as deep as can be shown."""
+        return make_ramp(color_map, self.depth, reverse=reverse, ascii_only=self.ascii_only)
 
     def fit(self, text: str, width: int, *, align: str = "left") -> str:
         """Cut and pad a visible text to a width."""

@@ -19,6 +19,7 @@ from laminar_tui.render.rows import Row
 from laminar_tui.ui.choice import ChoiceDialog
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.state import State, next_population, next_sink
 from laminar_tui.ui.widgets import Lines
 
@@ -85,8 +86,7 @@ with its attention, not what that does to the output."""
         self.place: Place = (state.layer_index, state.head_index)
         self.descending = True
         self.scale: Scale = "linear"
-        self._drawing: MatrixDrawing | None = None
-        self._drawing_for: tuple[object, ...] = ()
+        self._drawing: Latest[MatrixDrawing] = Latest()
 
     def compose_body(self) -> ComposeResult:
         """The matrix and the table."""
@@ -132,11 +132,8 @@ with its attention, not what that does to the output."""
 
     def drawing_for(self, width: int, height: int) -> MatrixDrawing:
         """The matrix laid out for a size; made anew when size, number or colours have changed."""
-        key = (self.matrix, self.ramp(), width, height)
-        if self._drawing is None or key != self._drawing_for:
-            self._drawing = MatrixDrawing(self.matrix, width, height, self.ramp(), ascii_only=self.terminal.ascii_only)
-            self._drawing_for = key
-        return self._drawing
+        made_of = (self.matrix, width, height, self.ramp())
+        return self._drawing.of(made_of, partial(MatrixDrawing, *made_of, ascii_only=self.terminal.ascii_only))
 
     def show_body(self) -> None:
         """Draw title, matrix, table and the line of numbers."""
@@ -281,9 +278,9 @@ with its attention, not what that does to the output."""
     def on_click(self, event: events.Click) -> None:
         """Go to the head that was clicked; a second click opens it."""
         picture = self.lines("picture")
-        if self._drawing is None or event.widget is not picture:
+        if self._drawing.value is None or event.widget is not picture:
             return
-        place = self._drawing.place_at(event.x, event.y, self.place)
+        place = self._drawing.value.place_at(event.x, event.y, self.place)
         if place is not None and np.isfinite(self.measure.values[place]):
             self._go_to(place)
             if event.chain == 2:

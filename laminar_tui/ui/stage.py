@@ -9,13 +9,14 @@ from textual.message import Message
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Columns
 from laminar_tui.render.curve import Curve, has_plotter
-from laminar_tui.render.palette import Ramp, make_ramp
+from laminar_tui.render.palette import Ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
 from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
 from laminar_tui.ui.behind import RowsBehind
 from laminar_tui.ui.drawing import Scene, Terminal
 from laminar_tui.ui.exact import ExactWeights
+from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.state import State
 
 
@@ -47,10 +48,8 @@ class Stage:
         self._exact = exact
         self.ahead = ColumnsAhead()
         self._behind = RowsBehind(post, show)
-        self._columns: Columns | None = None
-        self._columns_for: tuple[object, ...] = ()
-        self._ramp: Ramp | None = None
-        self._ramp_for: tuple[str, bool] = ("", False)
+        self._columns: Latest[Columns] = Latest()
+        self._ramp: Latest[Ramp] = Latest()
         self._pin_curves: dict[tuple[object, ...], Curve] = {}
         self._pins_of: Profile | None = None
 
@@ -58,10 +57,7 @@ class Stage:
         """The columns of the present view; made anew only when profile, look, layer or order have changed."""
         if state.profile is None:
             return None
-        key = (density_key(state), state.look)
-        if key != self._columns_for or self._columns is None:
-            self._columns, self._columns_for = self.ahead.columns(state), key
-        return self._columns
+        return self._columns.of((density_key(state), state.look), partial(self.ahead.columns, state))
 
     def prepare_next(self, state: State) -> None:
         """Make the columns that the next key may ask for, in a thread."""
@@ -71,10 +67,7 @@ class Stage:
         """The colours of a state."""
         # On a light ground the faint end has to be the light one.
         key = (state.color_map, state.reverse == is_dark)
-        if self._ramp is None or key != self._ramp_for:
-            self._ramp = make_ramp(*key[:1], self._terminal.depth, reverse=key[1], ascii_only=self._terminal.ascii_only)
-            self._ramp_for = key
-        return self._ramp
+        return self._ramp.of(key, partial(self._terminal.ramp, *key))
 
     def scene(self, state: State, band: tuple[float, float], *, is_dark: bool, can_run: bool, has_list: bool) -> Scene:
         """All that the screen is drawn from.
