@@ -1,17 +1,14 @@
 """A detour whose picture has columns: one cursor on them, and a look of its own."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from textual import events
 
 from laminar_tui.ui import state as states
 from laminar_tui.ui.detour import Detour, Result
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 LOOK_KEYS = (
     Key("population", "p", "p", "population(1)", "next population of weights", label="Population", rank=5),
@@ -53,7 +50,7 @@ class ColumnDetour(Detour[Result]):
         column: where the cursor is.
     """
 
-    def __init__(self, state: State, terminal: "Terminal") -> None:
+    def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__(state, terminal)
         self.now = state
         self.column = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +47,9 @@ from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 NULLS: dict[str, Callable[[Profile], Profile]] = {
     "uniform attention": uniform,
@@ -108,7 +106,7 @@ moved. b compares with chance: what uniform attention, or independent scores of 
 the numbers of layers differ, columns are matched by depth. With few weights, small patches are chance: over several
 prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be the difference."""
 
-    def __init__(self, state: State, terminal: "Terminal", b: Profile, a: Profile | None) -> None:
+    def __init__(self, state: State, terminal: Terminal, b: Profile, a: Profile | None) -> None:
         super().__init__(state, terminal)
         self.b = b
         self.a = a

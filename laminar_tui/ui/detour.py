@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from textwrap import wrap
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from rich.style import Style
 from rich.text import Text
@@ -30,11 +30,9 @@ from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 Result = TypeVar("Result")
 Found = TypeVar("Found")
@@ -97,7 +95,7 @@ class Detour(Screen[Result]):
             self.then = then
             self.error = error
 
-    def __init__(self, state: State, terminal: "Terminal") -> None:
+    def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__()
         self._compositor = CroppingCompositor()
         self.start = state

@@ -18,7 +18,8 @@ from laminar_tui.run import Request
 from laminar_tui.ui.state import ViewName, settle
 
 if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Explorer, Terminal
+    from laminar_tui.ui.explorer import Explorer
+    from laminar_tui.ui.scene import Terminal
 
 NOTHING_YET = "nothing is read yet"
 

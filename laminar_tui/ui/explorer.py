@@ -22,8 +22,6 @@ from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
-from laminar_tui.ui.drawing import Scene
-from laminar_tui.ui.drawing import Terminal as Terminal
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
 from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
@@ -31,6 +29,8 @@ from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
 from laminar_tui.ui.running import STATUS_EVERY
 from laminar_tui.ui.saving import FileActions
+from laminar_tui.ui.scene import Scene, cell_of
+from laminar_tui.ui.scene import Terminal as Terminal
 from laminar_tui.ui.stage import Stage
 from laminar_tui.ui.state import State, ViewName
 from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
@@ -193,7 +193,7 @@ class Explorer(FileActions):
         self._note = ""
         before = self.state
         after = change(before)
-        if after.entry == before.entry and drawing.cell_of(after) != drawing.cell_of(before):
+        if after.entry == before.entry and cell_of(after) != cell_of(before):
             after = replace(after, entry=0)
         self.state = after
         if after == before:

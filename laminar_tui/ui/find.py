@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from laminar_tui.render.entries import exact
 from laminar_tui.ui import state as states
-from laminar_tui.ui.drawing import Scene
+from laminar_tui.ui.scene import Scene
 from laminar_tui.ui.state import State
 
 _PLACE = re.compile(r"(?:[lL]?(\d{1,5}))?(?:(?:\.|\s*[hH])(\d{1,5}))?\s*(?:>=?\s*(\d*\.?\d+(?:e-?\d+)?))?")

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from textual import events
@@ -20,11 +20,9 @@ from laminar_tui.ui.choice import ChoiceDialog
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State, next_population, next_sink
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 HEADS_KEYS = (
     Key("previous", "h,left", "h ←", "move(-1, 0)", "previous layer"),
@@ -74,7 +72,7 @@ are distributed from those of the head under the cursor. A number is a mean over
 with its attention, not what that does to the output."""
 
     def __init__(
-        self, state: State, profile: Profile, terminal: "Terminal", measure: str = "", *, awaits_roles: bool = False
+        self, state: State, profile: Profile, terminal: Terminal, measure: str = "", *, awaits_roles: bool = False
     ) -> None:
         super().__init__(state, terminal)
         self.profile = profile

@@ -17,10 +17,10 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
-from laminar_tui.ui.drawing import Terminal
 from laminar_tui.ui.exact import ExactWeights
 from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
 from laminar_tui.ui.runner import Runner
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 

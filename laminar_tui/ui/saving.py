@@ -17,9 +17,9 @@ from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
 from laminar_tui.ui import drawing
 from laminar_tui.ui.dialogs import FileDialog
-from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.messages import Wrote
 from laminar_tui.ui.running import RunScreen
+from laminar_tui.ui.scene import Scene
 from laminar_tui.ui.writing import as_tsv, export_by_name, file_stem, problem_with, table
 
 

@@ -14,9 +14,9 @@ from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
 from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
 from laminar_tui.ui.behind import RowsBehind
-from laminar_tui.ui.drawing import Scene, Terminal
 from laminar_tui.ui.exact import ExactWeights
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import PIN_COLORS, Scene, Terminal, pin_curve, what_is_asked
 from laminar_tui.ui.state import State
 
 
@@ -85,7 +85,7 @@ class Stage:
             return scene
         scene = replace(scene, pins=self._make_pins(state), is_last_only=not self._exact.has_all_queries(state))
         if state.is_picture and has_list:
-            asked = drawing.what_is_asked(scene, self._exact.scope(state))
+            asked = what_is_asked(scene, self._exact.scope(state))
             return replace(scene, asked=asked, entries=self._exact.entries(state, asked))
         if state.view in ("head", "map"):
             return replace(scene, rows=self._exact.rows(state))
@@ -98,12 +98,12 @@ class Stage:
             self._pin_curves, self._pins_of = {}, profile
         here = (state.layer_index, None if state.view == "overview" else state.head_index)
         curves = []
-        for (layer, head), color in zip(state.pins, drawing.PIN_COLORS, strict=False):
+        for (layer, head), color in zip(state.pins, PIN_COLORS, strict=False):
             if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
                 continue
             key = (state.look, layer, head)
             if key not in self._pin_curves:
-                self._pin_curves[key] = drawing.pin_curve(profile, state.look, layer, head)
+                self._pin_curves[key] = pin_curve(profile, state.look, layer, head)
             curves.append(replace(self._pin_curves[key], color="" if self._terminal.depth == "none" else color))
         return tuple(curves)
 

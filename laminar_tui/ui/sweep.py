@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -23,11 +23,9 @@ from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 LIST_FROM = 120
 """Cells of a screen from which on the list of steps stands beside the picture."""
@@ -77,7 +75,7 @@ chooses it): where it jumps, training changed this layer; JS and W1 are the dist
 share grow and the patch at the top appear with it; s leaves the sink out. It does not say why: two steps of one run on
 one prompt also differ by chance, and a head may change its place between seeds. Enter opens a step as a profile."""
 
-    def __init__(self, state: State, terminal: "Terminal", saved: SavedSweep, place: Place | None = None) -> None:
+    def __init__(self, state: State, terminal: Terminal, saved: SavedSweep, place: Place | None = None) -> None:
         super().__init__(state, terminal)
         self.saved = saved
         start = place or Place()

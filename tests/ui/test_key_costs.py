@@ -9,6 +9,7 @@ from textual.css.stylesheet import Stylesheet
 
 from laminar_tui.profile import density
 from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Look
 from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
 from laminar_tui.ui.ahead import MOST_KEPT, ColumnsAhead, density_key, likely_next
@@ -103,7 +104,7 @@ def test_what_is_made_ahead_is_what_would_be_made_now_and_little_is_kept(walk: P
         assert (found.nodes.values == made.nodes.values).all()
         assert found.labels == made.labels
     for population in ("final", "self", "past", "all"):
-        for each in likely_next(State(walk, view="layer", look=drawing.Look(population))):
+        for each in likely_next(State(walk, view="layer", look=Look(population))):
             ahead.columns(each)
     assert len(ahead._kept) == MOST_KEPT
 
