@@ -25,13 +25,13 @@ SIZE = (200, 60)
 def estimated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The threads in which densities were estimated, once for each time."""
     threads: list[str] = []
-    smooth = density._smooth
+    smooth = density.smooth_rows
 
     def counted(*words: Any, **options: Any) -> Any:
         threads.append("screen" if threading.current_thread() is threading.main_thread() else "behind")
         return smooth(*words, **options)
 
-    monkeypatch.setattr(density, "_smooth", counted)
+    monkeypatch.setattr(density, "smooth_rows", counted)
     return threads
 
 
