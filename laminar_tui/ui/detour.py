@@ -30,6 +30,7 @@ from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.room import take_room
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
@@ -38,8 +39,6 @@ Result = TypeVar("Result")
 Found = TypeVar("Found")
 
 MAX_NOTE_LINES = 3
-MIN_WIDTH, MIN_HEIGHT = 60, 16
-WIDE, TALL = 100, 36
 BOLD = Style(bold=True)
 
 BACK_KEYS = (
@@ -129,14 +128,7 @@ class Detour(Screen[Result]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose what fits."""
-        width, height = event.size
-        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-tiny": tiny})
-        if tiny:
-            self.query_one("#tiny", Static).update(
-                f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
-            )
-        else:
+        if take_room(self, event.size):
             self.call_after_refresh(self.show)
 
     # -- drawing -----------------------------------------------------------------------------------------------------

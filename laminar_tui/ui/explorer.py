@@ -27,6 +27,7 @@ from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
+from laminar_tui.ui.room import take_room
 from laminar_tui.ui.running import STATUS_EVERY
 from laminar_tui.ui.saving import FileActions
 from laminar_tui.ui.scene import Scene, cell_of
@@ -35,8 +36,6 @@ from laminar_tui.ui.stage import Stage
 from laminar_tui.ui.state import State, ViewName
 from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
 
-MIN_WIDTH, MIN_HEIGHT = 60, 16
-WIDE, TALL, HIGH = 100, 36, 46
 NUMBERS_PADDING = 2
 PAUSE = 0.1
 """Seconds without a key after which the next one is prepared for."""
@@ -114,14 +113,7 @@ class Explorer(FileActions):
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose what fits."""
-        width, height = event.size
-        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-high": height >= HIGH, "-tiny": tiny})
-        if tiny:
-            self.query_one("#tiny", Static).update(
-                f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
-            )
-        else:
+        if take_room(self, event.size):
             # What a row says may depend on the size of another widget: the crosshair's band, the tokens' height.
             self.call_after_refresh(self._show)
 
