@@ -23,7 +23,7 @@ from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, l
 from laminar_tui.source import as_path
 
 if TYPE_CHECKING:
-    from laminar_tui.model.load import LoadedModel
+    from laminar_tui.model.loaded import LoadedModel
     from laminar_tui.model.parallel import Peers
 
 DEFAULT_WINDOW = 2048

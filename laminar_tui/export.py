@@ -26,7 +26,9 @@ from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_est
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.render.facts import size_words
-from laminar_tui.render.figure import Figure, lay_out, to_png, to_svg
+from laminar_tui.render.figure import Figure, lay_out
+from laminar_tui.render.png import to_png
+from laminar_tui.render.svg import to_svg
 from laminar_tui.render.text import fit, visible
 
 Float64 = NDArray[np.float64]

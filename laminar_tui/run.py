@@ -19,7 +19,7 @@ from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
-    from laminar_tui.model.load import LoadedModel, TokenizedPrompt
+    from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
     from laminar_tui.model.patterns import KeptPatterns
 
 ASSETS = Path(str(files("laminar_tui"))) / "assets"
@@ -39,7 +39,7 @@ class Request:
         revision, dtype, device, device_map: as in `model.load.load_model`.
         max_tokens: cut the prompt after so many tokens.
         recipe: `true`, or a control in `model.recipes.RECIPES`.
-        bos, chat: as in `model.load.LoadedModel.tokenize`.
+        bos, chat: as in `model.loaded.LoadedModel.tokenize`.
         null: empty, or a name in `model.nulls.NULLS`: run the model so that chance shows.
         roles: also measure what the heads do on repeated random tokens.
         max_memory: bytes that a device may give; None for all that is free.

@@ -36,7 +36,7 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.run import SAMPLE_PROFILE, IsCancelled, LayerRead, OnEvent, Request, Session, Started, Step
 from laminar_tui.ui.app import LaminarApp
-from laminar_tui.ui.explorer import STATUS_EVERY
+from laminar_tui.ui.running import STATUS_EVERY
 from laminar_tui.ui.state import State
 
 FOLDER = Path(__file__).parent.parent / "screenshots"

@@ -22,7 +22,7 @@ from laminar_tui.model.probe import probe
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import find_recipe
 from laminar_tui.model.tap import NotPlainError, Receiver
-from laminar_tui.profile.profile import Origin, Profile
+from laminar_tui.profile.profile import Check, Origin, Profile
 
 TRUE_RECIPE = "true"
 
@@ -63,21 +63,14 @@ def capture(
         MemoryNeededError: if memory runs out all the same; the layers read before went to `on_layer`.
         CancelledError: if `is_cancelled` said so.
     """
-    ids = torch.as_tensor(input_ids)
-    ids = (ids[None] if ids.ndim == 1 else ids).to(input_device(model))
-    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(ids.device)
+    ids, mask = _as_batch(model, input_ids, attention_mask)
     check_prompt(model, ids)
     first = span_of(mask[0])
     own_tokens = None if tokens is None else list(tokens)[first]
     profile = empty_profile(model, ids[:, first], own_tokens)
     given = mask if attention_mask is not None else None
-    usual = find_mechanism(model)
-    mechanism = usual if recipe == TRUE_RECIPE else by_recipe(usual, find_recipe(recipe, model))
-    with _cancellable(model, is_cancelled):
-        found = probe(model, usual, ids[:1, first])
-    is_one = given is None and len(ids) == 1
-    if found.is_fast and recipe == TRUE_RECIPE and is_one and ids.shape[1] >= fast.AT_LEAST_TOKENS:
-        mechanism = FAST
+    is_plain = given is None and len(ids) == 1
+    mechanism, checks = _choose_mechanism(model, recipe, ids[:1, first], is_cancelled, is_plain=is_plain)
     own_call = keep.keep if keep is not None and len(ids) == 1 and first == slice(0, ids.shape[1]) else None
 
     def make_reader() -> Reader:
@@ -94,13 +87,12 @@ def capture(
         mechanism, reader = TAP, make_reader()
         _read(mechanism, model, reader, ids, given, chunk_weights)
     seconds = time.perf_counter() - started
-    checks = (*reader.verify(), *([found.check] if found.check is not None else []))
     origin = replace(
         profile.origin,
         mechanism=mechanism.name,
         recipe=recipe,
         seconds=seconds,
-        checks=checks,
+        checks=(*reader.verify(), *checks),
         layer_kinds=reader.kinds,
         n_prompts=len(ids),
         n_tokens=int(mask.sum()),
@@ -113,6 +105,34 @@ def capture(
 
         keep.finish(Again(profile, len(ids), tuple(reader.calls), read_again, partial(evaluating, model)))
     return profile
+
+
+def _as_batch(
+    model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int], attention_mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask on the model's device, [batch, n_tokens] both."""
+    ids = torch.as_tensor(input_ids)
+    ids = (ids[None] if ids.ndim == 1 else ids).to(input_device(model))
+    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(ids.device)
+    return ids, mask
+
+
+def _choose_mechanism(
+    model: PreTrainedModel, recipe: str, ids: torch.Tensor, is_cancelled: IsCancelled | None, *, is_plain: bool
+) -> tuple[Mechanism, tuple[Check, ...]]:
+    """How this model is to be read, and what was checked to find out.
+
+    Args:
+        ids: of the first prompt without padding, [1, n_tokens].
+        is_plain: whether it is the only one, and came without a mask, as the fast path wants it.
+    """
+    usual = find_mechanism(model)
+    mechanism = usual if recipe == TRUE_RECIPE else by_recipe(usual, find_recipe(recipe, model))
+    with _cancellable(model, is_cancelled):
+        found = probe(model, usual, ids)
+    if found.is_fast and recipe == TRUE_RECIPE and is_plain and ids.shape[1] >= fast.AT_LEAST_TOKENS:
+        mechanism = FAST
+    return mechanism, (found.check,) if found.check is not None else ()
 
 
 def _read(

@@ -200,6 +200,15 @@ def _score(query, key, scaling, WIDEN: tl.constexpr):
 
 
 @triton.jit
+def _weigh(
+    query, log_sum, keys_of_head, key_row, places, n_tokens, scaling, D_HEAD: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """The weight of each query on one key of its own, float32 [places]."""
+    key = _load(keys_of_head, key_row, places, n_tokens, D_HEAD, BLOCK_D).to(tl.float32)
+    return tl.exp(tl.sum(query.to(tl.float32) * key, axis=1) * scaling - log_sum)
+
+
+@triton.jit
 def _first_key(start, window, HAS_WINDOW: tl.constexpr, BLOCK_KEYS: tl.constexpr):
     """The start of the first block of keys of which the query `start` or a later one sees any."""
     first = start * 0
@@ -318,13 +327,9 @@ def _count_rows(
         n_positive += tl.sum((weights >= smallest).to(tl.int32), axis=1)
     tl.atomic_add(n_positive_pointer + head, tl.sum(n_positive, axis=0), sem="relaxed")
     # The single weights: on the first key, on the query's own, on the one before.
-    wide = query.to(tl.float32)
-    nearest = _load(keys_of_head, key_row, queries, n_tokens, D_HEAD, BLOCK_D).to(tl.float32)
-    itself = tl.exp(tl.sum(wide * nearest, axis=1) * scaling - log_sum)
-    before = _load(keys_of_head, key_row, queries - 1, n_tokens, D_HEAD, BLOCK_D).to(tl.float32)
-    previous = tl.exp(tl.sum(wide * before, axis=1) * scaling - log_sum)
-    opening = _load(keys_of_head, key_row, queries * 0, n_tokens, D_HEAD, BLOCK_D).to(tl.float32)
-    sink = tl.exp(tl.sum(wide * opening, axis=1) * scaling - log_sum)
+    itself = _weigh(query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, D_HEAD, BLOCK_D)
+    previous = _weigh(query, log_sum, keys_of_head, key_row, queries - 1, n_tokens, scaling, D_HEAD, BLOCK_D)
+    sink = _weigh(query, log_sum, keys_of_head, key_row, queries * 0, n_tokens, scaling, D_HEAD, BLOCK_D)
     previous = tl.where(queries > 0, previous, 0.0)
     if HAS_WINDOW:
         previous = tl.where(window > 1, previous, 0.0)

@@ -5,9 +5,7 @@ kernels and code is not followed, what does not fit into memory is refused befor
 that are missing or not finite.
 """
 
-import logging
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,141 +17,20 @@ from accelerate.utils import align_module_device
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
-from transformers.utils import logging as transformers_logging
 
-from laminar_tui.errors import CancelledError, LaminarError, MemoryNeededError, ModelError, PromptError, UsageError
-from laminar_tui.model import hub
+from laminar_tui.errors import LaminarError, MemoryNeededError, ModelError, UsageError
 from laminar_tui.model.estimate import Estimate, estimate, max_memory_of_devices, refuse_too_large, skeleton
 from laminar_tui.model.files import check_folder
+from laminar_tui.model.hub import find_on_hub
+from laminar_tui.model.hub_calls import TIMEOUT
+from laminar_tui.model.loaded import LoadedModel, encode
 from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.model.progress import OnProgress, hear_progress
 from laminar_tui.source import Source
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
 
 MOST_LAYERS = 4096
 """More would take minutes to build before anything could be found wrong."""
-_tokenizer_lock = threading.Lock()
-"""A fast tokenizer refuses to be used by two threads at once: a run's, and the one that counts while one types."""
-
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class TokenizedPrompt:
-    """A prompt as the model gets it: ids, and each token's text (empty for the later bytes of a split character)."""
-
-    ids: tuple[int, ...]
-    tokens: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model in memory with its tokenizer."""
-
-    model: PreTrainedModel
-    tokenizer: Any
-    source: Source
-
-    def tokenize(
-        self, prompt: str, max_tokens: int | None = None, *, bos: bool = False, chat: bool = False
-    ) -> TokenizedPrompt:
-        """Cut a prompt into tokens, the first `max_tokens` of them.
-
-        Args:
-            bos: begin with the tokenizer's beginning-of-sequence token, if the tokenizer does not do so by itself.
-            chat: wrap the prompt as a user's message in the tokenizer's chat template.
-
-        Raises:
-            PromptError: if the prompt is empty, the tokenizer makes nothing of it, or it has no such token or template.
-        """
-        if not prompt:
-            raise PromptError("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
-        text = self._as_message(prompt) if chat else prompt
-        fast = bool(getattr(self.tokenizer, "is_fast", False))
-        with _tokenizer_lock:  # a template brings its own special tokens
-            encoded = _encode(self.tokenizer, text, return_offsets_mapping=fast, add_special_tokens=not chat)
-        ids = [int(each) for each in encoded["input_ids"]]
-        offsets = list(encoded["offset_mapping"]) if fast else []
-        if bos and ids[:1] != [self._bos_id()]:  # some put it there by themselves
-            ids, offsets = [self._bos_id(), *ids], [(0, 0), *offsets]
-        ids = ids[:max_tokens]
-        if not ids:
-            raise PromptError(
-                "the tokenizer makes no tokens of this prompt", "the model's tokenizer files may be missing"
-            )
-        if fast:
-            tokens = _pieces(text, offsets, self.tokenizer.convert_ids_to_tokens(ids))
-        else:
-            tokens = [self.tokenizer.decode([each]) for each in ids]
-        return TokenizedPrompt(tuple(ids), tuple(tokens))
-
-    @property
-    def has_bos(self) -> bool:
-        """Whether the tokenizer knows a beginning-of-sequence token."""
-        return getattr(self.tokenizer, "bos_token_id", None) is not None
-
-    def begins_with_bos(self, ids: Sequence[int]) -> bool:
-        """Whether the first of these tokens is the tokenizer's beginning of a sequence."""
-        return self.has_bos and list(ids[:1]) == [self._bos_id()]
-
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
-        return bool(getattr(self.tokenizer, "chat_template", None))
-
-    @property
-    def max_tokens(self) -> int | None:
-        """How many tokens the model has positions for; None where it does not say."""
-        config = self.model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        return int(limit) if limit and limit > 0 else None
-
-    def _bos_id(self) -> int:
-        if not self.has_bos:
-            raise PromptError(
-                f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave --bos out"
-            )
-        return int(self.tokenizer.bos_token_id)
-
-    def _as_message(self, prompt: str) -> str:
-        if not self.has_chat_template:
-            raise PromptError(f"the tokenizer of {self.source.name} has no chat template", "leave --chat out")
-        try:
-            message = [{"role": "user", "content": prompt}]
-            return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # a template is a program of the repository's, and may fail in any way
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise PromptError(f"the chat template of {self.source.name} fails: {reason}", "leave --chat out") from error
-
-
-def _encode(tokenizer: Any, prompt: str, **options: bool) -> Any:
-    """Run a tokenizer.
-
-    Raises:
-        PromptError: if the prompt is no text, or the tokenizer fails on it.
-    """
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
-        raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
-    try:
-        return tokenizer(prompt, verbose=False, **options)
-    except Exception as error:  # it is made of a stranger's files
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise PromptError(f"the tokenizer fails on this prompt: {reason}", "try another prompt") from error
-
-
-def _pieces(prompt: str, offsets: list[tuple[int, int]], names: list[str]) -> list[str]:
-    """The slice of the prompt each token stands for; its own name for a token that is not from the prompt."""
-    pieces, shown = [], 0
-    for name, (start, end) in zip(names, offsets, strict=False):
-        if start == end:
-            pieces.append(name)
-        else:
-            pieces.append(prompt[max(start, shown) : end])
-            shown = max(shown, end)
-    return pieces
 
 
 @dataclass(frozen=True)
@@ -172,7 +49,7 @@ class Terms:
     prompt: str = ""
     max_tokens: int | None = None
     max_memory: int | None = None
-    timeout: float = hub.TIMEOUT
+    timeout: float = TIMEOUT
     allow_pickle: bool = False
     keep_bytes: int = 0
 
@@ -211,7 +88,7 @@ def load_model(
     terms = terms or Terms()
     wanted = _find_dtype(dtype, target)
     place = _find_place(source, terms, on_progress, is_cancelled)
-    with _progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
+    with hear_progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
         config = _load_config(source, place.folder)
         tokenizer = AutoTokenizer.from_pretrained(
             place.folder, gguf_file=source.gguf_file, local_files_only=True, trust_remote_code=False
@@ -229,7 +106,7 @@ def load_model(
         on_estimate(needs)
     refuse_too_large(source.name, needs, target, max_memory=terms.max_memory, device_map=device_map)
     place.fetch_parameters()
-    with _progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
+    with hear_progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
         model, found = _load_parameters(source, place.folder, config, wanted, device_map, terms)
     _refuse_incomplete(source, found)
     if device_map is None:
@@ -285,7 +162,7 @@ def _find_place(
         if source.gguf_file is None and not (folder / "config.json").exists():
             raise ModelError(f"{source.path} holds no model: there is no config.json", "give the folder of a model")
         return _Place(folder, check_folder(folder, source.name, source.gguf_file, allow_pickle=terms.allow_pickle))
-    found = hub.find_on_hub(
+    found = find_on_hub(
         source.path,
         source.revision,
         on_progress=on_progress,
@@ -299,7 +176,7 @@ def _find_place(
 
 def _count_tokens(tokenizer: Any, terms: Terms) -> int:
     """How many tokens the prompt has: 1 at least, since an empty one is refused elsewhere."""
-    n_tokens = len(_encode(tokenizer, terms.prompt)["input_ids"]) if terms.prompt else 1
+    n_tokens = len(encode(tokenizer, terms.prompt)["input_ids"]) if terms.prompt else 1
     return max(1, min(n_tokens, terms.max_tokens or n_tokens))
 
 
@@ -416,79 +293,3 @@ def _refuse_not_finite(source: Source, model: PreTrainedModel) -> None:
 
 def _is_finite(parameter: torch.Tensor) -> bool:
     return bool(torch.isfinite(parameter.sum()) or parameter.isfinite().all())
-
-
-# -- progress --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(on_progress: OnProgress | None, is_cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Hear of every progress bar transformers would draw; raising in it stops the load."""
-
-    def hook(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_SilentBar":
-        return _SilentBar(on_progress, is_cancelled, *args, **kwargs)
-
-    before = transformers_logging.set_tqdm_hook(hook)
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.set_tqdm_hook(before)
-
-
-class _SilentBar:
-    """What a library takes for a progress bar: it draws nothing and tells how far things are."""
-
-    def __init__(
-        self,
-        on_progress: OnProgress | None,
-        is_cancelled: Callable[[], bool],
-        iterable: Any = None,
-        *_: Any,
-        desc: str | None = None,
-        total: float | None = None,
-        initial: float = 0,
-        **_others: Any,
-    ) -> None:
-        self._on_progress = on_progress
-        self._is_cancelled = is_cancelled
-        self._iterable = iterable
-        self.desc = desc or "loading"
-        self.total = total if total is not None else len(iterable) if hasattr(iterable, "__len__") else 0
-        self.n = initial
-        self.disable = False
-        self.update(0)
-
-    def update(self, n: float | None = 1) -> None:
-        """Take note of some more, and stop the work if its user said so."""
-        self.n += n or 0
-        if self._is_cancelled():
-            raise CancelledError("the loading was cancelled")
-        if self._on_progress is not None:
-            self._on_progress(self.desc, int(self.n), int(self.total or 0))
-
-    def set_description(self, desc: str | None = None, refresh: bool = True) -> None:
-        """Take the name of what is being done."""
-        del refresh
-        self.desc = desc or self.desc
-
-    def __iter__(self) -> Iterator[Any]:
-        for each in self._iterable or ():
-            yield each
-            self.update(1)
-
-    def __enter__(self) -> "_SilentBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_args, **_kwargs: None

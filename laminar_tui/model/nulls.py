@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from laminar_tui.errors import ModelError, UsageError
-from laminar_tui.model.load import LoadedModel, TokenizedPrompt
+from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
 
 SEED = 31415
 """Not 0, which a model's own random start may have had."""

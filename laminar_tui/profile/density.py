@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import BIN_EDGES, BIN_VALUES, N_BINS, Counts
+from laminar_tui.profile.smoothing import ROWS_AT_ONCE, smooth_rows
 
 N_CELLS = 8192
 LOG_LOW = -8.0
@@ -29,10 +30,6 @@ LOG_VALUES = np.log10(BIN_VALUES[1:])
 DEFAULT_GRID = 300
 DEFAULT_ESTIMATOR = "reflected"
 
-_REACH = 9.0
-"""Widths of a kernel beyond which nothing is left of it: exp(-40) is below a float64's last digit."""
-_CIRCLES = (5, 6, 8)
-"""Lengths of the circles to convolve on, in quarters of the axis; all have small factors."""
 NARROWEST = 2 / N_CELLS
 """The narrowest kernel that the nodes carry without ringing (3e-9 at the highest frequency), as a share of the axis: a
 fourteenth of a step of the 300-point grid. A narrower one is drawn this wide; what `bandwidth` reports is Scott's."""
@@ -42,7 +39,6 @@ _CELLS_IN_A_BANDWIDTH = 16
 _FEWEST_CELLS = 1024
 _SPLIT_CELLS = 2048
 """Of a density that is split: its parts are for ratios, and there are many of them."""
-_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,60 +178,6 @@ def _share(nodes: NDArray[np.float64], counts: Counts) -> NDArray[np.float64]:
     return np.divide(nodes, n, out=np.zeros(nodes.shape), where=n > 0)
 
 
-def _smooth(shares: NDArray[np.float64], width: NDArray[np.float64], *, reflect: bool) -> NDArray[np.float64]:
-    """Convolve with a Gaussian of a standard deviation given in nodes; values per node.
-
-    Args:
-        shares: [..., n_cells + 1].
-        width: [...], in nodes.
-        reflect: fold what leaves the axis back at its ends; otherwise it is lost.
-    """
-    n_cells = shares.shape[-1] - 1
-    rows, widths = shares.reshape(-1, n_cells + 1), width.reshape(-1, 1)
-    smooth = np.empty_like(rows)
-    # A row's circle depends on its own kernel alone, so that it is smoothed the same in any company.
-    reach = np.ceil(_REACH * widths[:, 0]).astype(np.int64)
-    wanted = n_cells + 1 + (2 * reach if reflect else reach)
-    sizes = n_cells * np.array(_CIRCLES) // 4
-    circles = np.append(sizes, 0)[np.searchsorted(sizes, wanted)]
-    for period in np.unique(circles):
-        places = np.flatnonzero(circles == period)
-        for start in range(0, len(places), _ROWS_AT_ONCE):
-            some = places[start : start + _ROWS_AT_ONCE]
-            smooth[some] = _convolve(rows[some], widths[some], int(period), reflect=reflect)
-    return np.maximum(smooth, 0.0).reshape(shares.shape)  # rounding leaves -1e-19 where there is nothing
-
-
-def _convolve(
-    rows: NDArray[np.float64], widths: NDArray[np.float64], period: int, *, reflect: bool
-) -> NDArray[np.float64]:
-    """Convolve [n, n_cells + 1] with Gaussians of widths [n, 1].
-
-    Args:
-        period: nodes of a circle on which no kernel reaches around; 0 if they are too wide for a short one.
-    """
-    n_cells = rows.shape[1] - 1
-    if period == 0 and reflect:
-        both = np.concatenate([rows, rows[:, n_cells - 1 : 0 : -1]], axis=1)  # there and back, any number of times
-        both[:, [0, n_cells]] *= 2
-        return np.fft.irfft(np.fft.rfft(both) * _spectrum(2 * n_cells, widths))[:, : n_cells + 1]
-    period = period or 4 * n_cells  # Scott's bandwidth is at most half the axis
-    line = np.fft.irfft(np.fft.rfft(rows, n=period) * _spectrum(period, widths), n=period)
-    smooth = line[:, : n_cells + 1].copy()
-    if reflect:
-        reach = (period - n_cells - 1) // 2
-        smooth[:, 0] += line[:, 0]
-        smooth[:, 1 : reach + 1] += line[:, : -reach - 1 : -1]
-        smooth[:, n_cells - reach :] += line[:, n_cells + reach : n_cells - 1 : -1]
-    return smooth
-
-
-def _spectrum(period: int, widths: NDArray[np.float64]) -> NDArray[np.float64]:
-    frequency = np.arange(period // 2 + 1) * (2 * np.pi / period)
-    spectrum: NDArray[np.float64] = np.exp(-0.5 * (frequency * widths) ** 2)
-    return spectrum
-
-
 def _kernel_width(bandwidth: NDArray[np.float64], length: float, n_cells: int = N_CELLS) -> NDArray[np.float64]:
     return np.fmax(bandwidth / length, NARROWEST) * n_cells
 
@@ -243,14 +185,14 @@ def _kernel_width(bandwidth: NDArray[np.float64], length: float, n_cells: int = 
 def gaussian(counts: Counts, n_cells: int = N_CELLS) -> Nodes:
     """Estimate as `scipy.stats.gaussian_kde` does, with all it loses beyond 0 and 1: the reference."""
     bandwidth = scott_bandwidth(counts.n, counts.std)
-    smooth = _smooth(_nodes_linear(counts, n_cells), _kernel_width(bandwidth, 1.0, n_cells), reflect=False)
+    smooth = smooth_rows(_nodes_linear(counts, n_cells), _kernel_width(bandwidth, 1.0, n_cells), reflect=False)
     return Nodes(0.0, 1.0, smooth * n_cells, bandwidth)
 
 
 def reflected(counts: Counts, n_cells: int = N_CELLS) -> Nodes:
     """Estimate with Scott's bandwidth, mass that leaves [0, 1] folded back at 0 and 1."""
     bandwidth = scott_bandwidth(counts.n, counts.std)
-    smooth = _smooth(_nodes_linear(counts, n_cells), _kernel_width(bandwidth, 1.0, n_cells), reflect=True)
+    smooth = smooth_rows(_nodes_linear(counts, n_cells), _kernel_width(bandwidth, 1.0, n_cells), reflect=True)
     return Nodes(0.0, 1.0, smooth * n_cells, bandwidth)
 
 
@@ -267,7 +209,7 @@ def log_density(counts: Counts) -> Nodes:
     mean = np.divide(total, n, out=np.zeros(total.shape), where=n > 0)
     variance = np.divide(squares - mean * total, n - 1, out=np.zeros(total.shape), where=n > 1)
     bandwidth = scott_bandwidth(n, np.sqrt(np.maximum(variance, 0.0)))
-    smooth = _smooth(_nodes_log(counts), _kernel_width(bandwidth, -LOG_LOW), reflect=True)
+    smooth = smooth_rows(_nodes_log(counts), _kernel_width(bandwidth, -LOG_LOW), reflect=True)
     return Nodes(LOG_LOW, 0.0, smooth * (N_CELLS / -LOG_LOW), bandwidth)
 
 
@@ -367,9 +309,7 @@ def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid:
     works = []
     for n_cells, places in _by_cells(rows, chosen):
         function = partial(chosen.function, n_cells=n_cells) if chosen.has_coarse else chosen.function
-        works += [
-            partial(fill, places[at : at + _ROWS_AT_ONCE], function) for at in range(0, len(places), _ROWS_AT_ONCE)
-        ]
+        works += [partial(fill, places[at : at + ROWS_AT_ONCE], function) for at in range(0, len(places), ROWS_AT_ONCE)]
     if len(works) == 1:
         works[0]()
     else:
@@ -399,7 +339,7 @@ def split_density(counts: Counts, starts: NDArray[np.int64], estimator: str, ban
         nodes[..., [0, -1]] *= 2
     else:
         width = np.full(len(starts), max(float(np.nan_to_num(bandwidth)) / length * _SPLIT_CELLS, 2.0))
-        nodes = _smooth(nodes, width, reflect=estimator != "gaussian")
+        nodes = smooth_rows(nodes, width, reflect=estimator != "gaussian")
     return Nodes(chosen.low, chosen.high, nodes * (_SPLIT_CELLS / length), np.full(len(starts), bandwidth))
 
 

@@ -1,29 +1,25 @@
-"""A heatmap as a figure for paper or screen: one layout of rectangles, lines and texts, written as SVG or PNG.
+"""A heatmap as a figure for paper or screen: one layout of rectangles, lines and texts, to be written as SVG or PNG.
 
-The layout is in whole pixels, so that cells have crisp edges in both. Texts are cut to the room they have: by an
-estimate in the SVG, whose fonts are the reader's, and by measuring in the PNG.
+The layout is in whole pixels, so that cells have crisp edges in both. Texts are cut to the room they have by who writes
+them: by an estimate in the SVG, whose fonts are the reader's, and by measuring in the PNG.
 """
 
-import io
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from laminar_tui.errors import UsageError
 from laminar_tui.render.palette import GAP, NOTHING, make_ramp, to_levels
 from laminar_tui.render.text import visible
 from laminar_tui.render.ticks import axis_ticks, fraction, tick_labels
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    pass
 
 Anchor = Literal["start", "middle", "end"]
 
@@ -41,13 +37,8 @@ NARROW, MIDDLE, CAPITAL, WIDE = 0.40, 0.64, 0.77, 1.05
 TICK_ROOM = 54
 LABEL_ROOM = 34
 """The least distance between two labelled columns: four digits and a blank."""
-FONTS = "'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif"
-
 BACKGROUND, INK, FAINT_INK = "#ffffff", "#1a1a1a", "#555555"
 GAP_FILL, GAP_INK = "#ececec", "#a8a8a8"
-
-# What Pillow's own font does not have.
-_REPLACEMENTS = {"→": "->", "←": "<-", "−": "-", "–": "-"}
 
 
 @dataclass(frozen=True)
@@ -245,7 +236,7 @@ def _titles(figure: Figure, frame: _Frame) -> list[Text]:
 
 def _x_axis(figure: Figure, frame: _Frame) -> Iterator[Primitive]:
     labels = [visible(label) for label in figure.x_labels]
-    widest = max(_estimate_width(label) for label in labels) * TEXT_SIZE + TEXT_SIZE
+    widest = max(estimate_width(label) for label in labels) * TEXT_SIZE + TEXT_SIZE
     step = _column_step(max(LABEL_ROOM, widest) / frame.cell_width)
     for column in range(0, frame.n_columns, step):
         x = LEFT + column * frame.cell_width + frame.cell_width // 2
@@ -313,7 +304,7 @@ def _gap_note(figure: Figure, frame: _Frame, gaps: NDArray[np.bool_]) -> Iterato
     yield Text(x + 30, y + 11, visible(note), frame.size[0] - x - 30 - MARGIN)
 
 
-def _estimate_width(text: str) -> float:
+def estimate_width(text: str) -> float:
     """The width in an unknown sans serif, as a multiple of the size."""
     width = 0.0
     for character in text:
@@ -326,150 +317,9 @@ def _estimate_width(text: str) -> float:
     return width
 
 
-def _cut(text: str, measure: Callable[[str], float], room: float) -> str:
+def cut(text: str, measure: Callable[[str], float], room: float) -> str:
     """Shorten a text to its room, measured in any unit, and mark the cut."""
     if measure(text) <= room:
         return text
     kept = bisect_right(range(len(text)), room, key=lambda n: measure(text[:n].rstrip() + "…"))
     return text[: max(kept - 1, 0)].rstrip() + "…"
-
-
-# -- SVG -------------------------------------------------------------------------------------------------------------
-
-
-def to_svg(sheet: Sheet) -> str:
-    """Write a standalone SVG document: no scripts, no links, every text escaped.
-
-    Neighbouring rectangles of one colour share a path, which is a third of the size of as many `rect` elements.
-    """
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{sheet.width}" height="{sheet.height}" '
-        f'viewBox="0 0 {sheet.width} {sheet.height}" font-family="{FONTS}">',
-    ]
-    for kind, group in groupby(sheet.primitives, key=_svg_group):
-        if kind is None:
-            lines += [_svg_text(each) for each in group if isinstance(each, Text)]
-        else:
-            lines.append(f'<path {kind} d="{"".join(_svg_piece(each) for each in group)}"/>')
-    return "\n".join([*lines, "</svg>", ""])
-
-
-def _svg_group(primitive: Primitive) -> str | None:
-    """The attributes of the path that a primitive is a piece of; None for a text."""
-    if isinstance(primitive, Rect):
-        return f'shape-rendering="crispEdges" fill="{primitive.fill}"'
-    if isinstance(primitive, Line):
-        return f'stroke="{primitive.color}"'
-    return None
-
-
-def _svg_piece(primitive: Primitive) -> str:
-    if isinstance(primitive, Rect):
-        return f"M{primitive.x} {primitive.y}h{primitive.width}v{primitive.height}h{-primitive.width}z"
-    if isinstance(primitive, Line):
-        # Half a pixel aside, an upright line one pixel wide fills a pixel instead of two halves.
-        return f"M{primitive.x1}.5 {primitive.y1}.5L{primitive.x2}.5 {primitive.y2}.5"
-    return ""
-
-
-def _svg_text(text: Text) -> str:
-    content = escape(_cut(text.text, _estimate_width, text.room / text.size))
-    if text.superscript:
-        size = text.size * SUPERSCRIPT
-        content += f'<tspan dy="{-text.size * 0.4:g}" font-size="{size:g}">{escape(text.superscript)}</tspan>'
-    turn = f' transform="rotate(-90 {text.x} {text.y})"' if text.is_upright else ""
-    return (
-        f'<text x="{text.x}" y="{text.y}" font-size="{text.size:g}" text-anchor="{text.anchor}" '
-        f'fill="{text.color}"{turn}>{content}</text>'
-    )
-
-
-# -- PNG -------------------------------------------------------------------------------------------------------------
-
-
-def to_png(sheet: Sheet, *, scale: int = 2) -> bytes:
-    """Draw the PNG with Pillow, in the font that comes with it, so that it looks the same everywhere.
-
-    Args:
-        sheet: what to draw.
-        scale: pixels of the PNG for one of the layout.
-
-    Raises:
-        UsageError: if Pillow is not installed.
-    """
-    try:
-        from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise UsageError("a PNG needs Pillow, which is not installed", "pip install 'laminar-tui[png]'") from error
-    image = Image.new("RGB", (sheet.width * scale, sheet.height * scale), BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    for each in sheet.primitives:
-        if isinstance(each, Rect):
-            x, y = each.x * scale, each.y * scale
-            draw.rectangle((x, y, x + each.width * scale - 1, y + each.height * scale - 1), fill=each.fill)
-        elif isinstance(each, Line):
-            _draw_line(draw, each, scale)
-        elif each.is_upright:
-            _draw_upright(image, each, scale)
-        else:
-            _draw_text(draw, each, scale)
-    payload = io.BytesIO()
-    image.save(payload, "PNG", optimize=True, dpi=(96 * scale, 96 * scale))
-    return payload.getvalue()
-
-
-def _draw_line(draw: "ImageDraw.ImageDraw", line: Line, scale: int) -> None:
-    if line.x1 == line.x2 or line.y1 == line.y2:
-        left, right = sorted((line.x1, line.x2))
-        top, bottom = sorted((line.y1, line.y2))
-        box = (left * scale, top * scale, (right + 1) * scale - 1, (bottom + 1) * scale - 1)
-        draw.rectangle(box, fill=line.color)
-    else:
-        draw.line([value * scale for value in (line.x1, line.y1, line.x2, line.y2)], fill=line.color, width=scale)
-
-
-def _font(size: float) -> "ImageFont.FreeTypeFont":
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise UsageError("this Pillow was built without FreeType", "install Pillow from a wheel: pip install -U pillow")
-    return font
-
-
-def _drawable(text: str, font: "ImageFont.FreeTypeFont") -> str:
-    """Write the characters that the font does not have as escapes."""
-    missing = bytes(font.getmask("\uffff"))
-
-    def has(character: str) -> bool:
-        return " " <= character <= "~" or bytes(font.getmask(character)) != missing
-
-    return "".join(each if has(each) else _REPLACEMENTS.get(each, visible(each, ascii_only=True)) for each in text)
-
-
-def _draw_text(draw: "ImageDraw.ImageDraw", text: Text, scale: int) -> None:
-    font, small = _font(text.size * scale), _font(text.size * SUPERSCRIPT * scale)
-    superscript = _drawable(text.superscript, small)
-    room = text.room * scale - small.getlength(superscript)
-    # No character is narrower than a pixel, so a text of any length costs no more than its room.
-    content = _cut(_drawable(text.text[: text.room], font), font.getlength, room)
-    width = font.getlength(content)
-    total = width + small.getlength(superscript)
-    x = text.x * scale - {"start": 0.0, "middle": total / 2, "end": total}[text.anchor]
-    draw.text((x, text.y * scale), content, fill=text.color, font=font, anchor="ls")
-    if superscript:
-        raised = text.y * scale - text.size * 0.4 * scale
-        draw.text((x + width, raised), superscript, fill=text.color, font=small, anchor="ls")
-
-
-def _draw_upright(image: "Image.Image", text: Text, scale: int) -> None:
-    """Draw on a strip of its own, turn that, and put it where the base line belongs."""
-    from PIL import Image, ImageDraw
-
-    height = round(text.size * 2)
-    strip = Image.new("RGB", (text.room * scale, height * scale), BACKGROUND)
-    flat = replace(text, x=text.room // 2, y=round(text.size * 1.5), is_upright=False)
-    _draw_text(ImageDraw.Draw(strip), flat, scale)
-    turned = strip.transpose(Image.Transpose.ROTATE_90)
-    image.paste(turned, ((text.x - flat.y) * scale, (text.y - text.room // 2) * scale))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,13 @@ from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, make_two_sided_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
-from laminar_tui.ui import state as states
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
+from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 NULLS: dict[str, Callable[[Profile], Profile]] = {
     "uniform attention": uniform,
@@ -62,12 +61,7 @@ COMPARED = ("entropy", "effective_tokens", "sink_share", "previous_token", "gini
 """The statistics of the table; those made from the counts come before them."""
 
 COMPARE_KEYS = (
-    Key("previous", "h,left", "h ←", "column(-1)", "previous column: layer or head"),
-    Key("next", "l,right", "l →", "column(1)", "next column: layer or head"),
-    Key("previous8", "H", "H", "column(-8)", "eight columns back"),
-    Key("next8", "L", "L", "column(8)", "eight columns on"),
-    Key("first", "g,home", "g Home", "to_column(0)", "first column"),
-    Key("last", "G,end", "G End", "to_column(-1)", "last column"),
+    *column_keys("column", ": layer or head"),
     Key("largest", "n", "n", "largest(1)", "next column by largest change", label="Next change", rank=2),
     Key("smaller", "N", "N", "largest(-1)", "previous column by largest change"),
     Key("arrange", "v", "v", "arrange(1)", "side by side, A, B, difference", label="Layout", rank=3),
@@ -82,20 +76,15 @@ COMPARE_KEYS = (
         "Chance",
         rank=4,
     ),
-    Key("heads", "enter", "Enter", "go_in", "the heads of this layer; then the head itself", label="Heads", rank=1),
-    Key("population", "p", "p", "population(1)", "next population of weights", label="Population", rank=5),
-    Key("population_back", "P", "P", "population(-1)", "previous population"),
-    Key("sink", "s", "s", "sink", "the sink (first token): with, without, alone", label="Sink", rank=5),
-    Key("estimator", "d", "d", "estimator", "density estimator"),
-    Key("axis", "a", "a", "axis", "weight axis linear or log10", label="Axis", rank=6),
-    Key("scale", "z", "z", "scale", "colour scale: log, sqrt, linear", label="Scale", rank=6),
+    Key("heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
+    *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
     *PICTURE_KEYS,
     *BACK_KEYS,
 )
 
 
-class CompareScreen(Detour[tuple[int, int]]):
+class CompareScreen(ColumnDetour[tuple[int, int]]):
     """The comparison; the result is a layer and head of B to open.
 
     Args:
@@ -117,9 +106,8 @@ moved. b compares with chance: what uniform attention, or independent scores of 
 the numbers of layers differ, columns are matched by depth. With few weights, small patches are chance: over several
 prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be the difference."""
 
-    def __init__(self, state: State, terminal: "Terminal", b: Profile, a: Profile | None) -> None:
+    def __init__(self, state: State, terminal: Terminal, b: Profile, a: Profile | None) -> None:
         super().__init__(state, terminal)
-        self.now = state
         self.b = b
         self.a = a
         self._marked = a
@@ -130,12 +118,9 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         self.column = state.layer_index
         self._change: Change | None = None
         self._change_for: tuple[object, ...] = ()
-        self._pair: Pair | None = None
-        self._pair_for: tuple[object, ...] = ()
-        self._drawing: PairDrawing | None = None
-        self._drawing_for: tuple[object, ...] = ()
-        self._two_sided: Ramp | None = None
-        self._on_light: bool | None = None
+        self._pair: Latest[Pair] = Latest()
+        self._drawing: Latest[PairDrawing] = Latest()
+        self._two_sided: Latest[Ramp] = Latest()
 
     def compose_body(self) -> ComposeResult:
         """The pictures, and below them curves and numbers."""
@@ -170,20 +155,21 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         """What stands side by side; made anew only when profiles, look or layer have changed."""
         if self.a is None:
             return None
-        key = (self.a, self.b, self.now.look, self.inside)
-        if self._pair is None or key != self._pair_for:
-            layers = match_layers(self.a, self.b)
-            names = tell_apart(self.a, self.b)
-            self._pair = Pair(
-                self._columns(self.a, layers.a),
-                self._columns(self.b, layers.b),
-                self._matching(self.a),
-                (visible(names[0]), visible(names[1])),
-            )
-            self._pair_for = key
-            self._measure(self._pair)
-        self.column = min(max(self.column, 0), self._pair.n_columns - 1)
-        return self._pair
+        pair = self._pair.of((self.a, self.b, self.now.look, self.inside), partial(self._make_pair, self.a))
+        self.column = min(max(self.column, 0), pair.n_columns - 1)
+        return pair
+
+    def _make_pair(self, a: Profile) -> Pair:
+        layers = match_layers(a, self.b)
+        names = tell_apart(a, self.b)
+        pair = Pair(
+            self._columns(a, layers.a),
+            self._columns(self.b, layers.b),
+            self._matching(a),
+            (visible(names[0]), visible(names[1])),
+        )
+        self._measure(pair)
+        return pair
 
     def _measure(self, pair: Pair) -> None:
         """Measure the distances, unless only colours or the estimator have changed."""
@@ -202,13 +188,9 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
 
     def two_sided(self) -> Ramp:
         """The colours of the difference."""
-        on_light = not self.is_dark
-        if self._two_sided is None or on_light != self._on_light:
-            self._two_sided = make_two_sided_ramp(
-                self.terminal.depth, on_light=on_light, ascii_only=self.terminal.ascii_only
-            )
-            self._on_light = on_light
-        return self._two_sided
+        on_light, terminal = not self.is_dark, self.terminal
+        make = partial(make_two_sided_ramp, terminal.depth, on_light=on_light, ascii_only=terminal.ascii_only)
+        return self._two_sided.of((on_light,), make)
 
     def where(self) -> list[str]:
         """The path of the line on top."""
@@ -240,19 +222,10 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         self.show_line("summary", self._summary(pair), "  ")
 
     def _draw_pictures(self, pair: Pair, width: int, height: int) -> list[Row]:
-        key = (pair, self.ramp(), self.two_sided(), self.arrangement, width, height)
-        if self._drawing is None or key != self._drawing_for:
-            self._drawing = PairDrawing(
-                pair,
-                width,
-                height,
-                self.ramp(),
-                self.two_sided(),
-                sides=ARRANGEMENTS[self.arrangement],
-                ascii_only=self.terminal.ascii_only,
-            )
-            self._drawing_for = key
-        return self._drawing.rows(self.column)
+        made_of = (pair, width, height, self.ramp(), self.two_sided())
+        sides, ascii_only = ARRANGEMENTS[self.arrangement], self.terminal.ascii_only
+        make = partial(PairDrawing, *made_of, sides=sides, ascii_only=ascii_only)
+        return self._drawing.of((*made_of, sides), make).rows(self.column)
 
     def _is_narrow(self, pair: Pair) -> bool:
         """Whether there is room for the numbers beside the pictures without taking a cell from their columns."""
@@ -327,19 +300,10 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
-    def action_column(self, step: int) -> None:
-        """Go to another column."""
-        self._go_to(self.column + step)
-
-    def action_to_column(self, column: int) -> None:
-        """Go to one column; -1 is the last."""
+    def count_columns(self) -> int:
+        """How many layers or heads stand side by side; chance has as many layers as what it is made for."""
         pair = self.pair()
-        if pair is not None:
-            self._go_to(column if column >= 0 else pair.n_columns - 1)
-
-    def _go_to(self, column: int) -> None:
-        self.column = column
-        self.show()
+        return self.b.n_layers if pair is None else pair.n_columns
 
     def action_largest(self, step: int) -> None:
         """Go on in the order of change; at first to the largest."""
@@ -350,7 +314,7 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         if step > 0 and self._change is not None and not self._was_ranked:
             rank = 0
         self._was_ranked = True
-        self._go_to(order[min(max(rank, 0), len(order) - 1)])
+        self.go_to(order[min(max(rank, 0), len(order) - 1)])
 
     _was_ranked = False
 
@@ -384,7 +348,7 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         self.say(f"A is chance: {self.null} · b goes on{more}")
         self.show()
 
-    def action_go_in(self) -> None:
+    def action_open(self) -> None:
         """Open the heads of the layer; in these, the head in the explorer."""
         if self.a is None:
             return
@@ -410,42 +374,8 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         self.column, self.inside = self.inside, None
         self.show()
 
-    def _look(self, change: Callable[[State], State]) -> None:
-        self.now = change(self.now)
-        self.show()
-
-    def action_population(self, step: int) -> None:
-        """Look at another population."""
-        self._look(lambda state: states.next_population(state, step))
-
-    def action_sink(self) -> None:
-        """Keep the sink, leave it out, look at it alone."""
-        self._look(states.next_sink)
-
-    def action_estimator(self) -> None:
-        """Take the next estimator."""
-        self._look(states.next_estimator)
-
-    def action_axis(self) -> None:
-        """Switch the weight axis."""
-        self._look(states.switch_axis)
-
-    def action_scale(self) -> None:
-        """Take the next colour scale."""
-        self._look(states.next_scale)
-
-    def action_mode(self) -> None:
-        """Make curves of other characters."""
-        self._look(states.next_mode)
-
-    # -- the mouse ---------------------------------------------------------------------------------------------------
-
-    def on_click(self, event: events.Click) -> None:
-        """Go to the column that was clicked; a second click opens it."""
-        if self._drawing is None or event.widget is not self.lines("picture"):
-            return
-        column = self._drawing.column_at(event.x, self.column)
-        if column is not None:
-            self._go_to(column)
-            if event.chain == 2:
-                self.action_go_in()
+    def column_at(self, event: events.Click) -> int | None:
+        """The column that was clicked, in one of the pictures."""
+        if self._drawing.value is None or event.widget is not self.lines("picture"):
+            return None
+        return self._drawing.value.column_at(event.x, self.column)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from textwrap import wrap
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from rich.style import Style
 from rich.text import Text
@@ -23,24 +23,22 @@ from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.render.facts import join_fitting, model_facts
-from laminar_tui.render.palette import COLOR_MAPS, Ramp, make_ramp
+from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.room import take_room
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 Result = TypeVar("Result")
 Found = TypeVar("Found")
 
 MAX_NOTE_LINES = 3
-MIN_WIDTH, MIN_HEIGHT = 60, 16
-WIDE, TALL = 100, 36
 BOLD = Style(bold=True)
 
 BACK_KEYS = (
@@ -96,14 +94,13 @@ class Detour(Screen[Result]):
             self.then = then
             self.error = error
 
-    def __init__(self, state: State, terminal: "Terminal") -> None:
+    def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__()
         self._compositor = CroppingCompositor()
         self.start = state
         self.terminal = terminal
         self.color_map, self.reverse = state.color_map, state.reverse
-        self._ramp: Ramp | None = None
-        self._ramp_for: tuple[str, bool] | None = None
+        self._ramp: Latest[Ramp] = Latest()
         self._note = ""
         self._asked: dict[str, int] = {}
         self._composed = False
@@ -131,14 +128,7 @@ class Detour(Screen[Result]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose what fits."""
-        width, height = event.size
-        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-tiny": tiny})
-        if tiny:
-            self.query_one("#tiny", Static).update(
-                f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
-            )
-        else:
+        if take_room(self, event.size):
             self.call_after_refresh(self.show)
 
     # -- drawing -----------------------------------------------------------------------------------------------------
@@ -189,10 +179,7 @@ class Detour(Screen[Result]):
     def ramp(self) -> Ramp:
         """The colours; on a light ground the faint end is the light one."""
         key = (self.color_map, self.reverse == self.is_dark)
-        if self._ramp is None or key != self._ramp_for:
-            self._ramp = make_ramp(key[0], self.terminal.depth, reverse=key[1], ascii_only=self.terminal.ascii_only)
-            self._ramp_for = key
-        return self._ramp
+        return self._ramp.of(key, partial(self.terminal.ramp, *key))
 
     @property
     def is_dark(self) -> bool:

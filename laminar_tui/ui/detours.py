@@ -9,6 +9,8 @@ from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from textual.app import App
+
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep import Place
 from laminar_tui.profile.sweep_folder import SavedSweep
@@ -16,7 +18,8 @@ from laminar_tui.run import Request
 from laminar_tui.ui.state import ViewName, settle
 
 if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Explorer, Terminal
+    from laminar_tui.ui.explorer import Explorer
+    from laminar_tui.ui.scene import Terminal
 
 NOTHING_YET = "nothing is read yet"
 
@@ -50,11 +53,11 @@ def open_heads(explorer: "Explorer", terminal: "Terminal", request: Request | No
     explorer.app.push_screen(screen, leave)
 
 
-def renew_heads(explorer: "Explorer", profile: Profile) -> None:
+def renew_heads(app: App[None], profile: Profile) -> None:
     """Give an open matrix of heads the numbers of the run that has ended."""
     from laminar_tui.ui.heads import HeadsScreen
 
-    for screen in explorer.app.screen_stack:
+    for screen in app.screen_stack:
         if isinstance(screen, HeadsScreen):
             screen.renew(profile)
 

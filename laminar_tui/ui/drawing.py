@@ -4,7 +4,7 @@ A `Scene` holds all that a screen is drawn from; every function takes it with th
 widget has.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -14,30 +14,24 @@ from rich.segment import Segment
 from rich.style import Style
 
 from laminar_tui.profile.density import DEFAULT_GRID
-from laminar_tui.profile.patterns import Entries
-from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import (
     BAND_SIGN,
     CURVE_COLOR,
     CURVE_COLOR_ON_LIGHT,
-    Columns,
-    Look,
-    head_columns,
-    layer_column,
     line_curves,
 )
 from laminar_tui.render.curve import Curve
-from laminar_tui.render.entries import Asked, draw_entries, exact, quoted, sentence
+from laminar_tui.render.entries import draw_entries, exact, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
 from laminar_tui.render.numbers import limit, number
-from laminar_tui.render.palette import Ramp
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.prompt import heaviest_keys, moved_keys, token_lines, token_name, token_rows
-from laminar_tui.render.rows import Depth, Row, merge_runs, row_width
-from laminar_tui.render.text import fit, visible
+from laminar_tui.render.rows import Row, merge_runs, row_width
+from laminar_tui.render.text import visible
 from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line
 from laminar_tui.run import Step
 from laminar_tui.ui.keys import NOT_EARLY, key_line
+from laminar_tui.ui.scene import Scene, Terminal
 from laminar_tui.ui.state import State, order_title
 
 BAR_CELLS = 16
@@ -47,104 +41,8 @@ TOKEN_ROWS = 8
 """Rows of the prompt under a head, its heading included."""
 MAP_LISTED = 12
 """Tokens that the box beside a map names for its query, and for its key."""
-PIN_COLORS = ("#e69f00", "#cc79a7", "#56b4a0")
-"""Of pinned curves, in the order of pinning; beside `CURVE_COLOR` they can be told apart by most eyes."""
 BOLD = Style(bold=True)
 FAINT = Style(dim=True)
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """What the terminal can show."""
-
-    depth: Depth = "truecolor"
-    ascii_only: bool = False
-
-    def fit(self, text: str, width: int, *, align: str = "left") -> str:
-        """Cut and pad a visible text to a width."""
-        return fit(text, width, align=align, ascii_only=self.ascii_only)  # type: ignore[arg-type]
-
-    def line(self, text: str, width: int, style: Style | None = None, *, align: str = "left") -> Row:
-        """One row of one text."""
-        return merge_runs([(self.fit(text, width, align=align), style)])
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """What a screen is drawn from.
-
-    Attributes:
-        state: where one stands.
-        columns: of the present view; None before anything is known.
-        ramp: the colours of the theme.
-        terminal: what can be shown.
-        band: the crosshair's row as positions on the weight axis, 0 to 1.
-        can_run: whether there is a model to run.
-        asked, entries: what stands behind the crosshair; entries None while they are looked up.
-        rows: weights of the head under the cursor; None where they are not at hand (yet).
-        is_last_only: only the last query's weights are at hand, whatever one does.
-        pins: curves that are kept in sight, with their names.
-        is_dark: whether the ground is.
-    """
-
-    state: State
-    columns: Columns | None
-    ramp: Ramp
-    terminal: Terminal
-    band: tuple[float, float] = (0.0, 1.0)
-    can_run: bool = False
-    asked: Asked | None = None
-    entries: Entries | None = None
-    rows: Rows | None = None
-    is_last_only: bool = True
-    pins: tuple[Curve, ...] = ()
-    is_dark: bool = True
-
-    @property
-    def column(self) -> int:
-        """The column under the cursor."""
-        return self.state.column
-
-    @property
-    def weights(self) -> NDArray[np.float32] | None:
-        """The weights of the query that is looked at; None where they are not at hand."""
-        return self.rows.of(self.state.query_index) if self.rows else None
-
-    def token(self, index: int) -> str:
-        """A token as it stands in a sentence."""
-        assert self.state.profile is not None
-        return quoted(self.state.profile.origin.tokens, index, ascii_only=self.terminal.ascii_only)
-
-
-def what_is_asked(scene: Scene, scope: str) -> Asked:
-    """The question for what stands behind the crosshair."""
-    state, columns = scene.state, scene.columns
-    assert state.profile is not None
-    assert columns is not None
-    look = state.look
-    low, high = (look.weight_at(at) for at in scene.band)
-    if look.method.is_log and look.window is None and scene.band[0] <= 0:
-        low = 0.0
-    if state.threshold is not None:
-        low = state.threshold
-    is_open = state.reach == "above"
-    high = 1.0 if is_open else high
-    n = columns.count(scene.column, low, high)
-    place = f"layer {state.layer_index}" + (f" head {state.head_index}" if state.view == "layer" else "")
-    return Asked(place, low, high, is_open, look.population, state.profile.origin.tokens, n, scope)
-
-
-def cell_of(state: State) -> tuple[object, ...]:
-    """What has to be the same for the list of entries to be the same."""
-    look = (state.look.population, state.look.sink, state.look.window)
-    return (state.profile, look, state.layer_index, state.head_index, state.height, state.threshold, state.reach)
-
-
-def pin_curve(profile: Profile, look: Look, layer: int, head: int | None) -> Curve:
-    """The curve of a pinned layer or head."""
-    columns = layer_column(profile, look, layer) if head is None else head_columns(profile, look, layer, [head])
-    name = f"layer {layer}" if head is None else f"L{layer} H{head}"
-    return replace(columns.curve(0), label=name)
 
 
 def copied_text(scene: Scene) -> str:
@@ -152,14 +50,6 @@ def copied_text(scene: Scene) -> str:
     if scene.state.listing and scene.entries is not None and scene.asked is not None:
         return sentence(scene.entries, scene.asked)
     return summary_text(scene, 1000).strip()
-
-
-def found_text(scene: Scene, token: int, at: int, n: int) -> str:
-    """Which of the found tokens this is; where its query cannot be looked at, what it gets from the last one."""
-    state, said = scene.state, f"token {token} {scene.token(token)}, {at + 1} of {n}"
-    if state.view == "head" and scene.is_last_only and scene.weights is not None:
-        said += f": gets {exact(float(scene.weights[token]))} from the final token"
-    return said + ("  (n next, N previous)" if n > 1 else "")
 
 
 def draw_where(scene: Scene, width: int, height: int) -> list[Row]:

@@ -1,13 +1,11 @@
 """The explorer: one screen that holds the state, hands its values to the widgets and turns keys into new states."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from rich.text import Text
 from textual import events
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import BindingType
@@ -15,40 +13,30 @@ from textual.containers import Container, Horizontal
 from textual.timer import Timer
 from textual.widgets import Static
 
-from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
-from laminar_tui.render.columns import Columns
-from laminar_tui.render.curve import Curve, has_plotter
-from laminar_tui.render.palette import Ramp, make_ramp
-from laminar_tui.render.rows import Row
+from laminar_tui.render.palette import make_ramp
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
-from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
-from laminar_tui.ui.behind import RowsBehind
 from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
-from laminar_tui.ui.drawing import Scene
-from laminar_tui.ui.drawing import Terminal as Terminal
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
-from laminar_tui.ui.find import Target, find_tokens, parse_target
+from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
-from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
-from laminar_tui.ui.runner import Runner
+from laminar_tui.ui.room import take_room
+from laminar_tui.ui.running import STATUS_EVERY
 from laminar_tui.ui.saving import FileActions
+from laminar_tui.ui.scene import Scene, cell_of
+from laminar_tui.ui.scene import Terminal as Terminal
+from laminar_tui.ui.stage import Stage
 from laminar_tui.ui.state import State, ViewName
 from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
 
-MIN_WIDTH, MIN_HEIGHT = 60, 16
-WIDE, TALL, HIGH = 100, 36, 46
-STATUS_EVERY = 0.25
-"""Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
 NUMBERS_PADDING = 2
-TWICE_WITHIN = 2.0
 PAUSE = 0.1
 """Seconds without a key after which the next one is prepared for."""
 
@@ -79,35 +67,15 @@ class Explorer(FileActions):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
-        super().__init__()
+        super().__init__(state, request, terminal, log_path)
         self._compositor = CroppingCompositor()
-        self.set_reactive(Explorer.state, states.settle(state))
-        self._request = request
-        self._terminal = terminal
-        self._log_path = log_path
-        self.runner = Runner(self.post_message)
-        self._columns: Columns | None = None
-        self._columns_for: tuple[object, ...] = ()
-        self._ahead = ColumnsAhead()
-        self._behind = RowsBehind(self.post_message, self._show)
         self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
-        self._pin_curves: dict[tuple[object, ...], Curve] = {}
-        self._found: tuple[int, ...] = ()
-        self._found_at = 0
-        self._ramp: Ramp | None = None
-        self._ramp_for: tuple[str, bool] = ("", False)
-        self._grown: Profile | None = None
-        self._note = ""
-        self._interrupted_at = 0.0
-        self._saved: object = state.profile
-        self.saved_path = ""
-        self.is_held = False  # whether the run waits for an answer about another one
+        self._stage = Stage(terminal, self._exact, self.post_message, self._show)
+        self._finder = Finder()
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
         self.measure = ""  # the number that the heads were coloured by last
-        self._compares_next = False  # whether the run that begins is the other side of a comparison
-        self._timer: Timer | None = None
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
     # -- what it is made of ------------------------------------------------------------------------------------------
@@ -145,97 +113,9 @@ class Explorer(FileActions):
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose what fits."""
-        width, height = event.size
-        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
-        self.update_classes({"-wide": width >= WIDE, "-tall": height >= TALL, "-high": height >= HIGH, "-tiny": tiny})
-        if tiny:
-            self.query_one("#tiny", Static).update(
-                f"laminar needs {MIN_WIDTH} × {MIN_HEIGHT} cells,\nthis terminal has {width} × {height}"
-            )
-        else:
+        if take_room(self, event.size):
             # What a row says may depend on the size of another widget: the crosshair's band, the tokens' height.
             self.call_after_refresh(self._show)
-
-    # -- the run -----------------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        if self._request is None:
-            return
-        self._note = ""
-        self.remove_class("-failed")
-        self.runner.start(self._request)
-        if self._timer is not None:
-            self._timer.resume()
-        self._show_status()
-
-    def on_profile_grew(self, message: ProfileGrew) -> None:
-        """Draw a layer more; within a layer, the profile before stays until that layer is read anew."""
-        if message.run != self.runner.number:
-            return
-        self._grown = message.profile
-        stays = self.state.view in ("layer", "head") and self.state.layer_index < message.profile.n_layers
-        if not stays or message.profile.layers[self.state.layer_index] is not None:
-            self.state = states.settle(replace(self.state, profile=message.profile))
-
-    def on_run_ended(self, message: RunEnded) -> None:
-        """Keep what was read, and say what went wrong if something did."""
-        if message.run != self.runner.number:
-            return
-        if self._timer is not None:
-            self._timer.pause()
-        read = message.profile or self._grown
-        self._grown = None
-        if read is not None:
-            self.state = states.settle(replace(self.state, profile=read))
-            if self.app.screen is not self:
-                detours.renew_heads(self, read)
-        if message.profile is not None:
-            self._exact.is_of(message.profile)
-            self._distrust()
-            if self.runner.follows is not None:
-                self._saved, self.saved_path = message.profile, str(self.runner.follows)
-            self._compare_at_end()
-        elif isinstance(message.error, CancelledError):
-            self._note = "stopped; the layers read so far are kept"
-        elif message.error is not None:
-            self._fail(message.error.message, message.error.hint)
-        else:
-            last = message.crash.strip().splitlines()[-1]
-            self._fail(
-                f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
-            )
-        self._show_status()
-
-    def _compare_at_end(self) -> None:
-        """Open the comparison that the run was for, unless another screen is in front."""
-        if not self._compares_next:
-            return
-        self._compares_next = False
-        if self.app.screen is self:
-            self.call_after_refresh(self.action_compare)
-        else:
-            self._note = "the run has ended: 5 compares"
-
-    def on_answered(self, message: Answered) -> None:
-        """Show what a question has brought, or why it brought nothing."""
-        if message.is_outdated:
-            return
-        message.deliver()
-        if message.error is not None:
-            self._say(f"{visible(message.error.message)}: {visible(message.error.hint)}")
-        elif message.crash:
-            self._say(f"a bug in laminar_tui: {visible(message.crash.strip().splitlines()[-1])}")
-
-    def _distrust(self) -> None:
-        """Put a failed check over the picture: what it shows is not to be believed."""
-        failed = self.state.profile.origin.failed_checks if self.state.profile else ()
-        if failed:
-            self._fail(f"NOT TO BE TRUSTED: {failed[0].name}: {failed[0].found}", "i lists all checks")
-
-    def _fail(self, message: str, hint: str) -> None:
-        lines = [visible(message), visible(hint)] if hint else [visible(message)]
-        self.query_one("#banner", Static).update(Text("\n".join(lines)))
-        self.add_class("-failed")
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -251,7 +131,8 @@ class Explorer(FileActions):
         state = self.state
         # All at once: each change of classes has the styles of every widget computed anew.
         classes = {f"-{view}": state.view == view for view in get_args(ViewName)}
-        columns, ramp, heat = self._make_columns(), self._make_ramp(), self.query_one(HeatmapView)
+        is_dark, heat = self.app.current_theme.dark, self.query_one(HeatmapView)
+        columns, ramp = self._stage.columns(state), self._stage.ramp(state, is_dark=is_dark)
         ascii_only = self._terminal.ascii_only
         if columns is not None and state.is_picture:
             heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only)
@@ -260,74 +141,20 @@ class Explorer(FileActions):
         before = self.classes
         self.update_classes(classes | {"-listing": state.listing})
         is_moved = before != self.classes
-        self._scene = self._make_scene(columns, ramp, heat.band)
+        has_list, can_run = self.has_class("-wide", "-high") or state.listing, self._request is not None
+        self._scene = self._stage.scene(state, heat.band, is_dark=is_dark, can_run=can_run, has_list=has_list)
         if state.view == "map":
             rows = self._scene.rows or NO_ROWS
             view = self.query_one(PatternView)
             scale, query = state.look.scale, state.query_index
             view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
-        for name, draw in {**DRAWN, "curve": self._draw_curve}.items():
+        for name, draw in {**DRAWN, "curve": self._stage.draw_curve}.items():
             self._lines(name).display_rows(partial(draw, self._scene), is_moved=is_moved and name in IN_BODY)
         if state.view == "head" and state.has_layer:
             self._show_tokens()
         self._show_status()
-
-    def _draw_curve(self, scene: Scene, width: int, height: int) -> list[Row]:
-        """The curve of a column; those of all layers take several times as long as a key may, and come later.
-
-        So does the very first one: to import plotext takes 0.1 s, which the first frame does not wait for.
-        """
-        draw = partial(drawing.draw_curve, scene, width, height)
-        state = scene.state
-        is_slow = state.view == "lines" or not has_plotter()
-        if not is_slow or state.profile is None or state.view == "map" or height < 3:
-            return draw()
-        here = (state.view, state.layer_index, state.head_index, state.pins) if state.view != "lines" else ()
-        rows = self._behind.rows((state.profile, state.look, state.mode, here, width, height), draw)
-        waiting = [self._terminal.line("drawing the curves", width, align="center")]
-        return waiting if rows is None else rows
-
-    def _make_scene(self, columns: Columns | None, ramp: Ramp, band: tuple[float, float]) -> Scene:
-        state = self.state
-        scene = Scene(state, columns, ramp, self._terminal, band, self._request is not None)
-        scene = replace(scene, is_dark=self.app.current_theme.dark)
-        if columns is None or state.profile is None or not state.has_layer:
-            return scene
-        scene = replace(scene, pins=self._make_pins(), is_last_only=not self._exact.has_all_queries(state))
-        if state.is_picture and (self.has_class("-wide", "-high") or state.listing):
-            asked = drawing.what_is_asked(scene, self._exact.scope(state))
-            return replace(scene, asked=asked, entries=self._exact.entries(state, asked))
-        if state.view in ("head", "map"):
-            return replace(scene, rows=self._exact.rows(state))
-        return scene
-
-    def _make_pins(self) -> tuple[Curve, ...]:
-        """The pinned curves in the present look, made once for each."""
-        state, profile = self.state, self.state.profile
-        here = (state.layer_index, None if state.view == "overview" else state.head_index)
-        curves = []
-        for (layer, head), color in zip(state.pins, drawing.PIN_COLORS, strict=False):
-            if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
-                continue
-            key = (profile, state.look, layer, head)
-            if key not in self._pin_curves:
-                self._pin_curves[key] = drawing.pin_curve(profile, state.look, layer, head)
-            curves.append(replace(self._pin_curves[key], color="" if self._terminal.depth == "none" else color))
-        return tuple(curves)
-
-    def _lines(self, name: str) -> Lines:
-        return self.query_one(f"#{name}", Lines)
-
-    def _make_columns(self) -> Columns | None:
-        """The columns of the present view; made anew only when profile, look, layer or order have changed."""
-        state = self.state
-        if state.profile is None:
-            return None
-        key = (density_key(state), state.look)
-        if key != self._columns_for or self._columns is None:
-            self._columns, self._columns_for = self._ahead.columns(state), key
-        self._prepare_soon()
-        return self._columns
+        if state.profile is not None:
+            self._prepare_soon()
 
     def _prepare_soon(self) -> None:
         """Make what the next key may ask for once no key has come for a while, and no run takes the cores."""
@@ -337,35 +164,13 @@ class Explorer(FileActions):
 
     def _prepare(self) -> None:
         if not self.runner.is_running:
-            self._ahead.prepare(likely_next(self.state))
+            self._stage.prepare_next(self.state)
             detours.load_screens()
-
-    def _make_ramp(self) -> Ramp:
-        # On a light ground the faint end has to be the light one.
-        key = (self.state.color_map, self.state.reverse == self.app.current_theme.dark)
-        if self._ramp is None or key != self._ramp_for:
-            self._ramp = make_ramp(*key[:1], self._terminal.depth, reverse=key[1], ascii_only=self._terminal.ascii_only)
-            self._ramp_for = key
-        return self._ramp
 
     def _show_tokens(self) -> None:
         tokens = self._lines("tokens")
         tokens.styles.height = drawing.count_token_rows(self._scene, max(10, self.size.width - 2))
         tokens.display_rows(partial(drawing.draw_tokens, self._scene))
-
-    def _show_status(self) -> None:
-        self._lines("status").display_rows(self._draw_status)
-
-    def _draw_status(self, width: int, height: int) -> list[Row]:
-        del height
-        return [self._terminal.line(" " + self._status(), width)]
-
-    def _status(self) -> str:
-        if self.runner.is_running:
-            # Somebody else's run is only looked at: nothing is sent while nothing comes.
-            seconds = None if self.runner.follows else self.runner.seconds
-            return drawing.progress_text(self.runner.step, seconds, self._terminal)
-        return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -380,7 +185,7 @@ class Explorer(FileActions):
         self._note = ""
         before = self.state
         after = change(before)
-        if after.entry == before.entry and drawing.cell_of(after) != drawing.cell_of(before):
+        if after.entry == before.entry and cell_of(after) != cell_of(before):
             after = replace(after, entry=0)
         self.state = after
         if after == before:
@@ -511,52 +316,26 @@ class Explorer(FileActions):
         target = parse_target(typed)
         if target is None:
             self._say("nothing to go to: type 20, 20.7, L20H7, >0.6, 18>.6 or a token's text")
-        elif target.text:
-            self._find_text(target.text)
+        elif not target.text:
+            self._arrive(go_to(self.state, target))
+        elif self._finder.search(self.state, target.text):
+            self.action_find_next(0)
         else:
-            self._go_to(target)
-
-    def _go_to(self, target: Target) -> None:
-        state = self.state
-        problem = states.problem_with_place(state, target.layer, target.head)
-        if problem:
-            self._say(problem)
-            return
-        if target.layer is not None or target.head is not None:
-            layer = state.layer_index if target.layer is None else target.layer
-            state = states.go_to_place(state, layer, target.head)
-        if target.weight is not None:
-            state = state if state.is_picture else replace(state, view="overview")
-            state = states.go_to_weight(state, target.weight)
-        self._change(lambda _state: state)
-
-    def _find_text(self, text: str) -> None:
-        profile = self.state.profile
-        self._found = tuple(find_tokens(profile.origin.tokens, text)) if profile else ()
-        if not self._found:
-            self._say(f"no token has the text {visible(text)!r}")
-            return
-        self.action_find_next(0)
+            self._say(f"no token has the text {visible(target.text)!r}")
 
     def action_find_next(self, step: int) -> None:
         """Go to the next token that was found, or the one before: a query in the head's view, a key in the map."""
-        state = self.state
-        if not self._found:
-            self._say("nothing was searched for yet: / and a token's text")
-            return
-        if not state.has_layer:
-            self._say("this layer holds no attention weights: choose another one first")
-            return
-        self._found_at = (self._found_at + step) % len(self._found) if step else 0
-        token = self._found[self._found_at]
-        if state.view == "map":
-            query = token if token > state.query_index else state.query
-            self._change(lambda state: states.settle(replace(state, query=query, key=token)))
-        elif self._scene.is_last_only and not self._exact.has_all_queries(state):
-            self._change(lambda state: states.settle(replace(state, view="head", key=token)))
-        else:
-            self._change(lambda state: states.settle(replace(state, view="head", query=token, key=token)))
-        self._say(drawing.found_text(self._scene, token, self._found_at, len(self._found)))
+        is_last_only = self._scene.is_last_only and not self._exact.has_all_queries(self.state)
+        if self._arrive(self._finder.step(self.state, step, is_last_only=is_last_only)):
+            self._say(self._finder.found_text(self._scene))
+
+    def _arrive(self, goal: State | str) -> bool:
+        """Be where a search leads, or say why it leads nowhere; whether one is there."""
+        if isinstance(goal, str):
+            self._say(goal)
+            return False
+        self._change(lambda _state: goal)
+        return True
 
     def action_theme(self) -> None:
         """Switch between dark and light."""
@@ -584,34 +363,6 @@ class Explorer(FileActions):
         """Show the log's last lines."""
         self.app.push_screen(LogDialog())
 
-    def start_held(self) -> None:
-        """Begin the run that has waited for an answer."""
-        self.is_held = False
-        if self.state.profile is None:
-            self._start()
-
-    def follow(self, path: Path) -> None:
-        """Show the run of another process that captures into a file."""
-        self.runner.follow(path)
-        if self._timer is not None:
-            self._timer.resume()
-
-    def action_quit(self) -> None:
-        """Leave; a run under way is asked to stop."""
-        self.runner.cancel()
-        self.app.exit()
-
-    def action_interrupt(self) -> None:
-        """Stop the run; pressed twice, quit."""
-        now = time.monotonic()
-        if now - self._interrupted_at < TWICE_WITHIN:
-            self.action_quit()
-            return
-        self._interrupted_at = now
-        self.runner.cancel()
-        self._note = "press ctrl+c once more to quit"
-        self._show_status()
-
     def action_edit_prompt(self) -> None:
         """Type another prompt and run it on the loaded model."""
         if self._request is None:
@@ -626,25 +377,6 @@ class Explorer(FileActions):
     def action_report(self) -> None:
         """Say in words what the profile shows."""
         detours.open_report(self, self._terminal)
-
-    def go_on_with(self, subject: Profile | Request) -> None:
-        """Show another profile, or run another request."""
-        if isinstance(subject, Request):
-            self._request = subject
-            self._start()
-            return
-        self.runner.cancel()
-        self._request, self._saved, self.saved_path, self._note = None, subject, "", ""
-        here = replace(self.state, query=-1, key=0, threshold=None, listing=False, entry=0, pins=())
-        self.state = states.settle(replace(here, profile=subject))
-        self._distrust()
-
-    def action_run_again(self) -> None:
-        """Run the model on the same prompt."""
-        if self._request is None:
-            self._say("a saved profile has no model to run: O opens one")
-        else:
-            self._start()
 
     def action_heads(self) -> None:
         """Show every head as a cell, and as a sorted table."""
@@ -661,10 +393,6 @@ class Explorer(FileActions):
     def action_mark(self) -> None:
         """Mark the profile as A of a comparison."""
         detours.mark(self)
-
-    def _say(self, note: str) -> None:
-        self._note = note
-        self._show_status()
 
     def commands(self) -> Iterator[SystemCommand]:
         """Every key's action by name, for the palette."""

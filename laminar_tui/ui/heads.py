@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from textual import events
@@ -19,11 +19,10 @@ from laminar_tui.render.rows import Row
 from laminar_tui.ui.choice import ChoiceDialog
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State, next_population, next_sink
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 HEADS_KEYS = (
     Key("previous", "h,left", "h ←", "move(-1, 0)", "previous layer"),
@@ -73,7 +72,7 @@ are distributed from those of the head under the cursor. A number is a mean over
 with its attention, not what that does to the output."""
 
     def __init__(
-        self, state: State, profile: Profile, terminal: "Terminal", measure: str = "", *, awaits_roles: bool = False
+        self, state: State, profile: Profile, terminal: Terminal, measure: str = "", *, awaits_roles: bool = False
     ) -> None:
         super().__init__(state, terminal)
         self.profile = profile
@@ -85,8 +84,7 @@ with its attention, not what that does to the output."""
         self.place: Place = (state.layer_index, state.head_index)
         self.descending = True
         self.scale: Scale = "linear"
-        self._drawing: MatrixDrawing | None = None
-        self._drawing_for: tuple[object, ...] = ()
+        self._drawing: Latest[MatrixDrawing] = Latest()
 
     def compose_body(self) -> ComposeResult:
         """The matrix and the table."""
@@ -132,11 +130,8 @@ with its attention, not what that does to the output."""
 
     def drawing_for(self, width: int, height: int) -> MatrixDrawing:
         """The matrix laid out for a size; made anew when size, number or colours have changed."""
-        key = (self.matrix, self.ramp(), width, height)
-        if self._drawing is None or key != self._drawing_for:
-            self._drawing = MatrixDrawing(self.matrix, width, height, self.ramp(), ascii_only=self.terminal.ascii_only)
-            self._drawing_for = key
-        return self._drawing
+        made_of = (self.matrix, width, height, self.ramp())
+        return self._drawing.of(made_of, partial(MatrixDrawing, *made_of, ascii_only=self.terminal.ascii_only))
 
     def show_body(self) -> None:
         """Draw title, matrix, table and the line of numbers."""
@@ -281,9 +276,9 @@ with its attention, not what that does to the output."""
     def on_click(self, event: events.Click) -> None:
         """Go to the head that was clicked; a second click opens it."""
         picture = self.lines("picture")
-        if self._drawing is None or event.widget is not picture:
+        if self._drawing.value is None or event.widget is not picture:
             return
-        place = self._drawing.place_at(event.x, event.y, self.place)
+        place = self._drawing.value.place_at(event.x, event.y, self.place)
         if place is not None and np.isfinite(self.measure.values[place]):
             self._go_to(place)
             if event.chain == 2:

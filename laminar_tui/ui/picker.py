@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -23,11 +23,9 @@ from laminar_tui.run import Request
 from laminar_tui.source import as_path, find_source
 from laminar_tui.ui.detour import PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 PICKER_KEYS = (
     Key("open", "enter", "Enter", "open", "open the marked line", label="Open", rank=0),
@@ -76,7 +74,7 @@ saved profile (.laminar), a folder of profiles of one model's training (a sweep)
 hub id. A model is run on the present prompt at once; one that is not in the cache is fetched from the hub. Layers ×
 heads are read from the model's config."""
 
-    def __init__(self, state: State, terminal: "Terminal", request: Request | None) -> None:
+    def __init__(self, state: State, terminal: Terminal, request: Request | None) -> None:
         super().__init__(state, terminal)
         self.request = request
         self.entries: list[Entry] = []

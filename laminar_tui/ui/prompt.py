@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -16,10 +16,8 @@ from laminar_tui.ui.detour import PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog, PromptArea
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.presets import PRESETS
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 CHARACTERS_A_TOKEN = 4
 """Of English text in most vocabularies: what an estimate without a tokenizer is made of."""
@@ -82,7 +80,7 @@ some tokenizers add it by themselves. A chat template wraps the text as a user's
 induction heads; code and prose show different heads at work."""
 
     def __init__(
-        self, state: State, terminal: "Terminal", request: Request, ask: Callable[[Request], PromptFacts | None]
+        self, state: State, terminal: Terminal, request: Request, ask: Callable[[Request], PromptFacts | None]
     ) -> None:
         super().__init__(state, terminal)
         self.request = request

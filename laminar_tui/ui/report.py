@@ -2,7 +2,7 @@
 
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -19,11 +19,9 @@ from laminar_tui.render.text import visible
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 REPORT_KEYS = (
     Key("down", "j,down", "j ↓", "scroll_lines(1)", "a line on"),
@@ -57,7 +55,7 @@ Each chapter puts one question about the picture to the numbers of this profile.
 weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
 independent scores of the same variance. w writes it all."""
 
-    def __init__(self, state: State, terminal: "Terminal", profile: Profile) -> None:
+    def __init__(self, state: State, terminal: Terminal, profile: Profile) -> None:
         super().__init__(state, terminal)
         self.profile = profile
         self.report: Report | None = None

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from textual.reactive import reactive
-from textual.screen import Screen
-
 from laminar_tui.catalog import remember
 from laminar_tui.errors import LaminarError
 from laminar_tui.files import write_bytes
@@ -20,33 +17,16 @@ from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
 from laminar_tui.ui import drawing
 from laminar_tui.ui.dialogs import FileDialog
-from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.messages import Wrote
-from laminar_tui.ui.runner import Runner
-from laminar_tui.ui.state import State
+from laminar_tui.ui.running import RunScreen
+from laminar_tui.ui.scene import Scene
 from laminar_tui.ui.writing import as_tsv, export_by_name, file_stem, problem_with, table
 
 
-class FileActions(Screen[None]):
-    """What the explorer is built on: it writes and copies what the explorer shows.
+class FileActions(RunScreen):
+    """What the explorer is built on: it writes and copies what the explorer shows."""
 
-    Attributes:
-        saved_path: the file that the profile was written to last; empty for none.
-    """
-
-    # Without repaint=False every new state would send the whole screen: each widget repaints what has changed.
-    state: reactive[State] = reactive(State(), init=False, repaint=False)
     _scene: Scene
-    _saved: object
-    _note: str
-    saved_path: str
-    runner: Runner
-
-    def _say(self, note: str) -> None:
-        raise NotImplementedError
-
-    def _fail(self, message: str, hint: str) -> None:
-        raise NotImplementedError
 
     def action_write(self) -> None:
         """Write the profile to a file whose name is asked for."""

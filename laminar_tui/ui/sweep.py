@@ -1,9 +1,8 @@
 """A model over its training: the steps of a saved sweep as a picture, with one number of them as a curve."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -19,25 +18,19 @@ from laminar_tui.render.rows import Row
 from laminar_tui.render.sweep import sweep_columns
 from laminar_tui.render.sweep_screen import SweepDrawing, step_rows, value_text
 from laminar_tui.render.text import visible
-from laminar_tui.ui import state as states
 from laminar_tui.ui.choice import ChoiceDialog
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
+from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-if TYPE_CHECKING:
-    from laminar_tui.ui.explorer import Terminal
 
 LIST_FROM = 120
 """Cells of a screen from which on the list of steps stands beside the picture."""
 SWEEP_KEYS = (
-    Key("previous", "h,left", "h ←", "column(-1)", "previous step"),
-    Key("next", "l,right", "l →", "column(1)", "next step"),
-    Key("previous8", "H", "H", "column(-8)", "eight steps back"),
-    Key("next8", "L", "L", "column(8)", "eight steps on"),
-    Key("first", "g,home", "g Home", "to_column(0)", "first step"),
-    Key("last", "G,end", "G End", "to_column(-1)", "last step"),
+    *column_keys("step"),
     Key("open", "enter", "Enter", "open", "open this step's profile in the explorer", label="Open step", rank=1),
     Key(
         "next_layer",
@@ -54,19 +47,14 @@ SWEEP_KEYS = (
     Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),
     Key("next_measure", "full_stop,tab", ".", "measure(1)", "next number"),
     Key("previous_measure", "comma,shift+tab", ",", "measure(-1)", "previous number"),
-    Key("population", "p", "p", "population(1)", "next population of weights", label="Population", rank=5),
-    Key("population_back", "P", "P", "population(-1)", "previous population"),
-    Key("sink", "s", "s", "sink", "the sink (first token): with, without, alone", label="Sink", rank=5),
-    Key("estimator", "d", "d", "estimator", "density estimator"),
-    Key("axis", "a", "a", "axis", "weight axis linear or log10", label="Axis", rank=6),
-    Key("scale", "z", "z", "scale", "colour scale: log, sqrt, linear", label="Scale", rank=6),
+    *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "the curve in braille, quadrants or ASCII"),
     *PICTURE_KEYS,
     *BACK_KEYS,
 )
 
 
-class SweepScreen(Detour[tuple[Profile, Place]]):
+class SweepScreen(ColumnDetour[tuple[Profile, Place]]):
     """The sweep; the result is a step's profile with the layer and head that were looked at.
 
     Args:
@@ -87,22 +75,18 @@ chooses it): where it jumps, training changed this layer; JS and W1 are the dist
 share grow and the patch at the top appear with it; s leaves the sink out. It does not say why: two steps of one run on
 one prompt also differ by chance, and a head may change its place between seeds. Enter opens a step as a profile."""
 
-    def __init__(self, state: State, terminal: "Terminal", saved: SavedSweep, place: Place | None = None) -> None:
+    def __init__(self, state: State, terminal: Terminal, saved: SavedSweep, place: Place | None = None) -> None:
         super().__init__(state, terminal)
-        self.now = state
         self.saved = saved
         start = place or Place()
         self.place = replace(start, population=state.look.population, sink=state.look.sink)
         self.sweep: Sweep | None = None
         self.files: tuple[int, ...] = ()
-        self.column = 0
         self.at = 0
         self.measures: list[Measure] = []
         self._measured = ""
-        self._columns: Columns | None = None
-        self._columns_for: tuple[object, ...] = ()
-        self._drawing: SweepDrawing | None = None
-        self._drawing_for: tuple[object, ...] = ()
+        self._columns: Latest[Columns] = Latest()
+        self._drawing: Latest[SweepDrawing] = Latest()
 
     def compose_body(self) -> ComposeResult:
         """The picture and the curve, and the list beside them."""
@@ -161,11 +145,8 @@ one prompt also differ by chance, and a head may change its place between seeds.
 
     def columns(self, sweep: Sweep) -> Columns:
         """One column a step; made anew only when sweep or look have changed."""
-        key = (sweep, self.now.look)
-        if self._columns is None or key != self._columns_for:
-            self._columns = sweep_columns(sweep, self.now.look, ascii_only=self.terminal.ascii_only)
-            self._columns_for = key
-        return self._columns
+        look, ascii_only = self.now.look, self.terminal.ascii_only
+        return self._columns.of((sweep, look), partial(sweep_columns, sweep, look, ascii_only=ascii_only))
 
     def show_body(self) -> None:
         """Draw title, picture, curve and numbers."""
@@ -183,24 +164,22 @@ one prompt also differ by chance, and a head may change its place between seeds.
         self.show_line("summary", self._summary(sweep), "  ")
 
     def _draw_picture(self, sweep: Sweep, width: int, height: int) -> list[Row]:
-        columns = self.columns(sweep)
-        key = (columns, self.ramp(), width, height)
-        if self._drawing is None or key != self._drawing_for:
-            ascii_only = self.terminal.ascii_only
-            self._drawing = SweepDrawing(columns, width, height, self.ramp(), ascii_only=ascii_only)
-            self._drawing_for = key
-        return self._drawing.rows(self.column)
+        return self._drawing_of(sweep, width, height).rows(self.column)
+
+    def _drawing_of(self, sweep: Sweep, width: int, height: int) -> SweepDrawing:
+        made_of = (self.columns(sweep), width, height, self.ramp())
+        return self._drawing.of(made_of, partial(SweepDrawing, *made_of, ascii_only=self.terminal.ascii_only))
 
     def _draw_heading(self, measure: Measure, width: int, height: int) -> list[Row]:
         unit = f" ({'%' if measure.is_share else measure.unit})" if measure.unit or measure.is_share else ""
         return self._draw_facts([f"{measure.title}{unit}", measure.description], ": ", width, height)
 
     def _draw_curve(self, sweep: Sweep, measure: Measure, width: int, height: int) -> list[Row]:
-        if self._drawing is None or self._drawing.layout.width != width:
-            self._draw_picture(sweep, width, max(3, self.lines("picture").size.height))
-        assert self._drawing is not None
+        drawing = self._drawing.value
+        if drawing is None or drawing.layout.width != width:
+            drawing = self._drawing_of(sweep, width, max(3, self.lines("picture").size.height))
         is_colored = self.terminal.depth != "none"
-        return self._drawing.curve_rows(
+        return drawing.curve_rows(
             measure, self.column, height, mode=self.now.mode, is_colored=is_colored, is_dark=self.is_dark
         )
 
@@ -220,17 +199,9 @@ one prompt also differ by chance, and a head may change its place between seeds.
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
-    def action_column(self, step: int) -> None:
-        """Go to another step."""
-        self._go_to(self.column + step)
-
-    def action_to_column(self, column: int) -> None:
-        """Go to one step; -1 is the last."""
-        self._go_to(column if column >= 0 else len(self.files) - 1)
-
-    def _go_to(self, column: int) -> None:
-        self.column = min(max(column, 0), max(0, len(self.files) - 1))
-        self.show()
+    def count_columns(self) -> int:
+        """How many steps there are; 0 before that is known."""
+        return len(self.files)
 
     def action_layer(self, step: int) -> None:
         """Go to another layer; before the first and after the last are all of them."""
@@ -279,38 +250,14 @@ one prompt also differ by chance, and a head may change its place between seeds.
             choices = [(each.title, each.description) for each in self.measures]
             self.app.push_screen(ChoiceDialog("the number of each step", choices, self.at), self._show_measure)
 
-    def _look(self, change: Callable[[State], State]) -> None:
-        self.now = change(self.now)
+    def look_changed(self) -> None:
+        """Read other weights where the look wants them."""
         look = self.now.look
         place = replace(self._target, population=look.population, sink=look.sink)
         if place != self._target:
             self._look_at(place)
         else:
             self.show()
-
-    def action_population(self, step: int) -> None:
-        """Look at another population."""
-        self._look(lambda state: states.next_population(state, step))
-
-    def action_sink(self) -> None:
-        """Keep the sink, leave it out, look at it alone."""
-        self._look(states.next_sink)
-
-    def action_estimator(self) -> None:
-        """Take the next estimator."""
-        self._look(states.next_estimator)
-
-    def action_axis(self) -> None:
-        """Switch the weight axis."""
-        self._look(states.switch_axis)
-
-    def action_scale(self) -> None:
-        """Take the next colour scale."""
-        self._look(states.next_scale)
-
-    def action_mode(self) -> None:
-        """Make curves of other characters."""
-        self._look(states.next_mode)
 
     def action_open(self) -> None:
         """Leave with this step's profile, which is read again if it is not in memory."""
@@ -323,14 +270,8 @@ one prompt also differ by chance, and a head may change its place between seeds.
     def _leave_with(self, profile: Profile) -> None:
         self.dismiss((profile, self.place))
 
-    # -- the mouse ---------------------------------------------------------------------------------------------------
-
-    def on_click(self, event: events.Click) -> None:
-        """Go to the step that was clicked; a second click opens it."""
-        if self._drawing is None or event.widget not in (self.lines("picture"), self.lines("curve")):
-            return
-        column = self._drawing.column_at(event.x)
-        if column is not None:
-            self._go_to(column)
-            if event.chain == 2:
-                self.action_open()
+    def column_at(self, event: events.Click) -> int | None:
+        """The step that was clicked, in the picture or in the curve."""
+        if self._drawing.value is None or event.widget not in (self.lines("picture"), self.lines("curve")):
+            return None
+        return self._drawing.value.column_at(event.x)

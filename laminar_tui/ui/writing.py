@@ -12,7 +12,7 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Look
 from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
-from laminar_tui.ui.drawing import Scene
+from laminar_tui.ui.scene import Scene
 
 MAX_COPIED = 74_000
 """Characters of base64 that are sent at most: several terminals ignore an OSC 52 that is longer than this."""

@@ -17,8 +17,9 @@ import pytest
 from stand_in_hub import COMMIT, STEP_COMMIT, Failure, StandInHub, serving
 
 from laminar_tui.errors import CancelledError, LaminarError, ModelError, NetworkError
-from laminar_tui.model import hub
-from laminar_tui.model.load import LoadedModel, Terms, load_model
+from laminar_tui.model import hub_calls
+from laminar_tui.model.load import Terms, load_model
+from laminar_tui.model.loaded import LoadedModel
 from laminar_tui.source import find_source
 
 ID = "someone/something"
@@ -43,7 +44,7 @@ def point_to(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "no-token"))
-    monkeypatch.setattr(hub, "PAUSES", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(hub_calls, "PAUSES", (0.01, 0.02, 0.03))
     for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -158,7 +159,7 @@ def test_what_passes_is_tried_again(status: int, on: str, served: StandInHub) ->
 
 
 def test_each_try_is_told(served: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "PAUSES", (0.2, 0.2, 0.2))
+    monkeypatch.setattr(hub_calls, "PAUSES", (0.2, 0.2, 0.2))
     served.failures.append(Failure("/api/", 503, times=2))
     told: TOLD = []
     load(on_progress=lambda *step: told.append(step))
@@ -204,7 +205,7 @@ def test_a_host_that_accepts_and_never_answers_is_given_up(on: str, served: Stan
 
 
 def test_huggingface_hub_does_not_try_again_in_silence(served: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(hub_calls, "ANSWER_TIMEOUT", 0.2)
     served.failures.append(Failure("HEAD /someone", silent=True))
     error = refusal()
     assert "cannot be reached" in error.message

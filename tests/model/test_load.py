@@ -13,7 +13,8 @@ from transformers.utils import logging as transformers_logging
 
 from laminar_tui.errors import CancelledError, LaminarError, ModelError, PromptError, UsageError
 from laminar_tui.model.capture import capture
-from laminar_tui.model.load import LoadedModel, load_model
+from laminar_tui.model.load import load_model
+from laminar_tui.model.loaded import LoadedModel
 from laminar_tui.source import Source, find_source
 
 TinyModel = Callable[..., Any]

@@ -10,7 +10,7 @@ from families import build_family
 from laminar_tui.errors import CancelledError, ModelError
 from laminar_tui.model import eager
 from laminar_tui.model.check import eager_patterns
-from laminar_tui.model.load import LoadedModel
+from laminar_tui.model.loaded import LoadedModel
 from laminar_tui.model.roles import make_repeats, measure_roles, wrong_offsets
 from laminar_tui.profile.roles import NEAR, ROLES, Roles
 from laminar_tui.run import Request, load

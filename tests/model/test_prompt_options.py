@@ -8,7 +8,8 @@ import pytest
 
 from laminar_tui.cli import COMMANDS
 from laminar_tui.errors import PromptError
-from laminar_tui.model.load import LoadedModel, load_model
+from laminar_tui.model.load import load_model
+from laminar_tui.model.loaded import LoadedModel
 from laminar_tui.options import make_request
 from laminar_tui.run import BUNDLED_MODEL, Request, Session
 from laminar_tui.source import find_source

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from laminar_tui.errors import MemoryNeededError, ModelError
 from laminar_tui.model import load as load_module
 from laminar_tui.model.capture import capture
-from laminar_tui.model.load import LoadedModel, Terms, load_model
+from laminar_tui.model.load import Terms, load_model
+from laminar_tui.model.loaded import LoadedModel
 from laminar_tui.source import find_source
 
 

@@ -15,7 +15,6 @@ from scipy.integrate import trapezoid
 from scipy.stats import gaussian_kde
 
 from laminar_tui.errors import UsageError
-from laminar_tui.profile import density
 from laminar_tui.profile.counts import BIN_EDGES, BIN_VALUES, SMALLEST_COUNTED, Counts, count_weights, stack
 from laminar_tui.profile.density import (
     DEFAULT_ESTIMATOR,
@@ -26,6 +25,7 @@ from laminar_tui.profile.density import (
     estimate_density,
     find_estimator,
 )
+from laminar_tui.profile.smoothing import smooth_rows
 
 STEP = 1 / (DEFAULT_GRID - 1)
 OF_THE_PEAK = 1e-3
@@ -308,6 +308,6 @@ def test_every_circle_smooths_as_the_sum_of_kernels_does(reflect: bool) -> None:
     distances = [
         nodes[:, None] - sign * nodes - 2 * n_cells * image for image in images for sign in (1, -1)[: 1 + reflect]
     ]
-    for row, one in zip(density._smooth(shares, width, reflect=reflect), width, strict=True):
+    for row, one in zip(smooth_rows(shares, width, reflect=reflect), width, strict=True):
         kernel = sum(np.exp(-0.5 * (each / one) ** 2) for each in distances) / (one * np.sqrt(2 * np.pi))
         np.testing.assert_allclose(row, kernel @ shares[0], atol=1e-8)  # what a width of two nodes rings

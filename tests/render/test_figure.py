@@ -19,9 +19,9 @@ from laminar_tui.render.figure import (
     Sheet,
     Text,
     lay_out,
-    to_png,
-    to_svg,
 )
+from laminar_tui.render.png import to_png
+from laminar_tui.render.svg import to_svg
 
 HOSTILE = "\x1b[31m<script>alert(1)</script>&\u202e\x00\ud800]]>"
 N_CELLS = 200

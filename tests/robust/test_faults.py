@@ -27,7 +27,8 @@ from hostile import Run, names_below
 from laminar_tui.errors import CancelledError, LaminarError, UntrustedWeightsError, UsageError
 from laminar_tui.export import export_profile
 from laminar_tui.model.capture import capture
-from laminar_tui.model.load import LoadedModel, load_model
+from laminar_tui.model.load import load_model
+from laminar_tui.model.loaded import LoadedModel
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import Request, Session
 from laminar_tui.source import find_source

@@ -106,7 +106,7 @@ async def test_v_looks_at_the_crosshairs_row_only(drive: Drive, walk: Profile) -
         heat = driven.app.explorer.query_one(HeatmapView)
         await driven.press("J", "v")
         row = behind(driven)
-        columns = driven.app.explorer._columns
+        columns = driven.app.explorer._scene.columns
         low, _, n = columns.in_band(0, *heat.band)
         assert f"in {low:.3g}–" in row
         assert n >= 1
@@ -117,7 +117,7 @@ async def test_v_looks_at_the_crosshairs_row_only(drive: Drive, walk: Profile) -
 async def test_big_j_and_k_go_to_rows_that_hold_weights(drive: Drive, walk: Profile) -> None:
     async with drive(walk) as driven:
         heat = driven.app.explorer.query_one(HeatmapView)
-        columns = driven.app.explorer._columns
+        columns = driven.app.explorer._scene.columns
         hits, values = columns.counts.hits[0], np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(float)
         rows = heat.rows
         filled = sorted({min(int(v * rows), rows - 1) for v, n in zip(values, hits, strict=True) if n})
@@ -402,7 +402,7 @@ async def test_the_axis_is_zoomed_around_the_crosshair_and_back(drive: Drive, wa
 async def test_a_zoomed_column_still_holds_what_is_counted(drive: Drive, walk: Profile) -> None:
     async with drive(walk, size=(120, 40)) as driven:
         await driven.press("plus", "plus")
-        columns = driven.app.explorer._columns
+        columns = driven.app.explorer._scene.columns
         cells = columns.densities(64)
         whole = columns.nodes.mean(np.array([0.0, 0.25]))[0, 0]
         assert cells[0].mean() == pytest.approx(whole)

@@ -291,7 +291,7 @@ async def test_a_click_goes_to_a_head_and_a_second_one_opens_it(drive: Drive, wa
             (x, y)
             for y in range(picture.size.height)
             for x in range(picture.size.width)
-            if screen._drawing.place_at(x, y, screen.place) == (2, 3)
+            if screen._drawing.value.place_at(x, y, screen.place) == (2, 3)
         )
         await driven.pilot.click(picture, offset=(x, y))
         assert screen.place == (2, 3)

@@ -9,6 +9,7 @@ from textual.css.stylesheet import Stylesheet
 
 from laminar_tui.profile import density
 from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Look
 from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
 from laminar_tui.ui.ahead import MOST_KEPT, ColumnsAhead, density_key, likely_next
@@ -24,13 +25,13 @@ SIZE = (200, 60)
 def estimated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The threads in which densities were estimated, once for each time."""
     threads: list[str] = []
-    smooth = density._smooth
+    smooth = density.smooth_rows
 
     def counted(*words: Any, **options: Any) -> Any:
         threads.append("screen" if threading.current_thread() is threading.main_thread() else "behind")
         return smooth(*words, **options)
 
-    monkeypatch.setattr(density, "_smooth", counted)
+    monkeypatch.setattr(density, "smooth_rows", counted)
     return threads
 
 
@@ -84,7 +85,7 @@ async def test_after_a_pause_the_next_densities_are_there(
     drive: Drive, walk: Profile, estimated: list[str], key: str
 ) -> None:
     async with drive(walk, size=SIZE) as driven:
-        ahead = driven.app.explorer._ahead
+        ahead = driven.app.explorer._stage.ahead
         await driven.until(lambda: all(density_key(each) in ahead._kept for each in likely_next(driven.state)))
         assert estimated.count("behind")
         estimated.clear()
@@ -103,7 +104,7 @@ def test_what_is_made_ahead_is_what_would_be_made_now_and_little_is_kept(walk: P
         assert (found.nodes.values == made.nodes.values).all()
         assert found.labels == made.labels
     for population in ("final", "self", "past", "all"):
-        for each in likely_next(State(walk, view="layer", look=drawing.Look(population))):
+        for each in likely_next(State(walk, view="layer", look=Look(population))):
             ahead.columns(each)
     assert len(ahead._kept) == MOST_KEPT
 

@@ -179,7 +179,7 @@ async def test_the_curve_goes_through_the_steps_values(saved: SavedSweep) -> Non
         rows = driven.text().splitlines()
         first = next(at for at, row in enumerate(rows) if "sink share (%)" in row) + 1
         plot = [row[8:] for row in rows[first : first + 6]]
-        layout = driven.screen._drawing.layout  # type: ignore[union-attr]
+        layout = driven.screen._drawing.value.layout  # type: ignore[union-attr]
         top = next(row for row in plot if "*" in row)
         column = int(np.argmax(values))
         middle = column * layout.cell_width + layout.cell_width // 2

@@ -1,0 +1,131 @@
+"""A model in memory with its tokenizer, and how a prompt becomes tokens."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from laminar_tui.errors import PromptError
+from laminar_tui.source import Source
+
+_tokenizer_lock = threading.Lock()
+"""A fast tokenizer refuses to be used by two threads at once: a run's, and the one that counts while one types."""
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """A prompt as the model gets it: ids, and each token's text (empty for the later bytes of a split character)."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in memory with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    source: Source
+
+    def tokenize(
+        self, prompt: str, max_tokens: int | None = None, *, bos: bool = False, chat: bool = False
+    ) -> TokenizedPrompt:
+        """Cut a prompt into tokens, the first `max_tokens` of them.
+
+        Args:
+            bos: begin with the tokenizer's beginning-of-sequence token, if the tokenizer does not do so by itself.
+            chat: wrap the prompt as a user's message in the tokenizer's chat template.
+
+        Raises:
+            PromptError: if the prompt is empty, the tokenizer makes nothing of it, or it has no such token or template.
+        """
+        if not prompt:
+            raise PromptError("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
+        text = self._as_message(prompt) if chat else prompt
+        fast = bool(getattr(self.tokenizer, "is_fast", False))
+        with _tokenizer_lock:  # a template brings its own special tokens
+            encoded = encode(self.tokenizer, text, return_offsets_mapping=fast, add_special_tokens=not chat)
+        ids = [int(each) for each in encoded["input_ids"]]
+        offsets = list(encoded["offset_mapping"]) if fast else []
+        if bos and ids[:1] != [self._bos_id()]:  # some put it there by themselves
+            ids, offsets = [self._bos_id(), *ids], [(0, 0), *offsets]
+        ids = ids[:max_tokens]
+        if not ids:
+            raise PromptError(
+                "the tokenizer makes no tokens of this prompt", "the model's tokenizer files may be missing"
+            )
+        if fast:
+            tokens = _pieces(text, offsets, self.tokenizer.convert_ids_to_tokens(ids))
+        else:
+            tokens = [self.tokenizer.decode([each]) for each in ids]
+        return TokenizedPrompt(tuple(ids), tuple(tokens))
+
+    @property
+    def has_bos(self) -> bool:
+        """Whether the tokenizer knows a beginning-of-sequence token."""
+        return getattr(self.tokenizer, "bos_token_id", None) is not None
+
+    def begins_with_bos(self, ids: Sequence[int]) -> bool:
+        """Whether the first of these tokens is the tokenizer's beginning of a sequence."""
+        return self.has_bos and list(ids[:1]) == [self._bos_id()]
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer brings a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens the model has positions for; None where it does not say."""
+        config = self.model.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        return int(limit) if limit and limit > 0 else None
+
+    def _bos_id(self) -> int:
+        if not self.has_bos:
+            raise PromptError(
+                f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave --bos out"
+            )
+        return int(self.tokenizer.bos_token_id)
+
+    def _as_message(self, prompt: str) -> str:
+        if not self.has_chat_template:
+            raise PromptError(f"the tokenizer of {self.source.name} has no chat template", "leave --chat out")
+        try:
+            message = [{"role": "user", "content": prompt}]
+            return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # a template is a program of the repository's, and may fail in any way
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise PromptError(f"the chat template of {self.source.name} fails: {reason}", "leave --chat out") from error
+
+
+def encode(tokenizer: Any, prompt: str, **options: bool) -> Any:
+    """Run a tokenizer.
+
+    Raises:
+        PromptError: if the prompt is no text, or the tokenizer fails on it.
+    """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
+        raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
+    try:
+        return tokenizer(prompt, verbose=False, **options)
+    except Exception as error:  # it is made of a stranger's files
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise PromptError(f"the tokenizer fails on this prompt: {reason}", "try another prompt") from error
+
+
+def _pieces(prompt: str, offsets: list[tuple[int, int]], names: list[str]) -> list[str]:
+    """The slice of the prompt each token stands for; its own name for a token that is not from the prompt."""
+    pieces, shown = [], 0
+    for name, (start, end) in zip(names, offsets, strict=False):
+        if start == end:
+            pieces.append(name)
+        else:
+            pieces.append(prompt[max(start, shown) : end])
+            shown = max(shown, end)
+    return pieces

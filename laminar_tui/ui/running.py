@@ -1,0 +1,220 @@
+"""The explorer's run: how it begins, what it brings, how it ends; and the lines that say so."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Static
+
+from laminar_tui.errors import CancelledError
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.rows import Row
+from laminar_tui.render.text import visible
+from laminar_tui.run import Request
+from laminar_tui.ui import detours, drawing
+from laminar_tui.ui import state as states
+from laminar_tui.ui.exact import ExactWeights
+from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
+from laminar_tui.ui.runner import Runner
+from laminar_tui.ui.scene import Terminal
+from laminar_tui.ui.state import State
+from laminar_tui.ui.widgets import Lines
+
+STATUS_EVERY = 0.25
+"""Seconds between two looks at how far the run is: 4 Hz costs 600 bytes a second."""
+TWICE_WITHIN = 2.0
+
+
+class RunScreen(Screen[None]):
+    """A screen whose state's profile is made by a run; it has a line `#status` and a `#banner`.
+
+    Args:
+        state: where to begin.
+        request: what to run at once, and again with another prompt; None for a saved profile without a model.
+        terminal: what can be shown.
+        log_path: where a bug's traceback is written.
+
+    Attributes:
+        runner: does the work.
+        saved_path: the file that the profile was written to last; empty for none.
+        is_held: whether the run waits for an answer about another one.
+    """
+
+    # Without repaint=False every new state would send the whole screen: each widget repaints what has changed.
+    state: reactive[State] = reactive(State(), init=False, repaint=False)
+    _exact: ExactWeights
+
+    def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None) -> None:
+        super().__init__()
+        self.set_reactive(RunScreen.state, states.settle(state))
+        self._request = request
+        self._terminal = terminal
+        self._log_path = log_path
+        self.runner = Runner(self.post_message)
+        self._grown: Profile | None = None
+        self._note = ""
+        self._interrupted_at = 0.0
+        self._saved: object = state.profile
+        self.saved_path = ""
+        self.is_held = False
+        self._compares_next = False  # whether the run that begins is the other side of a comparison
+        self._timer: Timer | None = None
+
+    def action_compare(self) -> None:
+        """Compare with the profile that was marked, or with chance."""
+        raise NotImplementedError
+
+    # -- its course --------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._request is None:
+            return
+        self._note = ""
+        self.remove_class("-failed")
+        self.runner.start(self._request)
+        if self._timer is not None:
+            self._timer.resume()
+        self._show_status()
+
+    def on_profile_grew(self, message: ProfileGrew) -> None:
+        """Draw a layer more; within a layer, the profile before stays until that layer is read anew."""
+        if message.run != self.runner.number:
+            return
+        self._grown = message.profile
+        stays = self.state.view in ("layer", "head") and self.state.layer_index < message.profile.n_layers
+        if not stays or message.profile.layers[self.state.layer_index] is not None:
+            self.state = states.settle(replace(self.state, profile=message.profile))
+
+    def on_run_ended(self, message: RunEnded) -> None:
+        """Keep what was read, and say what went wrong if something did."""
+        if message.run != self.runner.number:
+            return
+        if self._timer is not None:
+            self._timer.pause()
+        read = message.profile or self._grown
+        self._grown = None
+        if read is not None:
+            self.state = states.settle(replace(self.state, profile=read))
+            if self.app.screen is not self:
+                detours.renew_heads(self.app, read)
+        if message.profile is not None:
+            self._exact.is_of(message.profile)
+            self._distrust()
+            if self.runner.follows is not None:
+                self._saved, self.saved_path = message.profile, str(self.runner.follows)
+            self._compare_at_end()
+        elif isinstance(message.error, CancelledError):
+            self._note = "stopped; the layers read so far are kept"
+        elif message.error is not None:
+            self._fail(message.error.message, message.error.hint)
+        else:
+            last = message.crash.strip().splitlines()[-1]
+            self._fail(
+                f"a bug in laminar_tui: {last}", f"the whole story is in {self._log_path}" if self._log_path else ""
+            )
+        self._show_status()
+
+    def _compare_at_end(self) -> None:
+        """Open the comparison that the run was for, unless another screen is in front."""
+        if not self._compares_next:
+            return
+        self._compares_next = False
+        if self.app.screen is self:
+            self.call_after_refresh(self.action_compare)
+        else:
+            self._note = "the run has ended: 5 compares"
+
+    def on_answered(self, message: Answered) -> None:
+        """Show what a question has brought, or why it brought nothing."""
+        if message.is_outdated:
+            return
+        message.deliver()
+        if message.error is not None:
+            self._say(f"{visible(message.error.message)}: {visible(message.error.hint)}")
+        elif message.crash:
+            self._say(f"a bug in laminar_tui: {visible(message.crash.strip().splitlines()[-1])}")
+
+    def start_held(self) -> None:
+        """Begin the run that has waited for an answer."""
+        self.is_held = False
+        if self.state.profile is None:
+            self._start()
+
+    def follow(self, path: Path) -> None:
+        """Show the run of another process that captures into a file."""
+        self.runner.follow(path)
+        if self._timer is not None:
+            self._timer.resume()
+
+    def action_quit(self) -> None:
+        """Leave; a run under way is asked to stop."""
+        self.runner.cancel()
+        self.app.exit()
+
+    def action_interrupt(self) -> None:
+        """Stop the run; pressed twice, quit."""
+        now = time.monotonic()
+        if now - self._interrupted_at < TWICE_WITHIN:
+            self.action_quit()
+            return
+        self._interrupted_at = now
+        self.runner.cancel()
+        self._note = "press ctrl+c once more to quit"
+        self._show_status()
+
+    def go_on_with(self, subject: Profile | Request) -> None:
+        """Show another profile, or run another request."""
+        if isinstance(subject, Request):
+            self._request = subject
+            self._start()
+            return
+        self.runner.cancel()
+        self._request, self._saved, self.saved_path, self._note = None, subject, "", ""
+        here = replace(self.state, query=-1, key=0, threshold=None, listing=False, entry=0, pins=())
+        self.state = states.settle(replace(here, profile=subject))
+        self._distrust()
+
+    def action_run_again(self) -> None:
+        """Run the model on the same prompt."""
+        if self._request is None:
+            self._say("a saved profile has no model to run: O opens one")
+        else:
+            self._start()
+
+    # -- what is said of it ------------------------------------------------------------------------------------------
+
+    def _distrust(self) -> None:
+        """Put a failed check over the picture: what it shows is not to be believed."""
+        failed = self.state.profile.origin.failed_checks if self.state.profile else ()
+        if failed:
+            self._fail(f"NOT TO BE TRUSTED: {failed[0].name}: {failed[0].found}", "i lists all checks")
+
+    def _fail(self, message: str, hint: str) -> None:
+        lines = [visible(message), visible(hint)] if hint else [visible(message)]
+        self.query_one("#banner", Static).update(Text("\n".join(lines)))
+        self.add_class("-failed")
+
+    def _say(self, note: str) -> None:
+        self._note = note
+        self._show_status()
+
+    def _lines(self, name: str) -> Lines:
+        return self.query_one(f"#{name}", Lines)
+
+    def _show_status(self) -> None:
+        self._lines("status").display_rows(self._draw_status)
+
+    def _draw_status(self, width: int, height: int) -> list[Row]:
+        del height
+        return [self._terminal.line(" " + self._status(), width)]
+
+    def _status(self) -> str:
+        if self.runner.is_running:
+            # Somebody else's run is only looked at: nothing is sent while nothing comes.
+            seconds = None if self.runner.follows else self.runner.seconds
+            return drawing.progress_text(self.runner.step, seconds, self._terminal)
+        return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)
