@@ -26,9 +26,9 @@ from laminar_tui.render.facts import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp, make_ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
-from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 
@@ -98,7 +98,6 @@ class Detour(Screen[Result]):
 
     def __init__(self, state: State, terminal: "Terminal") -> None:
         super().__init__()
-        self._compositor = CroppingCompositor()
         self.start = state
         self.terminal = terminal
         self.color_map, self.reverse = state.color_map, state.reverse
@@ -306,4 +305,4 @@ class Detour(Screen[Result]):
 
     def action_redraw(self) -> None:
         """Paint everything again."""
-        self.refresh(layout=True)
+        self.post_message(PaintAnew())

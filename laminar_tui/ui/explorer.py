@@ -28,7 +28,6 @@ from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
 from laminar_tui.ui.behind import RowsBehind
-from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.drawing import Scene
 from laminar_tui.ui.drawing import Terminal as Terminal
@@ -38,6 +37,7 @@ from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
 from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded
+from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.runner import Runner
 from laminar_tui.ui.saving import FileActions
 from laminar_tui.ui.state import State, ViewName
@@ -80,7 +80,6 @@ class Explorer(FileActions):
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
         super().__init__()
-        self._compositor = CroppingCompositor()
         self.set_reactive(Explorer.state, states.settle(state))
         self._request = request
         self._terminal = terminal
@@ -565,7 +564,7 @@ class Explorer(FileActions):
 
     def action_redraw(self) -> None:
         """Paint everything again."""
-        self.refresh(layout=True)
+        self.post_message(PaintAnew())
 
     def action_suspend(self) -> None:
         """Stop the process, as a shell's job, until it is continued."""
