@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
+from itertools import groupby, islice, repeat
+from operator import itemgetter
 
 from rich.cells import split_graphemes
 from rich.color import ColorSystem
@@ -53,6 +54,9 @@ class Look:
 PLAIN = Look()
 Cell = tuple[str, Look]
 """A character and its look; the second cell of a wide character holds no text."""
+Run = tuple[str, str, int, int, int, str, Look]
+"""Cells of one look beside one another: ground and ink, row, column, how many cells, their text, and the look."""
+_ORDER = itemgetter(0, 1, 2, 3)
 
 
 @lru_cache(maxsize=16384)
@@ -148,14 +152,16 @@ class PaintAnew(Message):
 
 
 class Painter:
-    """Writes what differs from what the terminal shows."""
+    """Writes what differs from what the terminal shows, one colour after the other.
+
+    To move the cursor takes 8 bytes, to set two colours of 24 bits up to 39: so all that has the same colours is
+    written together, wherever it is. On a picture that halves the bytes.
+    """
 
     def __init__(self) -> None:
         self._rows: list[list[Cell | None]] = []
         self._width = 0
         self._is_lost = True
-        self._now = PLAIN
-        self._written: list[str] = []
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,7 +170,7 @@ class Painter:
 
     def forget(self) -> None:
         """Know nothing of what the terminal shows: somebody else has written to it, or it has another size."""
-        self._rows = []
+        self._rows = [[None] * self._width for _ in self._rows]
         self._is_lost = True
 
     def paint(self, update: CompositorUpdate, console: Console) -> str:
@@ -173,22 +179,22 @@ class Painter:
             self.forget()
             return update.render_segments(console)
         self._fit(update)
-        self._written, self._now = ["\x1b[0m"] if self._is_lost else [], PLAIN
+        written = ["\x1b[0m"] if self._is_lost else []
         self._is_lost = False
         system = console._color_system or ColorSystem.TRUECOLOR
+        runs: list[Run] = []
         for y, x, strip, start, stop in _pieces(update):
             cells = _cells(strip, system)
             if cells is None or len(cells) != strip.cell_length:
-                self._let_through(y, x + start, strip.crop(start, stop), console)
+                written.append(f"\x1b[{y + 1};{x + start + 1}H{strip.crop(start, stop).render(console)}")
+                self._rows[y] = [None] * self._width  # how many cells that takes only the terminal knows
                 continue
             while start and not cells[start][0]:
                 start -= 1
             while stop < len(cells) and not cells[stop][0]:
                 stop += 1
-            self._paint_cells(y, x + start, cells[start:stop])
-        if self._now is not PLAIN:
-            self._written.append("\x1b[0m")
-        return "".join(self._written)
+            runs += self._differing(y, x + start, cells[start:stop])
+        return "".join([*written, *_write(runs)])
 
     def _fit(self, update: LayoutUpdate | ChopsUpdate) -> None:
         if isinstance(update, LayoutUpdate):
@@ -196,46 +202,24 @@ class Painter:
         else:
             width, height = max((ends[-1] for ends in update.chop_ends if ends), default=0), len(update.chops)
         if (width, height) != self.size:
-            self.forget()
             self._width = width
             self._rows = [[None] * width for _ in range(height)]
+            self._is_lost = True
 
-    def _let_through(self, y: int, x: int, strip: Strip, console: Console) -> None:
-        """Write a strip as it is; how many cells it takes only the terminal knows."""
-        if self._now is not PLAIN:
-            self._written.append("\x1b[0m")
-            self._now = PLAIN
-        self._written += [f"\x1b[{y + 1};{x + 1}H", strip.render(console)]
-        self._rows[y] = [None] * self._width
-
-    def _paint_cells(self, y: int, x: int, cells: list[Cell]) -> None:
-        """Write those of some cells of a row that differ."""
-        row = self._rows[y]
-        shown = row[x : x + len(cells)]
+    def _differing(self, y: int, x: int, cells: list[Cell]) -> Iterator[Run]:
+        """The runs among some cells of a row that the terminal does not show; it does from then on."""
+        row, end = self._rows[y], x + len(cells)
+        shown = row[x:end]
         if shown == cells:
             return
-        end = x + len(cells)
         for cut, left in ((x, x - 1), (end, end)):  # half of a wide character takes the other half with it
             if 0 < cut < self._width and (half := row[cut]) is not None and not half[0]:
                 row[left] = None
         row[x:end] = cells
-        move = f"\x1b[{y + 1};%dH"
-        at = 0
         for start, stop in _changed(shown, cells):
-            self._written.append(move % (x + start + 1) if not at else f"\x1b[{start - at}C")
-            self._write_run(cells, start, stop)
-            at = stop
-
-    def _write_run(self, cells: list[Cell], start: int, stop: int) -> None:
-        written, now, last = self._written, self._now, None
-        for text, look in cells[start:stop]:
-            if look is not last:
-                codes, now = change(now, look)
-                if codes:
-                    written.append(codes)
-                last = look
-            written.append(text)
-        self._now = now
+            for look, run in groupby(islice(enumerate(cells), start, stop), key=_look_at):
+                pieces = list(run)
+                yield look.ground, look.ink, y, x + pieces[0][0], len(pieces), "".join([c[0] for _, c in pieces]), look
 
 
 class ThriftyUpdate(CompositorUpdate):
@@ -248,6 +232,24 @@ class ThriftyUpdate(CompositorUpdate):
     def render_segments(self, console: Console) -> str:
         """Write it as text with escape sequences."""
         return self._painter.paint(self._update, console)
+
+
+def _write(runs: list[Run]) -> Iterator[str]:
+    """Write runs, those of the same colours together."""
+    now, row, column = PLAIN, -1, -1
+    for _, _, y, x, width, text, look in sorted(runs, key=_ORDER):
+        codes, now = change(now, look)
+        if y != row or x != column:
+            yield f"\x1b[{x - column}C" if y == row and x > column else f"\x1b[{y + 1};{x + 1}H"
+        yield codes
+        yield text
+        row, column = y, x + width
+    if now is not PLAIN:
+        yield "\x1b[0m"
+
+
+def _look_at(cell: tuple[int, Cell]) -> Look:
+    return cell[1][1]
 
 
 def _changed(shown: list[Cell | None], cells: list[Cell]) -> list[tuple[int, int]]:
