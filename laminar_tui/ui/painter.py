@@ -45,13 +45,12 @@ class Look:
     One object a look, as far as it matters: two for the same only cost bytes.
     """
 
-    attributes: frozenset[int] = frozenset()
-    ink: str = "39"
-    ground: str = "49"
-    is_blank: bool = False
+    attributes: frozenset[int]
+    ink: str
+    ground: str
+    is_blank: bool
 
 
-PLAIN = Look()
 Cell = tuple[str, Look]
 """A character and its look; the second cell of a wide character holds no text."""
 Run = tuple[str, str, int, int, int, str, Look]
@@ -62,6 +61,9 @@ _ORDER = itemgetter(0, 1, 2, 3)
 @lru_cache(maxsize=16384)
 def _look(attributes: frozenset[int], ink: str, ground: str, is_blank: bool = False) -> Look:
     return Look(attributes, ink, ground, is_blank)
+
+
+PLAIN = _look(frozenset(), "39", "49")
 
 
 @lru_cache(maxsize=16384)
@@ -261,10 +263,12 @@ def _changed(shown: list[Cell | None], cells: list[Cell]) -> list[tuple[int, int
             continue
         if start < 0:
             start = at
-        elif at - stop > _JOINED_WITHIN or (at != stop and not _is_alike(cells, stop - 1, at)):
+        elif at - stop > _JOINED_WITHIN or (at > stop and not _is_alike(cells, stop - 1, at)):
             runs.append((start, stop))
             start = at
         stop = at + 1
+        while stop < len(cells) and not cells[stop][0]:  # to the end of a wide character
+            stop += 1
     return [*runs, (start, stop)] if stop > 0 else runs
 
 
