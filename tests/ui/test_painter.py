@@ -12,13 +12,13 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual._compositor import ChopsUpdate, CompositorUpdate, InlineUpdate, LayoutUpdate
 from textual.app import App
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 
 from laminar_tui.profile.profile import Profile
-from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.painter import PLAIN, PaintAnew, Painter, ThriftyUpdate, _look_of, _of_blanks, change
 
 Drive = Callable[..., Any]
@@ -34,6 +34,7 @@ STYLES: list[Style | None] = [
     Style(underline=True, color="color(4)"),
     Style(italic=True, color="#000000", bgcolor="#000004"),
     Style(dim=True, color="#010203", bgcolor="#040506"),
+    Style(dim=True, bold=True, color="#010203", bgcolor="#040506"),
     Style(dim=True, bold=True, underline2=True, color="bright_red"),
     Style(strike=True, bgcolor="color(200)"),
     Style(),
@@ -165,7 +166,9 @@ def test_half_of_a_wide_character_that_was_painted_over_is_not_taken_for_whole()
         return ChopsUpdate([{0: Strip([Segment(row)])}], [(0, start, 4)], [[4]])
 
     for row, start in (("漢bc", 0), ("xybc", 1), ("漢bc", 0)):
-        terminal.feed(painter.paint(update(row, start), console()))
+        written = painter.paint(update(row, start), console())
+        terminal.feed(written)
+    assert "漢" in written, "its first half was blanked by what was painted over the second"
     assert terminal.screen.display[0].startswith("漢bc")
 
 
@@ -275,19 +278,20 @@ async def test_to_paint_anew_sends_everything(drive: Drive, hostile: Profile, mo
     monkeypatch.setattr(App, "_display", display)
     async with drive(hostile, size=(100, 36)) as driven:
         await driven.pilot.pause(0.2)
-        await repaint(driven.app, lambda: driven.app.screen.refresh(layout=True), driven.pilot.pause)
+        await repaint(lambda: driven.app.screen.refresh(layout=True), driven.pilot.pause)
         written.clear()
-        await repaint(driven.app, lambda: driven.app.screen.refresh(layout=True), driven.pilot.pause)
+        await repaint(lambda: driven.app.screen.refresh(layout=True), driven.pilot.pause)
         assert "laminar" not in "".join(written)
         for again in (
             lambda: driven.app.screen.post_message(PaintAnew()),
             lambda: driven.app.app_resume_signal.publish(driven.app),
+            lambda: driven.app.post_message(events.Resize(Size(100, 36), Size(100, 36))),
         ):
             written.clear()
-            await repaint(driven.app, again, driven.pilot.pause)
+            await repaint(again, driven.pilot.pause)
             assert "laminar" in "".join(written)
 
 
-async def repaint(_app: LaminarApp, ask: Callable[[], object], pause: Callable[[float], Any]) -> None:
+async def repaint(ask: Callable[[], object], pause: Callable[[float], Any]) -> None:
     ask()
     await pause(0.2)
