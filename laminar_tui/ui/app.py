@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual import events
+from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -20,6 +22,7 @@ from laminar_tui.run import Request
 from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
 from laminar_tui.ui.kept import CutOffDialog
+from laminar_tui.ui.painter import Painter, ThriftyUpdate
 from laminar_tui.ui.state import State, settle
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -57,6 +60,7 @@ class LaminarApp(App[None]):
         self.signal: int | None = None
         self.crash = ""
         self._follows = follows
+        self._painter = Painter()
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with the explorer."""
@@ -88,7 +92,7 @@ class LaminarApp(App[None]):
 
     def on_mount(self) -> None:
         """Paint again when continued; leave on the signals of a closed or killed session as on `quit`."""
-        self.app_resume_signal.subscribe(self, lambda _app: self.screen.refresh(layout=True))
+        self.app_resume_signal.subscribe(self, lambda _app: self.on_paint_anew())
         self.begin_capture_print(self)
         self._listen_to_signals()
         if not self.is_headless:
@@ -97,6 +101,23 @@ class LaminarApp(App[None]):
             self.call_after_refresh(self.explorer.follow, self._follows)
         if self.cut_off is not None:
             self.push_screen(CutOffDialog(self.cut_off), self._answer)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Paint everything again, also where the terminal has had another size only for a moment."""
+        if event.size == self._painter.size:
+            self.on_paint_anew()
+
+    def on_paint_anew(self) -> None:
+        """Paint the whole screen again, whatever the terminal seems to show."""
+        self._painter.forget()
+        self.refresh(layout=True)
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Send of an update what the terminal does not show yet."""
+        if isinstance(renderable, CompositorUpdate):
+            super()._display(screen, ThriftyUpdate(renderable, self._painter))
+        else:
+            super()._display(screen, renderable)
 
     def on_print(self, event: events.Print) -> None:
         """Put what a library prints into the log."""

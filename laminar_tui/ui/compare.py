@@ -181,8 +181,11 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
             self.in_background("change", partial(measure_change, *counts), self._show_change)
 
     def _show_change(self, change: Change) -> None:
+        """Show the distances, once they are measured: pictures and curves stay."""
         self._change = change
-        self.show()
+        pair = self.pair()
+        if pair is not None:
+            self._show_numbers(pair)
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -215,7 +218,9 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         self.show_line("title", [*population, *axis, same, estimator, f"{look.scale} colours"])
         self.lines("picture").display_rows(partial(self._draw_pictures, pair))
         self.lines("curve").display_rows(partial(self._draw_curves, pair))
-        # Names beside numbers: a row is sent from its widget's left edge to the last cell that has changed.
+        self._show_numbers(pair)
+
+    def _show_numbers(self, pair: Pair) -> None:
         self.lines("names").display_rows(partial(self._draw_part, pair, slice(0, NAME_WIDTH)))
         self.lines("values").display_rows(partial(self._draw_part, pair, slice(NAME_WIDTH, NUMBERS_WIDTH)))
         self.lines("beside").display_rows(partial(self._draw_beside, pair))

@@ -26,10 +26,10 @@ from laminar_tui.render.facts import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
-from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.room import take_room
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
@@ -96,7 +96,6 @@ class Detour(Screen[Result]):
 
     def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__()
-        self._compositor = CroppingCompositor()
         self.start = state
         self.terminal = terminal
         self.color_map, self.reverse = state.color_map, state.reverse
@@ -293,4 +292,4 @@ class Detour(Screen[Result]):
 
     def action_redraw(self) -> None:
         """Paint everything again."""
-        self.refresh(layout=True)
+        self.post_message(PaintAnew())

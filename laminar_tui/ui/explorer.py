@@ -20,13 +20,13 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
-from laminar_tui.ui.compositor import CroppingCompositor
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
 from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
+from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.room import take_room
 from laminar_tui.ui.running import STATUS_EVERY
 from laminar_tui.ui.saving import FileActions
@@ -68,7 +68,6 @@ class Explorer(FileActions):
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
         super().__init__(state, request, terminal, log_path)
-        self._compositor = CroppingCompositor()
         self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
         self._stage = Stage(terminal, self._exact, self.post_message, self._show)
@@ -344,7 +343,7 @@ class Explorer(FileActions):
 
     def action_redraw(self) -> None:
         """Paint everything again."""
-        self.refresh(layout=True)
+        self.post_message(PaintAnew())
 
     def action_suspend(self) -> None:
         """Stop the process, as a shell's job, until it is continued."""

@@ -1,15 +1,12 @@
-"""Widgets that are given values and draw them by the line: what did not change is not sent again.
+"""Widgets that are given values and draw them by the line: a line that did not change is not made again.
 
-Textual sends whatever a widget repaints, changed or not; over SSH every line counts.
+What of a line is sent, the painter decides.
 """
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import repeat, zip_longest
-from operator import eq
+from itertools import zip_longest
 
-from rich.cells import split_graphemes
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -31,41 +28,6 @@ def _draw_nothing(_width: int, _height: int) -> list[Row]:
     return []
 
 
-_NARROW = re.compile(r"[ -~\xa1-\xac\xae-\u02ff\u2500-\u259f\u2800-\u28ff]*")
-"""Text in which each character is a cell, as nearly everywhere: Latin, frames, blocks, Braille. Others are measured."""
-JOINED_WITHIN = 10
-"""Cells that are sent again between two that have changed: to move the cursor costs as much."""
-
-
-def changed_spans(before: Row, after: Row) -> list[tuple[int, int]]:
-    """Give the spans of cells in which two rows differ, each by its first cell and the one after its last."""
-    old, new = _cells(before), _cells(after)
-    spans: list[tuple[int, int]] = []
-    for at, is_same in enumerate(map(eq, old, new)):
-        if is_same:
-            continue
-        if spans and at - spans[-1][1] < JOINED_WITHIN:
-            spans[-1] = (spans[-1][0], at + 1)
-        else:
-            spans.append((at, at + 1))
-    shorter, longer = sorted((len(old), len(new)))
-    return [*spans, (shorter, longer)] if shorter < longer else spans
-
-
-def _cells(row: Row) -> list[tuple[str, Style | None]]:
-    """One entry a cell; those of a wide or joined character all hold all of it, so that it is never cut."""
-    cells: list[tuple[str, Style | None]] = []
-    for text, style, _ in row:
-        cells += zip(text if _NARROW.fullmatch(text) else _wide_cells(text), repeat(style))
-    return cells
-
-
-def _wide_cells(text: str) -> Iterator[str]:
-    """The graphemes of a text, each as often as it is wide."""
-    for start, end, width in split_graphemes(text)[0]:
-        yield from repeat(text[start:end], width)
-
-
 class Painted(Widget):
     """A widget of lines, all on the same ground."""
 
@@ -78,7 +40,7 @@ class Painted(Widget):
 
 
 class Lines(Painted):
-    """Rows made by a function of width and height; only the cells that differ from what is shown are repainted."""
+    """Rows made by a function of width and height; only those that differ from what is shown are repainted."""
 
     DEFAULT_CSS = "Lines { height: 1; }"
 
@@ -101,8 +63,7 @@ class Lines(Painted):
         self._make_rows()
         for y, (old, new) in enumerate(zip_longest(before, self._rows)):
             if old != new:
-                for start, end in changed_spans(old or [], new or []):
-                    self.refresh(Region(start, y, end - start, 1))
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
         """Give one row; the size may have changed before any resize event."""
