@@ -329,7 +329,7 @@ def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None 
 
 
 def read_prompt_file(path: str) -> str:
-    """Read a prompt from a text file.
+    """Read a prompt from a text file, see `without_file_end`.
 
     Raises:
         UsageError: if it cannot be read, is no regular file or larger than any prompt, or is no UTF-8 text.
@@ -341,8 +341,16 @@ def read_prompt_file(path: str) -> str:
             raise UsageError(f"{path} is no regular file", "to read what a program writes, pipe it into --prompt -")
         if found.st_size > MOST_PROMPT_BYTES:
             raise UsageError(f"{path} holds {found.st_size:,} bytes, too many for a prompt", "cut a part out of it")
-        return file.read_text(encoding="utf-8")
+        return without_file_end(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "give the path of a text file") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no UTF-8 text", "convert it, for example with iconv") from error
+
+
+def without_file_end(text: str) -> str:
+    """Take one line break from the end: it ends the file, and is not meant as the prompt's final token.
+
+    Whoever means one ends the file with an empty line.
+    """
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text

@@ -231,11 +231,12 @@ def test_capture_reads_its_prompt_from_a_file_or_standard_input(
 ) -> None:
     import io
 
-    (tmp_path / "prompt.txt").write_text("from a file")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe"))
+    (tmp_path / "prompt.txt").write_text("from a file\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe\n"))
     for words, text in (
         (["--prompt-file", tmp_path / "prompt.txt"], "from a file"),
         (["--prompt", "-"], "from a pipe"),
+        (["--prompt", "as it stands\n"], "as it stands\n"),
     ):
         assert command("capture", model_folder, *words, "-q", "-o", tmp_path / "x.laminar")[0] == 0
         assert "".join(Profile.load(tmp_path / "x.laminar").origin.tokens) == text

@@ -622,7 +622,7 @@ async def test_presets_go_round_and_repeat(drive: Drive, script: Any) -> None:
 
 @pytest.mark.usefixtures("script")
 async def test_a_file_is_read_and_one_that_cannot_be_is_refused(drive: Drive, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("from a\u2028file", encoding="utf-8")
+    (tmp_path / "text.txt").write_text("from a\u2028file\n", encoding="utf-8")
     async with drive(request=Request(prompt="x")) as driven:
         await driven.until(lambda: not driven.app.explorer.runner.is_running, "the first run has ended")
         await driven.press("e", "ctrl+o")
