@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from laminar_tui.errors import UsageError
 from laminar_tui.source import as_path
@@ -75,6 +75,26 @@ def corpus_files(path: str) -> list[Path]:
     if not files:
         raise UsageError(f"there are no files in {path}", "a corpus is a text file, a folder of them or a .jsonl file")
     return [found / name for name in files]
+
+
+class CorpusSize(NamedTuple):
+    """How large a corpus is, in bytes: all of its files, and the largest one, which no text of it is longer than."""
+
+    total: int
+    largest: int
+
+
+def measure_corpus(path: str) -> CorpusSize:
+    """See how large a corpus is, without reading it.
+
+    Raises:
+        UsageError: if there is none, or it cannot be looked at.
+    """
+    try:
+        sizes = [file.stat().st_size for file in corpus_files(path)]
+    except OSError as error:
+        raise UsageError(f"cannot look at {error.filename}: {error.strerror}", "check its permissions") from error
+    return CorpusSize(sum(sizes), max(sizes))
 
 
 def _read_jsonl(path: Path, field: str | None) -> Iterator[Text]:

@@ -58,7 +58,8 @@ def capture_corpus(options: argparse.Namespace) -> int:
         return int(ExitCode.DONE)
     if not options.quiet:
         n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
-        print(f"wrote {shown(options.output)}: {n_prompts:,} prompts, {n_tokens:,} tokens", file=sys.stderr)
+        prompts = f"{n_prompts:,} {'prompt' if n_prompts == 1 else 'prompts'}"
+        print(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens", file=sys.stderr)
     if options.json:
         from laminar_tui.export import profile_summary
 
