@@ -20,5 +20,5 @@ def test_a_terminal_is_told_how_much_is_read(
 
 def test_esc_stops_a_run_of_ones_own_but_only_the_looking_at_another() -> None:
     step, terminal = Step("forward", 1, 4), Terminal("none", False)
-    assert progress_text(step, 1.0, terminal).endswith("1.0 s  Esc stops")
+    assert progress_text(step, 1.0, terminal).endswith("1.0 s since its start  Esc stops")
     assert progress_text(step, None, terminal).endswith("Esc stops looking")

@@ -459,7 +459,7 @@ def progress_text(step: Step, seconds: float | None, terminal: Terminal) -> str:
     bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
     unit = "layer " if step.name == "forward" else ""
     progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
-    passed = "" if seconds is None else f"  {seconds:.1f} s"
+    passed = "" if seconds is None else f"  {seconds:.1f} s since its start"
     return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
 
 
@@ -468,12 +468,13 @@ def profile_text(state: State, saved: object, saved_path: str) -> str:
     profile = state.profile
     if profile is None:
         return "nothing to show"
+    took = f" read in {profile.origin.seconds:.1f} s" if profile.origin.seconds else " read"
     n_checks = len(profile.origin.checks)
     checked = f"  {n_checks} {'check' if n_checks == 1 else 'checks'} passed (i)" if n_checks else ""
     kept = f"  saved as {visible(saved_path)}" if saved_path and profile is saved else ""
     if profile is not saved:
         kept = "  not saved (w writes)"
-    return f"{profile.n_read} of {profile.n_layers} layers  {profile.origin.seconds:.1f} s{checked}{kept}"
+    return f"{profile.n_read} of {profile.n_layers} layers{took}{checked}{kept}"
 
 
 def _bar(share: float, ascii_only: bool) -> str:

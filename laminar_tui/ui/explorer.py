@@ -105,6 +105,7 @@ class Explorer(FileActions):
         self.is_held = False  # whether the run waits for an answer about another one
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
+        self.came_from: detours.Origin | None = None  # the screen on which the head that is shown was chosen
         self.measure = ""  # the number that the heads were coloured by last
         self._compares_next = False  # whether the run that begins is the other side of a comparison
         self._timer: Timer | None = None
@@ -243,6 +244,7 @@ class Explorer(FileActions):
         """Draw the new state."""
         if old.view != new.view:
             self.query_one(HeatmapView).forget_scroll()
+        self.came_from = self.came_from if new.view in ("head", "map") else None
         self._show()
 
     def _show(self) -> None:
@@ -461,6 +463,8 @@ class Explorer(FileActions):
             self.runner.cancel()
         elif self.has_class("-failed"):
             self.remove_class("-failed")
+        elif self.came_from is not None and self.state.view == "head":
+            detours.go_back(self, self.came_from)
         else:
             self._change(states.go_out)
 

@@ -23,8 +23,6 @@ class LogDialog(TextDialog):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("grave_accent", "close", "close", show=False),
-        Binding("pageup", "scroll(-20)", "a page up", show=False),
-        Binding("pagedown", "scroll(20)", "a page down", show=False),
     ]
 
     def __init__(self) -> None:
