@@ -454,13 +454,18 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
     return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
 
 
-def progress_text(step: Step, seconds: float | None, terminal: Terminal) -> str:
-    """How far a run is, and for how long it has been under way; None for one of another process, that goes on."""
+def progress_text(step: Step, seconds: float | None, terminal: Terminal, width: int = 1000) -> str:
+    """How far a run is, and for how long it has been under way; None for one of another process, that goes on.
+
+    A step's name gives way to what follows it: what is done, and how it is stopped.
+    """
     bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
     unit = "layer " if step.name == "forward" else ""
     progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
-    passed = "" if seconds is None else f"  {seconds:.1f} s since its start"
-    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
+    passed = "" if seconds is None else f"  {seconds:.1f} s so far"
+    rest = f"{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
+    name, room = visible(step.name), max(0, width - cell_len(rest))
+    return (name if cell_len(name) <= room else terminal.fit(name, room)) + rest
 
 
 def profile_text(state: State, saved: object, saved_path: str) -> str:
