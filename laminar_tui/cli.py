@@ -41,6 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     make_parser, execute = COMMANDS[command]
+    if words and not command and not words[0].startswith("-"):
+        try:
+            from laminar_tui.commands.spelling import refuse_misspelt
+
+            refuse_misspelt(words[0], COMMANDS)
+        except LaminarError as error:
+            report_error(error)
+            return int(error.exit_code)
     parser = make_parser()
     parser.error = partial(_refuse_words, parser)  # type: ignore[method-assign]
     options = parser.parse_args(words)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from laminar_tui.errors import UsageError
 from laminar_tui.source import as_path
@@ -42,8 +42,9 @@ def read_texts(path: str, field: str | None = None) -> Iterator[Text]:
     """Read a corpus text by text; blank lines of JSONL are no texts.
 
     Args:
-        path: a JSONL file (`.jsonl`, `.ndjson`), any other file, which is one text, or a folder of both, whose files
-            are read in the order of their names; hidden ones are left out.
+        path: a JSONL file (`.jsonl`, `.ndjson`), any other file, which is one text (one line break at its end is the
+            file's, not the text's), or a folder of both, whose files are read in the order of their names; hidden ones
+            are left out.
         field: the field of a JSONL line with the text; `text` or `prompt` when left out.
 
     Raises:
@@ -53,7 +54,7 @@ def read_texts(path: str, field: str | None = None) -> Iterator[Text]:
         if file.suffix in JSONL_SUFFIXES:
             yield from _read_jsonl(file, field)
         else:
-            yield Text(str(file), _read_pieces(file))
+            yield Text(str(file), _without_file_end(_read_pieces(file)))
 
 
 def corpus_files(path: str) -> list[Path]:
@@ -74,6 +75,26 @@ def corpus_files(path: str) -> list[Path]:
     if not files:
         raise UsageError(f"there are no files in {path}", "a corpus is a text file, a folder of them or a .jsonl file")
     return [found / name for name in files]
+
+
+class CorpusSize(NamedTuple):
+    """How large a corpus is, in bytes: all of its files, and the largest one, which no text of it is longer than."""
+
+    total: int
+    largest: int
+
+
+def measure_corpus(path: str) -> CorpusSize:
+    """See how large a corpus is, without reading it.
+
+    Raises:
+        UsageError: if there is none, or it cannot be looked at.
+    """
+    try:
+        sizes = [file.stat().st_size for file in corpus_files(path)]
+    except OSError as error:
+        raise UsageError(f"cannot look at {error.filename}: {error.strerror}", "check its permissions") from error
+    return CorpusSize(sum(sizes), max(sizes))
 
 
 def _read_jsonl(path: Path, field: str | None) -> Iterator[Text]:
@@ -116,6 +137,18 @@ def _read_pieces(path: Path) -> Iterator[str]:
             rest = rest[end:]
     if rest:
         yield rest
+
+
+def _without_file_end(pieces: Iterator[str]) -> Iterator[str]:
+    """Take one line break from the end of the last piece: it ends the file, and is not the text's final token."""
+    last = ""
+    for piece in pieces:
+        if last:
+            yield last
+        last = piece
+    last = last.removesuffix("\n").removesuffix("\r") if last.endswith("\n") else last
+    if last:
+        yield last
 
 
 def _decode(path: Path) -> Iterator[str]:

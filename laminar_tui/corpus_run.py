@@ -15,20 +15,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laminar_tui.corpus import corpus_files, cut_windows, leading_ids, read_texts
+from laminar_tui.corpus import corpus_files, cut_windows, leading_ids, measure_corpus, read_texts
 from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
 from laminar_tui.profile.partial import Progress, read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load
+from laminar_tui.sizes import format_seconds
 from laminar_tui.source import as_path
 
 if TYPE_CHECKING:
+    from laminar_tui.model.estimate import Estimate
     from laminar_tui.model.loaded import LoadedModel
     from laminar_tui.model.parallel import Peers
 
 DEFAULT_WINDOW = 2048
 """Tokens of a window for a model whose config names no limit."""
 SAVE_SECONDS = 30.0
+BYTES_A_TOKEN = 4
+"""Of English text in most vocabularies: what the time is estimated from."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,28 @@ def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCa
 
     device = own_device(request.run.device, place.local_rank, place.size)
     with joined(place.rank, place.size, device) as peers:
-        loaded = load(replace(request.run, device=device), on_event, is_cancelled)
+        run, size = replace(request.run, device=device), measure_corpus(request.corpus)
+
+        def say_needs(needs: "Estimate") -> str:
+            return needs_words(needs, size.total // place.size, request.limit)
+
+        loaded = load(run, on_event, is_cancelled, n_tokens=max(1, size.largest), say_needs=say_needs)
         return _Reading(request, loaded, peers, partial, on_event, is_cancelled).read_all()
+
+
+def needs_words(needs: "Estimate", n_bytes: int, limit: int | None) -> str:
+    """Say what one window needs, and about how long all of them take.
+
+    Args:
+        needs: of the longest window.
+        n_bytes: of the texts that this process reads.
+        limit: of windows.
+    """
+    n_windows = n_bytes / BYTES_A_TOKEN / needs.n_tokens
+    n_windows = n_windows if limit is None else min(limit, n_windows)
+    of = "token" if needs.n_tokens == 1 else "tokens"
+    all_of_them = format_seconds(needs.seconds * max(1.0, n_windows))
+    return f"{needs} a window of up to {needs.n_tokens:,} {of}; all windows: {all_of_them}"
 
 
 class _Reading:

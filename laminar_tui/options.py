@@ -18,7 +18,7 @@ def make_request(options: argparse.Namespace) -> "Request":
     Raises:
         UsageError: if the file cannot be read, or an amount of memory is none.
     """
-    from laminar_tui.run import Request, read_prompt_file
+    from laminar_tui.run import Request, read_prompt_file, without_file_end
     from laminar_tui.sizes import parse_size
 
     prompt = options.prompt
@@ -26,7 +26,7 @@ def make_request(options: argparse.Namespace) -> "Request":
         prompt = read_prompt_file(options.prompt_file)
     elif prompt == "-":
         try:
-            prompt = sys.stdin.read()
+            prompt = without_file_end(sys.stdin.read())
         except UnicodeDecodeError as error:
             raise UsageError("standard input is no UTF-8 text", "convert it, for example with iconv") from error
     return Request(

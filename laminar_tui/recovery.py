@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from laminar_tui.profile.profile import Profile
 
 SUFFIX = ".journal"
 OLD_SUFFIX = ".old"
+OPENED_SUFFIX = ".opened"
+"""Of a run that was offered and opened: whoever looked at it is not asked again."""
 KEPT_SECONDS = 14 * 24 * 3600.0
 """How long a run that was cut off is offered."""
 EMPTY_SECONDS = 3600.0
@@ -42,6 +44,15 @@ class CutOff:
     def sentence(self) -> str:
         """Say which run it was and how far it came; untrusted text."""
         return describe(self.profile)
+
+    def set_aside(self) -> "CutOff":
+        """Keep it as one that was looked at: it is in its file as long as others, and is not offered again."""
+        aside = self.path.with_suffix(OPENED_SUFFIX)
+        try:
+            self.path.replace(aside)
+        except OSError:
+            return self
+        return replace(self, path=aside)
 
     def remove(self) -> None:
         """Forget it."""
@@ -136,6 +147,9 @@ def _taken(output: Path) -> UsageError:
 def find_cut_off(folder: Path) -> CutOff | None:
     """Find the newest run that was cut off, and claim it; old ones and empty ones are thrown away."""
     found: CutOff | None = None
+    for path in folder.glob(f"*{OPENED_SUFFIX}"):
+        with suppress(OSError):
+            _claim(path, keep=False)
     for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True):
         with suppress(OSError):
             found = _claim(path, keep=found is None) or found

@@ -19,6 +19,7 @@ from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.check import Verdict
+    from laminar_tui.model.estimate import Estimate
     from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
     from laminar_tui.model.patterns import KeptPatterns
 
@@ -103,12 +104,20 @@ def bundled_prompt() -> str:
 
 
 def load(
-    request: Request, on_event: OnEvent, is_cancelled: IsCancelled, *, keeps_patterns: bool = False
+    request: Request,
+    on_event: OnEvent,
+    is_cancelled: IsCancelled,
+    *,
+    keeps_patterns: bool = False,
+    n_tokens: int = 0,
+    say_needs: "Callable[[Estimate], str]" = str,
 ) -> "LoadedModel":
     """Find and load the model that was asked for.
 
     Args:
         keeps_patterns: whether questions will be asked after its runs, which takes memory.
+        n_tokens: as in `model.load.Terms`.
+        say_needs: puts the estimate into words.
 
     Raises:
         LaminarError: what was wrong with the source, the model or the device.
@@ -125,6 +134,7 @@ def load(
         request.timeout,
         request.allow_pickle,
         KEEP_BYTES if keeps_patterns else 0,
+        n_tokens,
     )
     on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
     return load_model(
@@ -134,7 +144,7 @@ def load(
         device_map=request.device_map,
         terms=terms,
         on_progress=lambda name, done, total: on_event(Step(name, done, total)),
-        on_estimate=lambda needs: on_event(Step(str(needs))),
+        on_estimate=lambda needs: on_event(Step(say_needs(needs))),
         is_cancelled=is_cancelled,
     )
 
@@ -329,7 +339,7 @@ def check(request: Request, on_event: OnEvent, is_cancelled: IsCancelled | None 
 
 
 def read_prompt_file(path: str) -> str:
-    """Read a prompt from a text file.
+    """Read a prompt from a text file, see `without_file_end`.
 
     Raises:
         UsageError: if it cannot be read, is no regular file or larger than any prompt, or is no UTF-8 text.
@@ -341,8 +351,16 @@ def read_prompt_file(path: str) -> str:
             raise UsageError(f"{path} is no regular file", "to read what a program writes, pipe it into --prompt -")
         if found.st_size > MOST_PROMPT_BYTES:
             raise UsageError(f"{path} holds {found.st_size:,} bytes, too many for a prompt", "cut a part out of it")
-        return file.read_text(encoding="utf-8")
+        return without_file_end(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "give the path of a text file") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no UTF-8 text", "convert it, for example with iconv") from error
+
+
+def without_file_end(text: str) -> str:
+    """Take one line break from the end: it ends the file, and is not meant as the prompt's final token.
+
+    Whoever means one ends the file with an empty line.
+    """
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text

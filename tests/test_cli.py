@@ -13,6 +13,8 @@ import pytest
 
 from laminar_tui import __version__
 from laminar_tui.cli import COMMANDS, main
+from laminar_tui.commands.spelling import refuse_misspelt
+from laminar_tui.model.cache import CachedModel
 from laminar_tui.profile.file import parse_profile
 from laminar_tui.profile.profile import Profile
 
@@ -179,6 +181,33 @@ def test_an_unknown_dtype_or_device(option: str, command: Run, model_folder: Pat
     assert_refused(command("capture", model_folder, "--prompt", "a", "--json", option, "nonsense"), 2, "nonsense")
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["repot", "x.laminar"], "report"), (["captrue"], "capture"), (["sho", "--layer", "3"], "show")],
+)
+def test_a_misspelt_command_is_recognized(words: list[str], meant: str, command: Run) -> None:
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert f"'{words[0]}'" in err
+    assert f"laminar-tui {meant}?" in err
+
+
+@pytest.mark.parametrize("word", ["gpt2", "./repot", "someone/repot", "repot@main", "there", "x" * 5000])
+def test_what_may_be_a_model_is_not_taken_for_a_command(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refuse_misspelt(word, COMMANDS)
+    (tmp_path / "repot").mkdir()
+    refuse_misspelt("repot", COMMANDS)
+
+
+def test_a_cached_model_is_not_taken_for_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = CachedModel("repot", "main", 1, Path("nowhere"), True)
+    monkeypatch.setattr("laminar_tui.model.cache.cached_models", lambda: [cached])
+    refuse_misspelt("repot", COMMANDS)
+
+
 @pytest.mark.parametrize("words", [["--max-tokens", "0"], ["--prompt", "a", "--prompt-file", "b"], ["--nonsense"]])
 def test_options_that_make_no_sense(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
@@ -231,11 +260,12 @@ def test_capture_reads_its_prompt_from_a_file_or_standard_input(
 ) -> None:
     import io
 
-    (tmp_path / "prompt.txt").write_text("from a file")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe"))
+    (tmp_path / "prompt.txt").write_text("from a file\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe\n"))
     for words, text in (
         (["--prompt-file", tmp_path / "prompt.txt"], "from a file"),
         (["--prompt", "-"], "from a pipe"),
+        (["--prompt", "as it stands\n"], "as it stands\n"),
     ):
         assert command("capture", model_folder, *words, "-q", "-o", tmp_path / "x.laminar")[0] == 0
         assert "".join(Profile.load(tmp_path / "x.laminar").origin.tokens) == text

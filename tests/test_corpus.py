@@ -90,8 +90,14 @@ def test_pieces_are_the_text_and_end_with_lines(text: str, tmp_path: Path, monke
     (tmp_path / "a.txt").write_text(text)
     (found,) = read_texts(str(tmp_path / "a.txt"))
     pieces = list(found.pieces)
-    assert "".join(pieces) == text
+    assert "".join(pieces) == text.removesuffix("\n"), "the line break at the end is the file's"
     assert all(piece.endswith("\n") for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize(("written", "read"), [(b"a\r\n", "a"), (b"a\n\n", "a\n"), (b"\n", ""), (b"a", "a")])
+def test_one_line_break_at_the_end_of_a_file_is_no_token(written: bytes, read: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(written)
+    assert texts_of(tmp_path / "a.txt") == [read]
 
 
 def test_windows_hold_one_text_each_and_all_of_it() -> None:

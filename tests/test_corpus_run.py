@@ -16,8 +16,9 @@ import pytest
 from safetensors.numpy import load as load_tensors
 
 from laminar_tui.cli import main
-from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus
+from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus, needs_words
 from laminar_tui.errors import CancelledError, PeerError, UsageError
+from laminar_tui.model.estimate import Estimate
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import Event, Request, Step, run
@@ -29,6 +30,23 @@ WINDOW = 16
 
 def quiet(_event: Event) -> None:
     """Says nothing."""
+
+
+def test_the_time_is_said_for_a_window_and_for_all_of_them(request_for: Callable[..., CorpusRequest]) -> None:
+    events: list[Event] = []
+    capture_corpus(request_for(), events.append, never)
+    said = [event.name for event in events if isinstance(event, Step) and event.name.startswith("needs about")]
+    assert len(said) == 1
+    assert f" a window of up to {WINDOW} tokens; all windows: less than a second" in said[0]
+
+
+def test_the_time_of_all_windows_follows_from_the_corpus_and_the_limit() -> None:
+    """2,000 tokens of four bytes are 20 windows of 100 tokens, 3 seconds each."""
+    needs = Estimate(10, 100, 600, 500, 200, 100, 3.0)
+    assert needs_words(needs, 8000, None).endswith("about 3 s a window of up to 100 tokens; all windows: about 60 s")
+    assert needs_words(needs, 8000, 5).endswith("all windows: about 15 s")
+    assert needs_words(needs, 8000, 500).endswith("all windows: about 60 s")
+    assert needs_words(needs, 12, None).endswith("all windows: about 3 s")
 
 
 def never() -> bool:

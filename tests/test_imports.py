@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "run": {"errors", "profile", "source", "model"},
     "catalog": {"errors", "files", "model", "profile", "run"},
     "corpus": {"errors", "source"},
-    "corpus_run": {"errors", "source", "corpus", "profile", "model", "run"},
+    "corpus_run": {"errors", "source", "corpus", "profile", "model", "run", "sizes"},
     "sweep_run": {"errors", "files", "source", "profile", "run"},
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run", "sizes"},

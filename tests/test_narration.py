@@ -20,5 +20,15 @@ def test_a_terminal_is_told_how_much_is_read(
 
 def test_esc_stops_a_run_of_ones_own_but_only_the_looking_at_another() -> None:
     step, terminal = Step("forward", 1, 4), Terminal("none", False)
-    assert progress_text(step, 1.0, terminal).endswith("1.0 s  Esc stops")
+    assert progress_text(step, 1.0, terminal).endswith("1.0 s so far  Esc stops")
     assert progress_text(step, None, terminal).endswith("Esc stops looking")
+
+
+def test_a_long_name_gives_way_to_how_far_it_is_and_how_it_is_stopped() -> None:
+    step, terminal = Step("needs about 863 MB (parameters 538 MB, forward and reading 53 MB)", 1, 4), Terminal("none")
+    whole = progress_text(step, 1.0, terminal)
+    assert progress_text(step, 1.0, terminal, len(whole)) == whole
+    cut = progress_text(step, 1.0, terminal, 70)
+    assert len(cut) == 70
+    assert cut.startswith("needs about")
+    assert cut.endswith("1 of 4  1.0 s so far  Esc stops")

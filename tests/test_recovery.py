@@ -161,3 +161,18 @@ def test_a_link_to_somebody_s_journal_is_not_moved(small_profile: Profile, tmp_p
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         journal_beside(tmp_path / "no" / "out.laminar", lambda _sentence: None)
+
+
+def test_a_run_that_was_looked_at_stays_and_is_not_offered_again_until_it_is_old(
+    small_profile: Profile, tmp_path: Path
+) -> None:
+    keep(new_journal(tmp_path), small_profile)
+    found = find_cut_off(tmp_path)
+    assert found is not None
+    aside = found.set_aside()
+    aside.close()
+    assert find_cut_off(tmp_path) is None
+    assert Profile.load(aside.path).n_read == found.profile.n_read
+    age(aside.path, recovery.KEPT_SECONDS + 100)
+    assert find_cut_off(tmp_path) is None
+    assert names(tmp_path) == []

@@ -133,8 +133,25 @@ def test_the_bundled_prompt_is_used_when_there_is_none() -> None:
 
 def test_prompts_come_from_files(tmp_path: Path) -> None:
     path = tmp_path / "prompt.txt"
-    path.write_bytes("Grüße →\n".encode())
-    assert read_prompt_file(str(path)) == "Grüße →\n"
+    path.write_bytes("Grüße →".encode())
+    assert read_prompt_file(str(path)) == "Grüße →"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("one\n", "one"),
+        ("one\r\n", "one"),
+        ("one\n\n", "one\n"),
+        ("one\ntwo", "one\ntwo"),
+        (" one \n", " one "),
+        ("\n", ""),
+    ],
+)
+def test_the_line_break_that_ends_a_file_is_no_token(written: str, read: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(written.encode())
+    assert read_prompt_file(str(path)) == read
 
 
 @pytest.mark.parametrize(

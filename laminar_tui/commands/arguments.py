@@ -19,7 +19,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and prompt")
     prompt = group.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="the text to run the model on; `-` reads standard input")
-    prompt.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file")
+    prompt.add_argument(
+        "--prompt-file",
+        metavar="FILE",
+        help="read the prompt from a file. The line break that ends it is left out, also from standard input; end it "
+        "with an empty line to keep one",
+    )
     group.add_argument("--bos", action="store_true", help="begin with the tokenizer's beginning-of-sequence token")
     group.add_argument("--chat", action="store_true", help="wrap the prompt in the tokenizer's chat template")
     group.add_argument("--revision", metavar="R", help="a branch, tag or commit of the hub repository")

@@ -44,10 +44,12 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _print_verdict(verdict: "Verdict") -> None:
+    from laminar_tui.render.numbers import number
+
     controls = list(verdict.layers[0].controls) if verdict.layers else []
     print("layer  max difference  total variation" + "".join(f"  {name:>9}" for name in controls))
     for layer in verdict.layers:
-        row = f"{layer.layer:5}  {layer.max_difference:14.1e}  {layer.total_variation:15.1e}"
+        row = f"{layer.layer:5}  {number(layer.max_difference):>14}  {number(layer.total_variation):>15}"
         print(row + "".join(f"  {layer.controls[name]:9.3f}" for name in controls))
     if controls:
         print("(total variation of a query's weights against the eager run's, the mean over heads and queries)")

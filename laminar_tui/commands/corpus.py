@@ -19,7 +19,7 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "corpus",
         "Each text is cut into windows of the model's context, or of --max-tokens. Start it with torchrun to "
-        "share the windows out to several processes or GPUs.",
+        "share the windows out to several processes or GPUs. A text file's last line break is left out.",
     )
     group.add_argument("--corpus", metavar="FILE", help="a text file, a folder of them, or a .jsonl file")
     group.add_argument("--field", metavar="NAME", help="the field of a .jsonl line with the text (text or prompt)")
@@ -58,7 +58,8 @@ def capture_corpus(options: argparse.Namespace) -> int:
         return int(ExitCode.DONE)
     if not options.quiet:
         n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
-        print(f"wrote {shown(options.output)}: {n_prompts:,} prompts, {n_tokens:,} tokens", file=sys.stderr)
+        prompts = f"{n_prompts:,} {'prompt' if n_prompts == 1 else 'prompts'}"
+        print(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens", file=sys.stderr)
     if options.json:
         from laminar_tui.export import profile_summary
 

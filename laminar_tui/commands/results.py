@@ -62,8 +62,9 @@ def put_out(text: str, output: str | None) -> None:
 
 def tell_trust(profile: "Profile | SweepStep") -> int:
     """Say which checks failed; the exit code is 3 then."""
+    from laminar_tui.render.facts import found_words
     from laminar_tui.render.text import visible
 
     for failed in profile.origin.failed_checks:
-        print(f"laminar-tui: NOT TO BE TRUSTED: {visible(failed.name)}: {visible(failed.found)}", file=sys.stderr)
+        print(f"laminar-tui: NOT TO BE TRUSTED: {visible(failed.name)}: {found_words(failed.found)}", file=sys.stderr)
     return int(ExitCode.UNTRUSTED if profile.origin.failed_checks else ExitCode.DONE)

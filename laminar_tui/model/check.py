@@ -6,6 +6,7 @@ model. It holds every pattern, so it is run on a short prompt only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from transformers import PreTrainedModel
@@ -18,6 +19,7 @@ from laminar_tui.model.forward import evaluating, forward, input_device
 from laminar_tui.model.mechanisms import find_mechanism
 from laminar_tui.model.recipes import RECIPES, Recipe, recipe_tapped
 from laminar_tui.profile.profile import Check
+from laminar_tui.profile.wording import part
 
 MAX_CHECK_TOKENS = 128
 
@@ -93,9 +95,13 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
     checks = [
         *structural,
         Check("as many patterns as the eager run", len(read.patterns) == len(truth), f"{len(read.patterns)}"),
-        Check(f"every weight equals the eager run's within {tolerance:g}", worst <= tolerance, f"{worst:.1e} at most"),
-        Check(f"no layer's total variation is above {variation:g}", varied <= variation, f"{varied:.1e} at most"),
-        Check("the model's outputs are unchanged", moved == 0, f"moved by {moved:.1e}"),
+        Check(f"every weight equals the eager run's within {part(tolerance)}", worst <= tolerance, _difference(worst)),
+        Check(f"no layer's total variation is above {part(variation)}", varied <= variation, _difference(varied)),
+        Check(
+            "the model's outputs are unchanged",
+            moved == 0,
+            "to the last digit" if moved == 0 else f"moved by up to {moved:.2g}",
+        ),
         Check("the model's settings are as they were", _implementations(model) == before, "put back"),
     ]
     for name in layers[0].controls if layers else ():
@@ -108,6 +114,13 @@ def check_model(model: PreTrainedModel, input_ids: torch.Tensor | Sequence[int])
             )
         )
     return Verdict(tuple(checks), layers, tolerance)
+
+
+def _difference(most: float) -> str:
+    """Say how far from the eager run something is that lies between 0 and 1."""
+    if most == 0:
+        return "the same to the last digit"
+    return f"off by {part(most)} at most" if isfinite(most) else "there is nothing to compare"
 
 
 def eager_patterns(model: PreTrainedModel, ids: torch.Tensor) -> list[torch.Tensor]:

@@ -44,6 +44,7 @@ class Terms:
         timeout: seconds without progress after which the hub is given up.
         allow_pickle: whether to open parameters in a format that can run code.
         keep_bytes: how much is kept for questions after a run, for the estimate.
+        n_tokens: in place of the prompt's, for the estimate: the longest window that a corpus can have; 0 for none.
     """
 
     prompt: str = ""
@@ -52,6 +53,7 @@ class Terms:
     timeout: float = TIMEOUT
     allow_pickle: bool = False
     keep_bytes: int = 0
+    n_tokens: int = 0
 
 
 def load_model(
@@ -176,7 +178,7 @@ def _find_place(
 
 def _count_tokens(tokenizer: Any, terms: Terms) -> int:
     """How many tokens the prompt has: 1 at least, since an empty one is refused elsewhere."""
-    n_tokens = len(encode(tokenizer, terms.prompt)["input_ids"]) if terms.prompt else 1
+    n_tokens = terms.n_tokens or (len(encode(tokenizer, terms.prompt)["input_ids"]) if terms.prompt else 1)
     return max(1, min(n_tokens, terms.max_tokens or n_tokens))
 
 

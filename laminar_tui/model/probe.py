@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,6 +13,7 @@ from laminar_tui.model.forward import check_prompt, evaluating, forward, input_d
 from laminar_tui.model.mechanisms import HOOKS, Mechanism, find_mechanism
 from laminar_tui.model.tap import Ignore, is_fast_path_equal, tapped
 from laminar_tui.profile.profile import Check
+from laminar_tui.profile.wording import part
 
 PROBE_TOKENS = 16
 """How many tokens the output is compared on: enough for a mistake to show, few enough to cost next to nothing."""
@@ -77,5 +79,5 @@ def _check_outputs(model: PreTrainedModel, ids: torch.Tensor) -> Check:
             read = forward(model, ids, None)[0].float()
     moved = float((read - plain).square().mean().sqrt() / plain.square().mean().sqrt().clamp(min=1e-12))
     allowed = 1e-3 if model.dtype == torch.float32 else 0.1
-    found = f"off by {moved:.1e} of it" if moved else "not changed at all"
+    found = "not changed at all" if moved == 0 else f"changed by {part(moved)}" if isfinite(moved) else "not a number"
     return Check("the model's output is what it is without the reading", moved <= allowed, found)

@@ -14,6 +14,7 @@ from laminar_tui.model.attention import Visits, uses_interface
 from laminar_tui.model.eager import Call, Chunk
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
+from laminar_tui.profile.wording import part
 
 OnLayer = Callable[[int, LayerProfile], None]
 IsCancelled = Callable[[], bool]
@@ -175,8 +176,11 @@ class Reader:
             Check("weights are finite and not negative", True, "all"),
             Check("nothing on keys that the mask hides", True, "0"),
             Check("no token attends to a later one", True, "none"),
-            Check(f"each query's weights sum to {sums}", True, f"within {self._row_sum_error:.1e}"),
+            Check(f"each query's weights sum to {sums}", True, self._sum_words()),
         )
+
+    def _sum_words(self) -> str:
+        return f"within {part(self._row_sum_error)}" if self._row_sum_error else "exactly"
 
     def _place(self, layer_idx: int | None) -> int:
         """The layer that attends now: what the model calls it, if that is free; else the next one that is to attend.

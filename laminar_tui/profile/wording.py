@@ -111,6 +111,23 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if value >= 1 else f"{value:#.2g} %"
 
 
+def part(share: float) -> str:
+    """Write a small share of the whole so that it can be read aloud: `40 %`, `0.31 %`, `1 part in 2.8 million`.
+
+    Raises:
+        ValueError: for a share that is none: 0, negative or not finite; what that means depends on what is measured.
+    """
+    if not (share > 0 and math.isfinite(share)):
+        raise ValueError(f"{share} is no share")
+    if share >= 1e-3:
+        return percent(share)
+    n = float(f"{1 / share:.2g}")
+    for word, size in (("billion", 1e9), ("million", 1e6)):
+        if n >= size:
+            return f"1 part in {n / size:,.{1 if n < 10 * size else 0}f} {word}".replace(".0 ", " ")
+    return f"1 part in {n:,.0f}"
+
+
 def times(lift: float) -> str:
     """Write how many times as often something occurs: `0.075`, `1.6`, `2.0`, `37`, `1,250`."""
     if math.isnan(lift):

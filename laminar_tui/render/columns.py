@@ -82,6 +82,11 @@ class Look:
         """The estimator itself."""
         return find_estimator(self.estimator)
 
+    @property
+    def axis_name(self) -> str:
+        """What the axis is of."""
+        return "log weight" if self.method.is_log else "weight"
+
     def facts(self) -> list[str]:
         """Population, sink and estimator in words."""
         words = [POPULATIONS[self.population].title]
@@ -113,6 +118,8 @@ class Columns:
     groups: Callable[[int], NDArray[np.int64] | None] | None = None
     """Gives a column's coarse counts by groups of prompts; None where they are not known."""
     n_prompts: int = 1
+    kind: str = ""
+    """What a column is, `layer` or `head`."""
     _intervals: dict[int, NDArray[np.float64] | None] = field(default_factory=dict, init=False, repr=False)
     """Of this look: a copy with another one begins anew."""
 
@@ -172,6 +179,7 @@ class Columns:
             y_high=self.look.weights[1],
             y_log=self.look.method.is_log,
             title=title,
+            x_name=self.kind,
         )
 
     def curve(self, column: int, color: str = CURVE_COLOR) -> Curve:
@@ -278,6 +286,7 @@ def layer_columns(profile: Profile, look: Look) -> Columns:
         tuple(nothing if layer is None else _layer_nodes(layer, look) for layer in profile.layers),
         lambda column: _groups(profile.layers[column], look),
         profile.origin.n_prompts,
+        "layer",
     )
 
 
@@ -308,7 +317,13 @@ def head_columns(profile: Profile, look: Look, layer: int, heads: Sequence[int] 
     labels = tuple(str(head) for head in shown)
     groups = partial(_groups_of_head, read, look, shown)
     return Columns(
-        counts[shown], labels, np.ones(len(shown), bool), look, groups=groups, n_prompts=profile.origin.n_prompts
+        counts[shown],
+        labels,
+        np.ones(len(shown), bool),
+        look,
+        groups=groups,
+        n_prompts=profile.origin.n_prompts,
+        kind="head",
     )
 
 

@@ -107,6 +107,7 @@ def draw_curves(
     mode: Mode = "braille",
     marker_x: float | None = None,
     label_width: int = 0,
+    title: str = "",
 ) -> list[Row]:
     """Draw curves into a frame of width x height cells.
 
@@ -123,6 +124,7 @@ def draw_curves(
             only.
         label_width: the least width for the y labels, so that the canvas does not move when the labels get
             shorter.
+        title: what the axes are of; in the upper border of the frame where there is room.
 
     Returns:
         `height` rows of `width` cells. Data of one point, of one value, or without any finite value give a
@@ -143,7 +145,9 @@ def draw_curves(
     frame = _FRAME_ASCII if mode == "ascii" else _FRAME
     out: list[Row] = []
     if top:
-        out.append(_border(" " * gutter, frame.corners[:2], frame.horizontal * columns))
+        line = f" {title} ".center(columns, frame.horizontal) if title else ""
+        line = line if title and len(title) + 4 <= columns else frame.horizontal * columns
+        out.append(_border(" " * gutter, frame.corners[:2], line))
     for row in range(rows):
         label = y_labels.get(row, "")
         left = label.rjust(gutter) + (frame.tick_y if label else frame.vertical)

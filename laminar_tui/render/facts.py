@@ -1,6 +1,7 @@
 """What is said in words beside a picture: the model, what is shown, a head's numbers."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.cells import cell_len
 
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.profile.wording import part
 from laminar_tui.render.columns import Columns
 from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.text import visible
@@ -48,6 +50,18 @@ def model_facts(profile: Profile) -> list[str]:
         size_words(profile),
         visible(f"{origin.dtype} {origin.device}"),
     ]
+
+
+def found_words(found: str) -> str:
+    """Make what a check found harmless; profiles of earlier versions have their numbers as a computer writes them."""
+    return visible(re.sub(r"\b(?:off|moved|within)(?: by)? (\d\.\de[+-]\d\d)(?: of it)?", _found_part, found))
+
+
+def _found_part(found: re.Match[str]) -> str:
+    off, is_within = float(found[1]), found[0].startswith("within")
+    if off == 0:
+        return "exactly" if is_within else "not changed at all"
+    return f"{'within' if is_within else 'changed by'} {part(off)}"
 
 
 def size_words(profile: Profile) -> str:

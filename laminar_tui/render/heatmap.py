@@ -6,7 +6,7 @@ picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ from laminar_tui.render.ticks import axis_ticks, place_labels, short_number, tic
 MAX_CELL_WIDTH = 8
 BAR_WIDTH = 9
 """Cells of the colour bar at the right: two blanks, the bar, a blank, and a number of five characters."""
+NAME_WIDTH = 2
+"""Cells of the weight axis's name at the left: a letter a row, and a blank."""
 MIN_ROWS_WITH_BAR = 3
 _MIN_Y_LABEL_WIDTH = 3
 
@@ -75,6 +77,7 @@ class Heatmap:
         y_low, y_high: weights at the lower and the upper edge of the picture (both positive when y_log).
         y_log: equal steps upwards multiply the weight.
         title: one visible line above the picture; empty for no such line.
+        x_name: what a column is; beside the labels where there is room.
     """
 
     density: NDArray[np.float64]
@@ -86,6 +89,7 @@ class Heatmap:
     y_high: float = 1.0
     y_log: bool = False
     title: Text | str = ""
+    x_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Layout:
         n_columns: columns there are.
         n_visible: columns shown at once.
         bar: columns of the colour bar at the right, 0 without one.
+        y_name: what the axis at the left is of, a letter a row in a column of its own; empty where that has no room.
     """
 
     width: int
@@ -112,6 +117,7 @@ class Layout:
     n_columns: int
     n_visible: int
     bar: int
+    y_name: str = ""
 
     @property
     def n_pixels(self) -> int:
@@ -165,12 +171,33 @@ def plan(
     title: bool = True,
     color_bar: bool = True,
     max_cell_width: int = MAX_CELL_WIDTH,
+    y_name: str = "",
 ) -> Layout:
     """Divide a rectangle of width x height cells.
 
     A column gets as many whole characters as fit for all of them, at most `max_cell_width`. The colour
-    bar gives way when that brings all columns into sight, and when it would leave less than half of the width.
+    bar gives way when that brings all columns into sight, and when it would leave less than half of the width. The
+    name of the weight axis is there only if it takes nothing from the picture.
     """
+    if y_name:
+        wide, narrow = (
+            plan(
+                each,
+                height,
+                n_columns,
+                y_low=y_low,
+                y_high=y_high,
+                y_log=y_log,
+                title=title,
+                color_bar=color_bar,
+                max_cell_width=max_cell_width,
+            )
+            for each in (width, width - NAME_WIDTH)
+        )
+        is_free = (wide.cell_width, wide.n_visible, wide.bar) == (narrow.cell_width, narrow.n_visible, narrow.bar)
+        if not is_free or wide.rows < len(y_name):
+            return wide
+        return replace(wide, gutter=wide.gutter + NAME_WIDTH, y_name=y_name)
     title = title and height >= 4
     rows = max(1, height - 2 - title)
     labels = y_tick_labels(rows, y_low, y_high, y_log)
@@ -263,14 +290,28 @@ def y_tick_labels(rows: int, y_low: float, y_high: float, y_log: bool) -> dict[i
     return {rows - 1 - cell: label for cell, label in zip(cells, tick_labels(ticks, log=y_log), strict=True)}
 
 
-def gutter_row(labels: dict[int, str], row: int, gutter: int, signs: Signs, *, crosshair: bool = False) -> Row:
-    """The weight axis at the left of one row of the picture; the crosshair replaces one character of it."""
+def gutter_row(
+    labels: dict[int, str], row: int, gutter: int, signs: Signs, *, crosshair: bool = False, letter: str = ""
+) -> Row:
+    """The weight axis at the left of one row of the picture; the crosshair replaces one character of it.
+
+    Args:
+        letter: of the axis's name, at the very left; empty where the axis has none.
+    """
     if gutter <= 0:
         return []
+    if letter:
+        axis = gutter_row(labels, row, gutter - NAME_WIDTH, signs, crosshair=crosshair)
+        return merge_runs([(f"{letter} ", _FAINT), *((segment.text, segment.style) for segment in axis)])
     label = labels.get(row, "")
     line = signs.tick_y if label else signs.line_y
     text = fit(label, gutter - 1, align="right", ascii_only=True)
     return merge_runs([(text, None), (signs.crosshair, _MARK) if crosshair else (line, None)])
+
+
+def name_letters(name: str, rows: int) -> str:
+    """The letters of an axis's name, one for each row from the top, in the middle; nothing where there is no name."""
+    return name.center(rows) if name else ""
 
 
 def bar_levels(layout: Layout, ramp: Ramp) -> NDArray[np.int16]:
@@ -355,11 +396,13 @@ def label_row(heatmap: Heatmap, layout: Layout, view: View) -> Row:
         label = f"[{heatmap.x_labels[view.cursor]}]"
         kept = (_cell_of(view.cursor, layout, view.first_column) + layout.gutter, label)
         marks = [mark for mark in marks if mark[0] != kept[0]]
+    name = (layout.gutter + layout.picture_width + 2 + cell_len(heatmap.x_name) // 2, heatmap.x_name)
+    marks += [name] if heatmap.x_name else []
     pieces: list[tuple[str, Style | None]] = []
     end = 0
     for start, label in place_labels(marks, 0, layout.width, kept=kept):
         pieces.append((" " * (start - end), None))
-        pieces.append((label, _MARK if kept is not None and label == kept[1] else None))
+        pieces.append((label, _MARK if kept is not None and label == kept[1] else _FAINT if label == name[1] else None))
         end = start + cell_len(label)
     return merge_runs([*pieces, (" " * (layout.width - end), None)])
 
@@ -395,6 +438,7 @@ class Drawing:
         self.ascii_only = ascii_only
         self.signs = SIGNS_ASCII if ascii_only else SIGNS
         self.levels = picture_levels(heatmap, layout, ramp)
+        self._letters = name_letters(layout.y_name, layout.rows)
         self._y_labels = y_tick_labels(layout.rows, heatmap.y_low, heatmap.y_high, heatmap.y_log)
         self._bar_levels = bar_levels(layout, ramp)
         self._bar_labels = bar_labels(layout.rows, heatmap.low, heatmap.high, heatmap.scale)
@@ -433,7 +477,8 @@ class Drawing:
         layout = self.layout
         levels = self.levels[view.first_column : view.first_column + layout.n_visible]
         marked = view.crosshair == row
-        gutter = gutter_row(self._y_labels, row, layout.gutter, self.signs, crosshair=marked)
+        letter = self._letters[row] if self._letters else ""
+        gutter = gutter_row(self._y_labels, row, layout.gutter, self.signs, crosshair=marked, letter=letter)
         picture = picture_row(levels, self.ramp, row, layout.cell_width)
         bar = bar_row(self._bar_levels, self._bar_labels, self.ramp, row) if layout.bar else []
         rest = layout.width - layout.used_width

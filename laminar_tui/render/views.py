@@ -157,6 +157,7 @@ def draw_column_curves(
         x_range=look.weights,
         y_range=(lowest, 1.5 * top) if look.scale == "log" and top > lowest else None,
         mode=mode,
+        title=f"density by {look.axis_name}",
     )
 
 
@@ -169,7 +170,14 @@ def _draw_columns(profile: Profile, columns: Columns, chosen: int | None, page: 
 
     def layout_for(width: int) -> tuple[Drawing, int]:
         layout = plan(
-            width, height, n_columns, y_low=y_range[0], y_high=y_range[1], y_log=look.method.is_log, title=False
+            width,
+            height,
+            n_columns,
+            y_low=y_range[0],
+            y_high=y_range[1],
+            y_log=look.method.is_log,
+            title=False,
+            y_name=look.axis_name,
         )
         drawing = Drawing(columns.heatmap(layout), layout, page.ramp, ascii_only=page.ascii_only)
         return drawing, layout.used_width

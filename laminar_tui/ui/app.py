@@ -16,12 +16,13 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
+from laminar_tui.catalog import remember
 from laminar_tui.log import LOGGER
 from laminar_tui.recovery import CutOff
 from laminar_tui.run import Request
 from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
-from laminar_tui.ui.kept import CutOffDialog
+from laminar_tui.ui.kept import CutOffDialog, is_run_of
 from laminar_tui.ui.painter import Painter, ThriftyUpdate
 from laminar_tui.ui.state import State, settle
 
@@ -156,8 +157,12 @@ class LaminarApp(App[None]):
         explorer = self.explorer
         if is_wanted:
             explorer.state = settle(replace(explorer.state, profile=found.profile))
-            explorer._say("cut off, so not checked as a whole; w writes it")
-            explorer.runner.adopt(found)
+            explorer._say("cut off, so not checked as a whole; w writes it, O lists it for 14 days")
+            looked_at = found.set_aside()
+            explorer.runner.adopt(looked_at)
+            remember(looked_at.path)
+            if explorer._request is not None and not is_run_of(explorer._request, found.profile):
+                explorer._request = None  # `r` runs again what is shown, and nothing else
             return
         found.remove()
         explorer.start_held()

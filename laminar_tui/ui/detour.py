@@ -42,6 +42,11 @@ MAX_NOTE_LINES = 3
 BOLD = Style(bold=True)
 
 BACK_KEYS = (
+    Key("to_overview", "1", "1", "switch('overview')", "the overview: all layers"),
+    Key("to_compare", "5", "5", "switch('compare')", "compare with what was marked, or with chance"),
+    Key("to_heads", "6", "6", "switch('heads')", "every head: a matrix and a sorted table"),
+    Key("to_report", "7", "7", "switch('report')", "the report"),
+    Key("to_sweep", "8", "8", "switch('sweep')", "the sweep that is open"),
     Key("back", "escape", "Esc", "back", "back to where you came from", label="Back", rank=1),
     Key("help", "question_mark,f1", "?", "help", "explain this screen", label="Help", rank=0),
     Key("quit", "q,ctrl+q,ctrl+c", "q", "quit", "quit", label="Quit", rank=0),
@@ -78,6 +83,9 @@ class Detour(Screen[Result]):
     Args:
         state: the explorer's, where one comes from.
         terminal: what can be shown.
+
+    Attributes:
+        next_screen: where its user wants to go from here, in place of back: `overview`, or another screen's `NAME`.
     """
 
     CSS_PATH = "detours.tcss"
@@ -103,6 +111,7 @@ class Detour(Screen[Result]):
         self._note = ""
         self._asked: dict[str, int] = {}
         self._composed = False
+        self.next_screen = ""
 
     # -- what it is made of ------------------------------------------------------------------------------------------
 
@@ -250,6 +259,12 @@ class Detour(Screen[Result]):
     def action_back(self) -> None:
         """Leave without a result."""
         self.dismiss(None)
+
+    def action_switch(self, name: str) -> None:
+        """Leave for another screen; for this one there is nowhere to go."""
+        if name != self.NAME:
+            self.next_screen = name
+            self.dismiss(None)
 
     def action_help(self) -> None:
         """Explain this screen."""

@@ -4,10 +4,11 @@ Each screen is imported when it is opened, so that the first frame does not wait
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from textual.app import App
 
@@ -18,8 +19,19 @@ from laminar_tui.run import Request
 from laminar_tui.ui.state import ViewName, settle
 
 if TYPE_CHECKING:
+    from laminar_tui.ui.detour import Detour
     from laminar_tui.ui.explorer import Explorer
     from laminar_tui.ui.scene import Terminal
+
+Result = TypeVar("Result")
+
+
+class Origin(NamedTuple):
+    """Where one was before a head was opened: a screen, and the explorer's view behind it."""
+
+    screen: str
+    view: ViewName
+
 
 NOTHING_YET = "nothing is read yet"
 
@@ -48,9 +60,28 @@ def open_heads(explorer: "Explorer", terminal: "Terminal", request: Request | No
 
     def leave(place: tuple[int, int] | None) -> None:
         explorer.measure = screen.measures[screen.at].name
-        _go_to(explorer, place)
+        _go_to(explorer, place, back_to="heads")
+
+    _push(explorer, screen, leave)
+
+
+def _push(explorer: "Explorer", screen: "Detour[Result]", then: Callable[[Result | None], None]) -> None:
+    """Show a screen; what is chosen there is for `then`, and then it goes on to another screen if that was wanted."""
+
+    def leave(result: Result | None) -> None:
+        then(result)
+        if screen.next_screen:
+            explorer.call_later(show, explorer, screen.next_screen)
 
     explorer.app.push_screen(screen, leave)
+
+
+def show(explorer: "Explorer", name: str) -> None:
+    """Go to one of the explorer's screens by its name."""
+    if name == "overview":
+        explorer.action_view("overview")
+    else:
+        getattr(explorer, f"action_{name}")()
 
 
 def renew_heads(app: App[None], profile: Profile) -> None:
@@ -62,9 +93,19 @@ def renew_heads(app: App[None], profile: Profile) -> None:
             screen.renew(profile)
 
 
-def _go_to(explorer: "Explorer", place: tuple[int, int] | None) -> None:
+def _go_to(explorer: "Explorer", place: tuple[int, int] | None, back_to: str) -> None:
+    """Show a head by itself; Esc there goes back to the screen of that name."""
     if place is not None:
+        origin = Origin(back_to, explorer.state.view)
         explorer.state = settle(replace(explorer.state, view="head", layer_index=place[0], head_index=place[1]))
+        explorer.came_from = origin
+
+
+def go_back(explorer: "Explorer", origin: Origin) -> None:
+    """Go back to the screen on which a head was chosen, with the view behind it that was there."""
+    explorer.came_from = None
+    explorer.state = settle(replace(explorer.state, view=origin.view))
+    show(explorer, origin.screen)
 
 
 def mark(explorer: "Explorer") -> None:
@@ -86,7 +127,8 @@ def open_compare(explorer: "Explorer", terminal: "Terminal") -> None:
         explorer._say(NOTHING_YET)
         return
     marked = explorer.reference if explorer.reference is not profile else None
-    explorer.app.push_screen(CompareScreen(explorer.state, terminal, profile, marked), partial(_go_to, explorer))
+    screen = CompareScreen(explorer.state, terminal, profile, marked)
+    _push(explorer, screen, partial(_go_to, explorer, back_to="compare"))
 
 
 def open_report(explorer: "Explorer", terminal: "Terminal") -> None:
@@ -97,7 +139,7 @@ def open_report(explorer: "Explorer", terminal: "Terminal") -> None:
     if profile is None or not profile.n_read:
         explorer._say(NOTHING_YET)
         return
-    explorer.app.push_screen(ReportScreen(explorer.state, terminal, profile))
+    _push(explorer, ReportScreen(explorer.state, terminal, profile), lambda _nothing: None)
 
 
 def edit_prompt(explorer: "Explorer", terminal: "Terminal", request: Request) -> None:
@@ -127,7 +169,7 @@ def open_sweep(explorer: "Explorer", terminal: "Terminal") -> None:
     state = explorer.state
     layer = state.layer_index if state.view in ("layer", "head", "map") and state.has_layer else None
     place = Place(layer, state.head_index if layer is not None and state.view != "layer" else None)
-    explorer.app.push_screen(SweepScreen(state, terminal, explorer.sweep, place), partial(_open_step, explorer))
+    _push(explorer, SweepScreen(state, terminal, explorer.sweep, place), partial(_open_step, explorer))
 
 
 def _open_step(explorer: "Explorer", step: tuple[Profile, Place] | None) -> None:

@@ -67,6 +67,10 @@ class TextDialog(Dialog[None]):
         Binding("q,enter,question_mark,i", "close", "close", show=False),
         Binding("j,down", "scroll(1)", "down", show=False),
         Binding("k,up", "scroll(-1)", "up", show=False),
+        Binding("g,home", "to_end(False)", "the start", show=False),
+        Binding("G,end", "to_end(True)", "the end", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "a page up", show=False),
+        Binding("pagedown,ctrl+f,space", "page(1)", "a page down", show=False),
     ]
 
     def __init__(self, title: str, body: Text) -> None:
@@ -76,8 +80,18 @@ class TextDialog(Dialog[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box") as box:
             box.border_title = self._title
-            box.border_subtitle = "Esc closes"
+            box.border_subtitle = "j k g G scroll · Esc closes"
             yield Static(Hanging(self._body), id="text", markup=False)
+
+    def action_to_end(self, is_end: bool) -> None:
+        """Go to the text's end, or to its start."""
+        box = self.query_one("#box", VerticalScroll)
+        (box.scroll_end if is_end else box.scroll_home)(animate=False)
+
+    def action_page(self, step: int) -> None:
+        """Move the text by a page."""
+        box = self.query_one("#box", VerticalScroll)
+        box.scroll_relative(y=step * max(1, box.scrollable_content_region.height - 1), animate=False)
 
     def action_scroll(self, step: int) -> None:
         """Move the text by a line."""

@@ -344,13 +344,18 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
     return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
 
 
-def progress_text(step: Step, seconds: float | None, terminal: Terminal) -> str:
-    """How far a run is, and for how long it has been under way; None for one of another process, that goes on."""
+def progress_text(step: Step, seconds: float | None, terminal: Terminal, width: int = 1000) -> str:
+    """How far a run is, and for how long it has been under way; None for one of another process, that goes on.
+
+    A step's name gives way to what follows it: what is done, and how it is stopped.
+    """
     bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
     unit = "layer " if step.name == "forward" else ""
     progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
-    passed = "" if seconds is None else f"  {seconds:.1f} s"
-    return f"{visible(step.name)}{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
+    passed = "" if seconds is None else f"  {seconds:.1f} s so far"
+    rest = f"{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
+    name, room = visible(step.name), max(0, width - cell_len(rest))
+    return (name if cell_len(name) <= room else terminal.fit(name, room)) + rest
 
 
 def profile_text(state: State, saved: object, saved_path: str) -> str:
@@ -358,12 +363,13 @@ def profile_text(state: State, saved: object, saved_path: str) -> str:
     profile = state.profile
     if profile is None:
         return "nothing to show"
+    took = f" read in {profile.origin.seconds:.1f} s" if profile.origin.seconds else " read"
     n_checks = len(profile.origin.checks)
     checked = f"  {n_checks} {'check' if n_checks == 1 else 'checks'} passed (i)" if n_checks else ""
     kept = f"  saved as {visible(saved_path)}" if saved_path and profile is saved else ""
     if profile is not saved:
         kept = "  not saved (w writes)"
-    return f"{profile.n_read} of {profile.n_layers} layers  {profile.origin.seconds:.1f} s{checked}{kept}"
+    return f"{profile.n_read} of {profile.n_layers} layers{took}{checked}{kept}"
 
 
 def _bar(share: float, ascii_only: bool) -> str:

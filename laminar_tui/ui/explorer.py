@@ -74,6 +74,7 @@ class Explorer(FileActions):
         self._finder = Finder()
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
+        self.came_from: detours.Origin | None = None  # the screen on which the head that is shown was chosen
         self.measure = ""  # the number that the heads were coloured by last
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
 
@@ -122,6 +123,7 @@ class Explorer(FileActions):
         """Draw the new state."""
         if old.view != new.view:
             self.query_one(HeatmapView).forget_scroll()
+        self.came_from = self.came_from if new.view in ("head", "map") else None
         self._show()
 
     def _show(self) -> None:
@@ -265,6 +267,8 @@ class Explorer(FileActions):
             self.runner.cancel()
         elif self.has_class("-failed"):
             self.remove_class("-failed")
+        elif self.came_from is not None and self.state.view == "head":
+            detours.go_back(self, self.came_from)
         else:
             self._change(states.go_out)
 

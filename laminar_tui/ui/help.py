@@ -8,7 +8,7 @@ from laminar_tui.profile.bootstrap import LEVEL, N_DRAWS, N_GROUPS
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.values import EMPTY, LARGE
 from laminar_tui.render.columns import Look
-from laminar_tui.render.facts import model_facts
+from laminar_tui.render.facts import found_words, model_facts
 from laminar_tui.render.text import visible
 from laminar_tui.ui.keys import KEYS, works_in
 
@@ -150,5 +150,5 @@ def about_text(profile: Profile, look: Look) -> Text:
         text.append("  nothing yet: the run has not ended\n")
     for check in origin.checks:
         text.append("  ✓ " if check.passed else "  ✗ ", "bold green" if check.passed else "bold red")
-        text.append(f"{visible(check.name)}: {visible(check.found)}\n")
+        text.append(f"{visible(check.name)}: {found_words(check.found)}\n")
     return text

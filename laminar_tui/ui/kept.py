@@ -8,9 +8,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
+from laminar_tui.errors import LaminarError
 from laminar_tui.log import last_lines, log_path
+from laminar_tui.profile.profile import Profile
 from laminar_tui.recovery import CutOff
 from laminar_tui.render.text import visible
+from laminar_tui.run import BUNDLED_NAME, Request
+from laminar_tui.source import find_source
 from laminar_tui.ui.dialogs import Dialog, TextDialog
 
 
@@ -19,8 +23,6 @@ class LogDialog(TextDialog):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("grave_accent", "close", "close", show=False),
-        Binding("pageup", "scroll(-20)", "a page up", show=False),
-        Binding("pagedown", "scroll(20)", "a page down", show=False),
     ]
 
     def __init__(self) -> None:
@@ -32,6 +34,18 @@ class LogDialog(TextDialog):
         """Stand at the end, where the newest lines are."""
         box = self.query_one("#box", VerticalScroll)
         self.call_after_refresh(box.scroll_end, animate=False)
+
+
+def is_run_of(request: Request, profile: Profile) -> bool:
+    """Whether a request would read what a profile was read from, as far as the profile tells."""
+    origin, text, read = profile.origin, request.text(), "".join(profile.origin.tokens)
+    try:
+        model = find_source(request.source, request.revision).name if request.source else BUNDLED_NAME
+    except LaminarError:
+        return False
+    is_prompt = text == read or (request.max_tokens is not None and bool(read) and text.startswith(read))
+    is_plain = not (request.null or request.bos or request.chat)
+    return is_plain and is_prompt and (model, request.recipe) == (origin.model, origin.recipe)
 
 
 BLIND_SECONDS = 0.5

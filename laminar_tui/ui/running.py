@@ -210,11 +210,11 @@ class RunScreen(Screen[None]):
 
     def _draw_status(self, width: int, height: int) -> list[Row]:
         del height
-        return [self._terminal.line(" " + self._status(), width)]
+        return [self._terminal.line(" " + self._status(width - 1), width)]
 
-    def _status(self) -> str:
+    def _status(self, width: int) -> str:
         if self.runner.is_running:
             # Somebody else's run is only looked at: nothing is sent while nothing comes.
             seconds = None if self.runner.follows else self.runner.seconds
-            return drawing.progress_text(self.runner.step, seconds, self._terminal)
+            return drawing.progress_text(self.runner.step, seconds, self._terminal, width)
         return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)

@@ -75,7 +75,7 @@ def _open(
     linear = "reflected" if find_estimator(options.estimator).is_log else options.estimator
     look = Look(options.population, options.sink, options.estimator)
     state = State(profile, look, color_map=options.color_map, linear=linear)
-    folder, cut_off = _find_cut_off() if follows is None else (None, None)
+    folder, cut_off = _find_cut_off(offers=profile is None) if follows is None else (None, None)
     terminal = _take_streams()
 
     from laminar_tui.ui.app import LaminarApp
@@ -156,13 +156,17 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
     return depth
 
 
-def _find_cut_off() -> "tuple[Path | None, CutOff | None]":
-    """The folder where a run's layers are kept, and a run in it that was cut off; None where nothing can be kept."""
+def _find_cut_off(offers: bool) -> "tuple[Path | None, CutOff | None]":
+    """The folder where a run's layers are kept, and a run in it that was cut off; None where nothing can be kept.
+
+    Args:
+        offers: whether to look for one: whoever opens a profile has said what to look at.
+    """
     from laminar_tui.recovery import find_cut_off, runs_folder
 
     try:
         folder = runs_folder()
-        return folder, find_cut_off(folder)
+        return folder, find_cut_off(folder) if offers else None
     except OSError:
         return None, None
 

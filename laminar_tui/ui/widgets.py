@@ -164,7 +164,10 @@ class HeatmapView(Painted):
         look = self._columns.look
         low, high = look.weights
         n_columns = len(self._columns.labels)
-        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=look.method.is_log, title=False)
+        is_log = look.method.is_log
+        return plan(
+            width, max(3, height), n_columns, y_low=low, y_high=high, y_log=is_log, title=False, y_name=look.axis_name
+        )
 
     def _make_drawing(self) -> Drawing | None:
         if self._columns is None or self._ramp is None or not self.size.area:

@@ -1,6 +1,7 @@
 """The full check: what it compares, and that it fails where it should."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,8 @@ def test_the_command_prints_a_table_and_exits_with_0(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert out.splitlines()[0].split() == ["layer", "max", "difference", "total", "variation", "literal", "content"]
     assert out.rstrip().endswith("passed")
+    assert not re.search(r"\de[+-]\d\d", out), "no number as a computer writes it"
+    assert "the same to the last digit" in out
 
 
 def test_the_command_exits_with_3_where_the_weights_are_not_the_models(

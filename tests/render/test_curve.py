@@ -278,3 +278,13 @@ def test_a_band_without_values_draws_nothing() -> None:
     nothing = np.full(300, np.nan)
     curve = Curve(X, PEAK_AND_BUMP, low=nothing, high=nothing)
     assert text(draw_curves([curve], 36, 12, marker_x=0.72)) == GOLDEN_BRAILLE
+
+
+def test_the_upper_border_says_what_the_axes_are_of_where_there_is_room() -> None:
+    plain = text(draw_curves([Curve(X, PEAK_AND_BUMP)], 36, 12)).splitlines()
+    titled = text(draw_curves([Curve(X, PEAK_AND_BUMP)], 36, 12, title="density by weight")).splitlines()
+    assert titled[1:] == plain[1:]
+    assert "─ density by weight ─" in titled[0]
+    assert len(titled[0]) == 36
+    narrow = draw_curves([Curve(X, PEAK_AND_BUMP)], 20, 12, title="density by weight")
+    assert text(narrow) == text(draw_curves([Curve(X, PEAK_AND_BUMP)], 20, 12)), "no word is cut"

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from laminar_tui.profile.parts import POPULATIONS
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Look, layer_columns
-from laminar_tui.render.facts import join_fitting, model_facts, picture_facts
+from laminar_tui.render.facts import found_words, join_fitting, model_facts, picture_facts
 
 
 def test_facts_are_left_out_whole() -> None:
@@ -26,3 +28,18 @@ def test_the_picture_s_facts_begin_with_what_is_looked_at(small_profile: Profile
     assert facts[0] == POPULATIONS["past"].title
     assert "sink left out" in facts[1]
     assert facts[-1] == "log colours per column"
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ("off by 0.0e+00 of it", "not changed at all"),
+        ("off by 3.1e-07 of it", "changed by 1 part in 3.2 million"),
+        ("within 3.6e-07", "within 1 part in 2.8 million"),
+        ("within 0.0e+00", "exactly"),
+        ("30 layers", "30 layers"),
+        ("off by \x1b[31m0.2", "off by ␛[31m0.2"),
+    ],
+)
+def test_what_an_earlier_version_s_check_found_is_said_in_words(kept: str, said: str) -> None:
+    assert found_words(kept) == said

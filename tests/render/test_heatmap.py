@@ -364,3 +364,39 @@ def test_ticks_are_few_ascending_inside_and_differently_labelled(
 )
 def test_short_numbers(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+def named(width: int, height: int, n_columns: int, y_name: str = "weight") -> tuple[Layout, list[str]]:
+    layout = plan(width, height, n_columns, title=False, y_name=y_name)
+    labels = [str(column) for column in range(n_columns)]
+    heatmap = Heatmap(np.zeros((n_columns, layout.n_pixels)), 0.01, 1.0, "log", labels, x_name="layer")
+    drawing = Drawing(heatmap, layout, make_ramp("gray", "none"))
+    return layout, ["".join(segment.text for segment in row) for row in drawing.rows(View(cursor=1))]
+
+
+@pytest.mark.parametrize("height", [9, 22])
+def test_axes_have_names_beside_the_picture(height: int) -> None:
+    layout, rows = named(60, height, 4)
+    assert "".join(row[0] for row in rows[: layout.rows]).strip() == "weight", "downwards, a letter a row"
+    assert {row[1] for row in rows} == {" "}
+    assert rows[-1].split()[-1] == "layer"
+    assert {len(row) for row in rows} == {60}
+
+
+@pytest.mark.parametrize("width", range(20, 90))
+@pytest.mark.parametrize("n_columns", [4, 12, 30, 80])
+def test_the_name_of_the_weight_axis_takes_nothing_from_the_picture(width: int, n_columns: int) -> None:
+    layout, plain = plan(width, 20, n_columns, y_name="weight"), plan(width, 20, n_columns)
+    assert (layout.rows, layout.cell_width, layout.n_visible, layout.bar) == (
+        plain.rows,
+        plain.cell_width,
+        plain.n_visible,
+        plain.bar,
+    )
+    assert layout.used_width <= width
+    assert plan(layout.used_width, 20, n_columns, y_name="weight").used_width <= layout.used_width
+
+
+def test_a_low_picture_has_no_name_that_is_cut() -> None:
+    assert named(60, 7, 4)[0].y_name == ""
+    assert named(60, 12, 4, "log weight")[0].y_name == "log weight"

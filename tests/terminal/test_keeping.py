@@ -196,16 +196,37 @@ def test_esc_forgets_it_and_begins_the_run(cut_off: Scripted) -> None:
     assert emulator.exit_code() == 0
 
 
-def test_quitting_leaves_it_for_later_and_so_does_opening_it_without_writing(cut_off: Scripted) -> None:
+def test_quitting_leaves_it_for_later_and_once_it_was_opened_it_is_listed_but_not_offered(cut_off: Scripted) -> None:
     for keys, shows in (("q", ""), ("\r", "not checked as a whole")):
         emulator = cut_off.start()
         emulator.until("q quits and leaves it")
+        assert len(cut_off.journals) == 1
         emulator.type(keys)
         if shows:
             emulator.until(shows)
             emulator.type("q")
         assert emulator.exit_code() == 0
-        assert len(cut_off.journals) == 1
+    assert cut_off.journals == []
+    emulator = cut_off.start()
+    emulator.until("layer 3 of 4")
+    emulator.type("O")
+    emulator.until(".opened")
+    emulator.type("\x1b")
+    emulator.until("layer 3 of 4")
+    emulator.type("q")
+    assert emulator.exit_code() == 0
+
+
+def test_it_is_not_offered_to_one_who_opens_a_profile(
+    cut_off: Scripted, tmp_path: Path, small_profile: Profile
+) -> None:
+    small_profile.save(tmp_path / "named.laminar")
+    emulator = cut_off.start("plain", str(tmp_path / "named.laminar"))
+    emulator.until("of 4 layers")
+    assert "cut off" not in emulator.text
+    emulator.type("q")
+    assert emulator.exit_code() == 0
+    assert len(cut_off.journals) == 1
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------

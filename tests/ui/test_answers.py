@@ -384,7 +384,9 @@ async def test_the_axis_is_zoomed_around_the_crosshair_and_back(drive: Drive, wa
         assert "zoom 0.25–0.75" in driven.row("title")
         low, high = (driven.state.look.weight_at(at) for at in heat.band)
         assert low <= 0.5 <= high
-        labels = [heat.render_line(y).text[:5].strip("┤│► ") for y in range(heat.rows)]
+        axis = [heat.render_line(y).text[:7] for y in range(heat.rows)]
+        assert "".join(row[0] for row in axis).strip() == "weight"
+        labels = [row[2:].strip("┤│► ") for row in axis]
         ticks = [float(label) for label in labels if label]
         assert len(ticks) >= 3
         steps = {round(a - b, 6) for a, b in pairwise(ticks)}
@@ -424,8 +426,9 @@ async def test_heads_are_ordered_by_a_statistic_and_keep_their_numbers(drive: Dr
         values = walk.layer(3).statistics["sink_share"]
         order = np.argsort(-values, kind="stable").tolist()
         heat = driven.app.explorer.query_one(HeatmapView)
-        labels = heat.render_line(heat.size.height - 1).text
-        assert [int(word.strip("[]")) for word in labels.split()] == order
+        *labels, name = heat.render_line(heat.size.height - 1).text.split()
+        assert [int(word.strip("[]")) for word in labels] == order
+        assert name == "head"
         await driven.press("g")
         seen = [driven.state.head_index]
         for _ in order[1:]:

@@ -207,8 +207,13 @@ async def test_a_long_help_can_be_read_to_its_end(drive: Drive, walk: Profile) -
         first = driven.text()
         await driven.press("j", "j")
         await driven.until(lambda: driven.text() != first, "it goes down by lines")
-        await driven.press("end")
-        await driven.until(lambda: "every action by name" in driven.text(), "the last line is on the screen")
+        for end, start in (("G", "g"), ("end", "home")):
+            await driven.press(end)
+            await driven.until(lambda: "every action by name" in driven.text(), "the last line is on the screen")
+            await driven.press(start)
+            await driven.until(lambda: driven.text() == first, "the first line is on the screen")
+        await driven.press("space")
+        await driven.until(lambda: "How to read this picture" not in driven.text(), "a page on")
 
 
 async def test_the_palette_offers_the_actions_and_runs_them(drive: Drive, walk: Profile) -> None:

@@ -102,6 +102,41 @@ async def test_a_key_opens_a_screen_and_esc_leaves_everything_as_it_was(
         assert driven.state == before
 
 
+@pytest.mark.parametrize("key", OPENING.keys() - {"O"})
+async def test_digits_go_from_a_screen_to_the_others_and_to_the_overview(drive: Drive, walk: Profile, key: str) -> None:
+    async with drive(walk) as driven:
+        await driven.press("2", key)
+        for other in OPENING.keys() - {"O", key}:
+            await driven.press(other)
+            await driven.until(lambda other=other: isinstance(driven.app.screen, OPENING[other]), other)
+            await driven.press(other)
+            assert isinstance(driven.app.screen, OPENING[other]), "its own digit leads nowhere"
+            await driven.press(key)
+            await driven.until(lambda: isinstance(driven.app.screen, OPENING[key]), "and back")
+        await driven.press("1")
+        await driven.until(lambda: driven.app.screen is driven.app.explorer, "out of it")
+        await driven.until(lambda: driven.state.view == "overview", "all layers")
+
+
+@pytest.mark.parametrize("key", ["6", "5"])
+async def test_esc_from_a_head_goes_back_to_the_screen_it_was_chosen_on(drive: Drive, walk: Profile, key: str) -> None:
+    async with drive(walk) as driven:
+        await driven.press(key, "enter")
+        if key == "5":
+            await driven.press("enter")
+        assert driven.state.view == "head"
+        chosen = driven.state.layer_index, driven.state.head_index
+        await driven.press("escape")
+        assert isinstance(driven.app.screen, OPENING[key])
+        await driven.press("escape")
+        assert driven.app.screen is driven.app.explorer
+        assert (driven.state.layer_index, driven.state.head_index) == chosen
+        assert driven.state.view == "overview", "as before the screen was opened"
+        await driven.press("2", "3", "escape")
+        assert driven.app.screen is driven.app.explorer, "from a head that was opened in the explorer, to its layer"
+        assert driven.state.view == "layer"
+
+
 async def test_the_palette_offers_the_keys_of_the_screen_in_front(drive: Drive, walk: Profile) -> None:
     async with drive(walk) as driven:
         await driven.press("6")
@@ -622,7 +657,7 @@ async def test_presets_go_round_and_repeat(drive: Drive, script: Any) -> None:
 
 @pytest.mark.usefixtures("script")
 async def test_a_file_is_read_and_one_that_cannot_be_is_refused(drive: Drive, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("from a\u2028file", encoding="utf-8")
+    (tmp_path / "text.txt").write_text("from a\u2028file\n", encoding="utf-8")
     async with drive(request=Request(prompt="x")) as driven:
         await driven.until(lambda: not driven.app.explorer.runner.is_running, "the first run has ended")
         await driven.press("e", "ctrl+o")

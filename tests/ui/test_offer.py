@@ -1,11 +1,13 @@
 """The offer of a run that was cut off: no key answers it before it could be read."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from laminar_tui.profile.profile import Profile
-from laminar_tui.run import Request
+from laminar_tui.run import BUNDLED_MODEL, BUNDLED_NAME, Request
 from laminar_tui.ui import kept
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.kept import CutOffDialog
@@ -15,7 +17,7 @@ from laminar_tui.ui.state import State
 class Found:
     """A run that was cut off, as far as the app asks it."""
 
-    path = None
+    path = Path("nowhere.journal")
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -27,12 +29,21 @@ class Found:
     def remove(self) -> None:
         self.is_removed = True
 
+    def set_aside(self) -> "Found":
+        return self
+
     def close(self) -> None:
         pass
 
 
-def app_on(found: Found) -> LaminarApp:
-    return LaminarApp(State(), Request(), cut_off=found)  # type: ignore[arg-type]
+def app_on(found: Found, request: Request | None = None) -> LaminarApp:
+    return LaminarApp(State(), request or Request(), cut_off=found)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is opened is remembered in a folder of its own."""
+    monkeypatch.setattr("laminar_tui.catalog.recent_path", lambda: tmp_path / "recent.json")
 
 
 @pytest.mark.parametrize("key", ["enter", "escape", "q", "space"])
@@ -70,3 +81,50 @@ async def test_keys_answer_once_the_hint_is_there(
         assert not app.is_running or not isinstance(app.screen, CutOffDialog) or key == "q"
         assert found.is_removed is is_removed
         app.explorer.runner.cancel()
+
+
+def requested(profile: Profile, **changes: Any) -> tuple[Request, Profile]:
+    """A request for the bundled model, and a profile that such a request was cut off in; both with changes."""
+    prompt = "".join(profile.origin.tokens)
+    read = replace(profile, origin=replace(profile.origin, model=BUNDLED_NAME, recipe="true"))
+    return replace(Request(prompt=prompt), **changes), read
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+async def test_run_again_runs_what_was_opened_or_nothing(
+    walk: Profile, script: Any, monkeypatch: pytest.MonkeyPatch, is_same: bool
+) -> None:
+    monkeypatch.setattr(kept, "BLIND_SECONDS", 0.01)
+    request, profile = requested(walk, **({} if is_same else {"prompt": "something else"}))
+    app = app_on(Found(profile), request)
+    monkeypatch.setattr(app.explorer.runner, "adopt", lambda _found: None)
+    async with app.run_test(size=(100, 30)) as pilot:
+        for _ in range(300):
+            await pilot.pause(0.01)
+            if "Enter opens it" in str(app.screen.query_one("#hint").render()):
+                break
+        await pilot.press("enter", "r")
+        for _ in range(300):
+            await pilot.pause(0.01)
+            if script.seen or "no model to run" in app.explorer._note:
+                break
+        assert script.seen == ([request] if is_same else [])
+        app.explorer.runner.cancel()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same"),
+    [
+        ({}, True),
+        ({"prompt": "something else"}, False),
+        ({"null": "random"}, False),
+        ({"recipe": "literal"}, False),
+        ({"source": str(BUNDLED_MODEL)}, False),  # the folder's name is `model`
+        ({"source": "./missing"}, False),
+        ({"max_tokens": 4}, True),
+    ],
+)
+def test_whether_a_request_is_that_of_a_run_that_was_cut_off(
+    walk: Profile, changes: dict[str, Any], is_same: bool
+) -> None:
+    assert kept.is_run_of(*requested(walk, **changes)) is is_same
