@@ -64,8 +64,28 @@ class _Room(ctypes.Structure):
         super().__init__(*(each.data_ptr() for each in self.memory))
 
 
+class _Results:
+    """Where a layer's results are put; they are taken from here before the thread begins with the next layer."""
+
+    def __init__(self, n_heads: int, n_tokens: int) -> None:
+        queries = gini_queries(n_tokens)
+        most_entries = N_BINS + 3 * n_tokens + 4
+        self.places = np.full(n_tokens, -1, np.int32)
+        self.places[list(queries)] = np.arange(len(queries))
+        self.kept = np.empty((n_heads, len(queries), n_tokens), np.float32)
+        self.means = np.empty((n_heads, len(MEANS)))
+        self.sum_errors = np.empty(n_heads)
+        self.bins = np.empty((n_heads, most_entries), np.uint16)
+        self.hits = np.empty((n_heads, most_entries), np.uint32)
+        self.starts = np.empty((n_heads, len(PARTS) + 1), np.int64)
+        self.zeros = np.empty((n_heads, len(PARTS)), np.int64)
+        self.totals = np.empty((n_heads, len(PARTS), 2))
+        self.addresses: dict[str, int] = {name: each.ctypes.data for name, each in vars(self).items()}
+        self.addresses |= {"n_kept": len(queries), "most_entries": most_entries}
+
+
 class CompiledReading(Reading):
-    """By the compiled tiles, for two tokens or more.
+    """By the compiled tiles, for two tokens or more. A thread makes and hands over one after another.
 
     Args:
         attend: `native.attend_function()`.
@@ -86,35 +106,19 @@ class CompiledReading(Reading):
         super().__init__(query, key, value, scaling, mask, keep)
         self._attend = attend
         n_heads, n_tokens, size = query.shape
-        queries = gini_queries(n_tokens)
-        self._places = np.full(n_tokens, -1, np.int32)
-        self._places[list(queries)] = np.arange(len(queries))
-        self._kept = np.zeros((n_heads, len(queries), n_tokens), np.float32)
-        self._final, self._key_shares = np.zeros((2, n_heads, n_tokens), np.float32)
-        self._means = np.empty((n_heads, len(MEANS)))
-        self._sum_errors = np.empty(n_heads)
-        most_entries = N_BINS + 3 * n_tokens + 4
-        self._bins = np.empty((n_heads, most_entries), np.uint16)
-        self._hits = np.empty((n_heads, most_entries), np.uint32)
-        self._starts = np.empty((n_heads, len(PARTS) + 1), np.int64)
-        self._zeros = np.empty((n_heads, len(PARTS)), np.int64)
-        self._totals = np.empty((n_heads, len(PARTS), 2))
-        results = (
-            *(self._kept, self._final, self._key_shares, self._means, self._sum_errors),
-            *(self._bins, self._hits, self._starts, self._zeros, self._totals),
-        )
+        self._results = tiles.own_workplace(_Results, n_heads, n_tokens)
+        self._final, self._key_shares = np.empty((2, n_heads, n_tokens), np.float32)
         self._layer = Layer(
             *(each.data_ptr() for each in vectors),
             *(each.stride()[:2] for each in vectors),
             *(n_heads, self.group, n_tokens, size, value.shape[2]),
             scaling,
             None if self.mask is None else self.mask.data_ptr(),
-            self._places.ctypes.data,
-            len(queries),
-            most_entries,
-            self.output.data_ptr(),
-            *(each.ctypes.data for each in results),
-            None if keep is None else keep.data_ptr(),
+            **self._results.addresses,
+            output=self.output.data_ptr(),
+            final=self._final.ctypes.data,
+            key_shares=self._key_shares.ctypes.data,
+            patterns=None if keep is None else keep.data_ptr(),
         )
 
     def read(self, heads: slice, stop: Callable[[], None]) -> None:
@@ -125,37 +129,45 @@ class CompiledReading(Reading):
             raise NotFiniteError
 
     def hand_over(self, tally: LayerTally) -> None:
-        error = float(self._sum_errors.max())
+        found = self._results
+        error = float(found.sum_errors.max())
         tiles.check_sums(error)
         tally.row_sum_error = max(tally.row_sum_error, error)
         tally.layer = LayerProfile(
-            parts={part: self._packed(at) for at, part in enumerate(PARTS)},
+            parts=self._packed(),
             statistics=self._statistics(),
             final_weights=self._final,
             key_shares=self._key_shares,
         )
 
-    def _packed(self, part: int) -> PackedCounts:
-        spans = [slice(*span) for span in self._starts[:, part : part + 2].tolist()]
-        starts = np.zeros(self.n_heads + 1, np.int64)
-        np.cumsum(self._starts[:, part + 1] - self._starts[:, part], out=starts[1:])
-        return PackedCounts(
-            starts,
-            np.concatenate([bins[span] for bins, span in zip(self._bins, spans, strict=True)]),
-            np.concatenate([hits[span] for hits, span in zip(self._hits, spans, strict=True)]),
-            self._zeros[:, part].copy(),
-            *(self._totals[:, part, which].copy() for which in range(2)),
-        )
+    def _packed(self) -> dict[str, PackedCounts]:
+        """Put each part's entries of all heads side by side."""
+        found = self._results
+        spans = found.starts.tolist()
+        heads = range(self.n_heads)
+        cuts = [(head, slice(*spans[head][at : at + 2])) for at in range(len(PARTS)) for head in heads]
+        bins = np.concatenate([found.bins[cut] for cut in cuts])
+        hits = np.concatenate([found.hits[cut] for cut in cuts])
+        starts = np.zeros((len(PARTS), self.n_heads + 1), np.int64)
+        np.cumsum(np.diff(found.starts, axis=1).T, axis=1, out=starts[:, 1:])
+        ends = starts[:, -1].cumsum().tolist()
+        packed = {}
+        for at, (part, end) in enumerate(zip(PARTS, ends, strict=True)):
+            own = slice(end - int(starts[at, -1]), end)
+            totals = found.totals[:, at].T.copy()
+            packed[part] = PackedCounts(starts[at], bins[own], hits[own], found.zeros[:, at].copy(), *totals)
+        return packed
 
     def _statistics(self) -> dict[str, NDArray[np.float64]]:
+        found = self._results
         queries = np.array(gini_queries(self.n_tokens))
         n_seen = queries + 1 if self.mask is None else self.mask.numpy()[queries].sum(axis=1)
         defined = (n_seen >= 2) & (queries > 0)
-        self._kept.sort(axis=-1)
-        gini = gini_of_sorted(self._kept[:, defined], n_seen[defined])
-        found = dict(zip(MEANS, self._means.T.copy(), strict=True))
-        found["gini"] = gini.mean(axis=1) if defined.any() else np.full(self.n_heads, np.nan)
-        return {name: found[name] for name in STATISTICS}
+        found.kept.sort(axis=-1)
+        gini = gini_of_sorted(found.kept[:, defined], n_seen[defined])
+        means = dict(zip(MEANS, found.means.T.copy(), strict=True))
+        means["gini"] = gini.mean(axis=1) if defined.any() else np.full(self.n_heads, np.nan)
+        return {name: means[name] for name in STATISTICS}
 
 
 def _side_by_side(vectors: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ AT_LEAST_TOKENS = 16
 """A shorter prompt does not show whether this path is the model's own, so it is never read by it: a window of a corpus
 is read in the same way whatever was read before it."""
 
-UNIT_WEIGHTS = 2**16
+UNIT_WEIGHTS = 2**15
 """Weights in the widest tile of heads that are read together: fewer leave a thread waiting for the interpreter, more
 leave the last thread to work alone."""
 
@@ -91,14 +91,19 @@ def attend(
         finally:
             list(units)  # after an error nobody goes on
 
-    with _one_thread_each() as (pool, n_threads):
-        parts = [pool.submit(read) for _ in range(n_threads)]
-        wait(parts)  # also after an error: the other threads write to the same places
-        try:
+    takes_part = isinstance(reading, CompiledReading)  # whose numbers do not depend on how a thread is set up
+    try:
+        with _one_thread_each() as (pool, n_threads):
+            parts = [pool.submit(read) for _ in range(n_threads - takes_part)]
+            try:
+                if takes_part:  # the others take a while to wake up
+                    read()
+            finally:
+                wait(parts)  # also after an error: they write to the same places
             for part in parts:
                 part.result()
-        except NotFiniteError:
-            raise tiles.not_finite() from None
+    except NotFiniteError:
+        raise tiles.not_finite() from None
     reading.hand_over(tally)
     return reading.output.transpose(0, 1)
 
@@ -146,6 +151,6 @@ def _share_out(n_heads: int, group: int, n_tokens: int) -> list[slice]:
     A unit lies within the heads that share a key head, or takes all of several such groups. It does not depend on the
     number of threads, so that the same products are made, and the same bits come out, with any number of them.
     """
-    size = UNIT_WEIGHTS // (min(tiles.TILE_ROWS, n_tokens) * n_tokens)
-    size = max(1, size // group * group if size >= group else math.gcd(size, group))
+    size = max(1, UNIT_WEIGHTS // (min(tiles.TILE_ROWS, n_tokens) * n_tokens))
+    size = size // group * group if size >= group else math.gcd(size, group)
     return [slice(first, min(first + size, n_heads)) for first in range(0, n_heads, size)]

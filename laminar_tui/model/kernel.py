@@ -11,6 +11,7 @@ torch's fused attention for CUDA are used there only. `device.is_kernel_equal` c
 used.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -145,7 +146,7 @@ def _make_rows(
     log_sum: torch.Tensor,
     scaling: float,
     window: int | None,
-    queries: list[int],
+    queries: Sequence[int],
 ) -> torch.Tensor:
     """Make the whole rows of a few queries, float32 [n_heads, n, n_tokens]."""
     n_heads, n_tokens, d_head = query.shape

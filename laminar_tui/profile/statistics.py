@@ -7,6 +7,7 @@ what remains by its sum.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,8 @@ def pattern_statistics(
     }
 
 
-def gini_queries(n_queries: int) -> list[int]:
+@cache
+def gini_queries(n_queries: int) -> tuple[int, ...]:
     """Choose the queries whose rows are sorted: evenly spaced, the last one among them."""
     wanted = np.linspace(1, n_queries - 1, min(GINI_QUERIES, n_queries - 1)) if n_queries > 1 else np.array([])
-    return sorted({int(q) for q in np.round(wanted)})
+    return tuple(sorted({int(q) for q in np.round(wanted)}))

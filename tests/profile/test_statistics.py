@@ -141,6 +141,6 @@ def test_one_token_defines_no_number() -> None:
 def test_the_queries_of_the_gini_are_few_and_end_with_the_last(n: int) -> None:
     chosen = gini_queries(n)
     assert len(chosen) == min(GINI_QUERIES, n - 1)
-    assert chosen == sorted(set(chosen))
+    assert chosen == tuple(sorted(set(chosen)))
     assert all(1 <= q < n for q in chosen)
     assert not chosen or chosen[-1] == n - 1
