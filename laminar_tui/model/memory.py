@@ -1,8 +1,9 @@
 """How much memory a device has left, and what running out of it looks like."""
 
+import ctypes
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -23,6 +24,51 @@ def release_unused(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+class Holes:
+    """What the C allocator holds without need, because what a layer leaves behind lies between larger free blocks.
+
+    The process would grow by some 13 MB with every layer of 2,048 tokens. Giving it all back after every layer would
+    cost a page fault for every 4 KB of the next one; so it is done when as much as `AT_MOST` has come together.
+    """
+
+    AT_MOST = 48 * 2**20
+
+    def __init__(self) -> None:
+        self._resident: int | None = None
+
+    def end_layer(self) -> None:
+        """Look at what the process holds, and give back what is free if that has grown too much."""
+        resident = resident_memory()
+        if resident is None or _malloc_trim is None:
+            return
+        if self._resident is None:
+            self._resident = resident
+        elif resident > self._resident + self.AT_MOST:
+            _malloc_trim(0)
+            self._resident = max(self._resident, resident_memory() or 0)
+
+
+def resident_memory() -> int | None:
+    """How many bytes of memory the process occupies; None if that cannot be found out."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
+    """The GNU C library's function that gives free memory back; None with any other."""
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+    return found
+
+
+_malloc_trim = _find_malloc_trim()
 
 
 def free_memory(device: torch.device) -> int | None:

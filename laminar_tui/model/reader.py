@@ -12,6 +12,7 @@ from torch import nn
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
 from laminar_tui.model.attention import Visits, uses_interface
 from laminar_tui.model.eager import Call, Chunk
+from laminar_tui.model.memory import Holes
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
 from laminar_tui.profile.wording import part
@@ -53,6 +54,7 @@ class Reader:
         self._tallies: list[LayerTally] = []
         self._final_row = torch.zeros(0)
         self._value_norms: NDArray[np.float32] | None = None
+        self._holes = Holes()
         self._index = 0
         self._is_repeat = False
         self._row_sum_error = 0.0
@@ -151,6 +153,7 @@ class Reader:
         layer = replace(layer, value_norms=self._value_norms)
         self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in self._tallies))
         self.layers[self._index] = layer
+        self._holes.end_layer()
         if self._on_layer is not None:
             self._on_layer(self._index, layer)
 
