@@ -26,6 +26,13 @@ def test_every_picture_and_page_that_the_readme_names_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_every_module_has_its_half_line() -> None:
+    page = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (ROOT / "laminar_tui").rglob("*.py") if not path.stem.startswith("_")}
+    named = set(re.findall(r"`([a-z_]+)`", page))
+    assert modules <= named, f"say what they are for: {sorted(modules - named)}"
+
+
 def test_the_readmes_figures_of_families_are_those_of_the_table() -> None:
     table = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
     found = re.search(r"(\d+) of (\d+) are read, (\d+) by the tap and (\d+) by hooks", table)
