@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -21,6 +22,11 @@ _UNFINISHED = re.compile(rb"\x1b(\[[0-?]*[ -/]*)?\Z")
 _UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<=>][0-?]*[ -/]*[@-~]")
 
 
+def _hear_interrupts() -> None:
+    """Let Ctrl+C arrive: whoever runs the tests in the background of a script makes all its children deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Emulator:
     """The program in a terminal emulator.
 
@@ -31,7 +37,13 @@ class Emulator:
     def __init__(self, words: list[str], environment: dict[str, str], size: tuple[int, int], folder: Path) -> None:
         width, height = size
         self._child = pexpect.spawn(
-            words[0], words[1:], env=environment, dimensions=(height, width), timeout=SLOW, cwd=str(folder)
+            words[0],
+            words[1:],
+            env=environment,
+            dimensions=(height, width),
+            timeout=SLOW,
+            cwd=str(folder),
+            preexec_fn=_hear_interrupts,
         )
         self._screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self._screen)
