@@ -15,7 +15,7 @@ from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.model import native, tiles
 from laminar_tui.model.native import Attend
 from laminar_tui.model.tally import LayerTally, gini_of_sorted
-from laminar_tui.model.tiles import NotFiniteError, Reading, TensorReading
+from laminar_tui.model.tiles import Inputs, NotFiniteError, Reading, TensorReading
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.profile import LayerProfile
 from laminar_tui.profile.statistics import STATISTICS, gini_queries
@@ -28,6 +28,9 @@ ROW_BYTES = 48
 """The size of `struct row`."""
 SET = -(-N_BINS // 32) * 32
 """The size of a set of bins there."""
+
+MOST_TOKENS = 92_681
+"""More tokens than these have more than 2^32 weights a head, and bins are counted in 32 bits there."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,22 +92,14 @@ class CompiledReading(Reading):
 
     Args:
         attend: `native.attend_function()`.
-        query, key, value, scaling, mask, keep: as for `Reading`.
+        inputs: of `MOST_TOKENS` tokens at most.
     """
 
-    def __init__(
-        self,
-        attend: Attend,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        mask: torch.Tensor | None,
-        keep: torch.Tensor | None = None,
-    ) -> None:
-        vectors = query, key, value = _side_by_side(query), _side_by_side(key), _side_by_side(value)
-        super().__init__(query, key, value, scaling, mask, keep)
+    def __init__(self, attend: Attend, inputs: Inputs) -> None:
+        query, key, value = _side_by_side(inputs.query), _side_by_side(inputs.key), _side_by_side(inputs.value)
+        super().__init__(inputs._replace(query=query, key=key, value=value))
         self._attend = attend
+        vectors = query, key, value
         n_heads, n_tokens, size = query.shape
         self._results = tiles.own_workplace(_Results, n_heads, n_tokens)
         self._final, self._key_shares = np.empty((2, n_heads, n_tokens), np.float32)
@@ -112,13 +107,13 @@ class CompiledReading(Reading):
             *(each.data_ptr() for each in vectors),
             *(each.stride()[:2] for each in vectors),
             *(n_heads, self.group, n_tokens, size, value.shape[2]),
-            scaling,
+            self.scaling,
             None if self.mask is None else self.mask.data_ptr(),
             **self._results.addresses,
             output=self.output.data_ptr(),
             final=self._final.ctypes.data,
             key_shares=self._key_shares.ctypes.data,
-            patterns=None if keep is None else keep.data_ptr(),
+            patterns=None if self.keep is None else self.keep.data_ptr(),
         )
 
     def read(self, heads: slice, stop: Callable[[], None]) -> None:
@@ -199,7 +194,7 @@ def _is_equal(attend: Attend) -> bool:
         for make in (partial(CompiledReading, attend), TensorReading):
             keep = torch.zeros(n_heads, n_tokens, n_tokens)
             tally = LayerTally(n_heads, n_tokens, torch.device("cpu"))
-            reading = make(query, key, value, 1.4, seen, keep)
+            reading = make(Inputs(query, key, value, 1.4, seen, keep))
             reading.read(slice(0, n_heads), lambda: None)
             reading.hand_over(tally)
             found.append([keep.numpy(), reading.output.numpy(), *_numbers(tally.finish())])

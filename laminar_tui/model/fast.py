@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from laminar_tui.model import tiles
+from laminar_tui.model import compiled, tiles
 from laminar_tui.model.compiled import CompiledReading, checked_attend
 from laminar_tui.model.tally import LayerTally
-from laminar_tui.model.tiles import NotFiniteError, Reading, TensorReading
+from laminar_tui.model.tiles import Inputs, NotFiniteError, Reading, TensorReading
 
 AT_LEAST_TOKENS = 16
 """A shorter prompt does not show whether this path is the model's own, so it is never read by it: a window of a corpus
@@ -80,7 +80,7 @@ def attend(
     Raises:
         UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
     """
-    reading = _begin(query, key, value, scaling, mask, keep)
+    reading = _begin(Inputs(query, key, value, scaling, mask, keep))
     units = iter(_share_out(reading.n_heads, reading.group, reading.n_tokens))
 
     def read() -> None:
@@ -108,18 +108,11 @@ def attend(
     return reading.output.transpose(0, 1)
 
 
-def _begin(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float,
-    mask: torch.Tensor | None,
-    keep: torch.Tensor | None,
-) -> Reading:
+def _begin(inputs: Inputs) -> Reading:
     compiled_attend = checked_attend()
-    if compiled_attend is None or query.shape[1] < 2:
-        return TensorReading(query, key, value, scaling, mask, keep)
-    return CompiledReading(compiled_attend, query, key, value, scaling, mask, keep)
+    if compiled_attend is None or not 2 <= inputs.query.shape[1] <= compiled.MOST_TOKENS:
+        return TensorReading(inputs)
+    return CompiledReading(compiled_attend, inputs)
 
 
 @contextmanager

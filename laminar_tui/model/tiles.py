@@ -5,8 +5,9 @@ By tensor operations; `compiled` does the same where there is a C compiler, and 
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -20,7 +21,7 @@ TILE_WEIGHTS = 2**18
 TILE_ROWS = 128
 """Query rows of a tile: more of them waste more scores beyond the diagonal, fewer make slower products."""
 COUNT_AT = 2**20
-"""How many bit patterns (2 MB) `TensorBench` collects before it counts them: each time clears and adds all the bins."""
+"""How many bit patterns (2 MB) a bench collects before it counts them: each time clears and adds all the bins."""
 HIDDEN = -1e30
 """The score of a key that is not seen: its weight is 0, and 0 times it is 0."""
 MEASURED = ("first", "itself", "previous", "total", "norm", "mixed_scores", "position", "top_score", "top")
@@ -42,36 +43,41 @@ class NotFiniteError(Exception):
     """A score or a weight is not a number."""
 
 
-class Reading:
-    """A layer that is being read; each head writes its results to places of its own.
+class Inputs(NamedTuple):
+    """What a layer's attention is made of.
 
-    Args:
+    Attributes:
         query: float32 [n_heads, n_tokens, size].
         key, value: float32 [n_kv_heads, n_tokens, size or another]; n_heads / n_kv_heads neighbouring heads share one.
         scaling: what the scores are multiplied by.
         mask: bool [n_tokens, n_tokens], True where a query sees a key; None for plain causal.
         keep: float32 [n_heads, n_tokens, n_tokens], contiguous, zeros, filled with the weights if given.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    scaling: float
+    mask: torch.Tensor | None = None
+    keep: torch.Tensor | None = None
+
+
+class Reading(ABC):
+    """A layer that is being read; each head writes its results to places of its own.
 
     Attributes:
         output: float32 [n_heads, n_tokens, value size].
         n_heads, group, n_tokens: sizes; a group is the heads that share a key head.
     """
 
-    def __init__(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        mask: torch.Tensor | None,
-        keep: torch.Tensor | None = None,
-    ) -> None:
-        self.query, self.key, self.value, self.scaling = query, key, value, scaling
-        self.mask, self.keep = None if mask is None else mask.contiguous(), keep
-        self.n_heads, self.n_tokens, _ = query.shape
-        self.group = self.n_heads // len(key)
-        self.output = torch.empty(self.n_heads, self.n_tokens, value.shape[2])
+    def __init__(self, inputs: Inputs) -> None:
+        self.query, self.key, self.value, self.scaling, mask, self.keep = inputs
+        self.mask = None if mask is None else mask.contiguous()
+        self.n_heads, self.n_tokens, _ = self.query.shape
+        self.group = self.n_heads // len(self.key)
+        self.output = torch.empty(self.n_heads, self.n_tokens, self.value.shape[2])
 
+    @abstractmethod
     def read(self, heads: slice, stop: Callable[[], None]) -> None:
         """Read some heads; threads may read different ones.
 
@@ -82,15 +88,14 @@ class Reading:
         Raises:
             NotFiniteError: if a score or a weight is no number.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def hand_over(self, tally: LayerTally) -> None:
         """Give a tally what was read, once every head is.
 
         Raises:
             UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
         """
-        raise NotImplementedError
 
 
 _own = threading.local()
@@ -166,16 +171,8 @@ class Tile:
 class TensorReading(Reading):
     """By tensor operations."""
 
-    def __init__(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        mask: torch.Tensor | None,
-        keep: torch.Tensor | None = None,
-    ) -> None:
-        super().__init__(query, key, value, scaling, mask, keep)
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         n_heads, n_tokens = self.n_heads, self.n_tokens
         self.measured = torch.empty(len(MEASURED), n_heads, n_tokens)
         self.sorted = torch.empty(n_heads, len(gini_queries(n_tokens)), n_tokens)

@@ -201,3 +201,21 @@ def test_what_was_given_up_half_way_leaves_nothing_behind() -> None:
         count()
     query[1, 50] = kept
     np.testing.assert_array_equal(count(), before)
+
+
+def test_more_tokens_than_its_bins_can_count_are_not_read_by_the_compiled_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At 92,682 tokens a head has 2^32 weights, and on a sharp head nearly all of them are in one bin."""
+    assert compiled.MOST_TOKENS * (compiled.MOST_TOKENS - 1) // 2 < 2**32
+    monkeypatch.setattr(compiled, "MOST_TOKENS", 19)
+    made: list[int] = []
+    read = compiled.CompiledReading.read
+    monkeypatch.setattr(
+        compiled.CompiledReading, "read", lambda self, *rest: made.append(self.n_tokens) or read(self, *rest)
+    )
+    for n_tokens in (19, 20):
+        query = torch.randn(2, n_tokens, 8)
+        fast.attend(query, query, query, 1.0, None, LayerTally(2, n_tokens, torch.device("cpu")))
+    assert 20 not in made
+    assert bool(made) == (fast.checked_attend() is not None)

@@ -11,6 +11,7 @@ import torch
 
 from laminar_tui.model import compiled, native
 from laminar_tui.model.tally import LayerTally
+from laminar_tui.model.tiles import Inputs
 from laminar_tui.profile.counts import N_BINS
 
 pytestmark = pytest.mark.skipif(native.find_compiler() is None, reason="no C compiler here")
@@ -157,7 +158,7 @@ def test_every_half_is_rounded_as_the_framework_rounds() -> None:
         keys = row.log().clamp(min=-1e30).view(1, n, 1)
         keep = torch.zeros(1, n, n)
         tally = LayerTally(1, n, torch.device("cpu"))
-        reading = compiled.CompiledReading(attend, torch.ones(1, n, 1), keys, keys, 1.0, None, keep)
+        reading = compiled.CompiledReading(attend, Inputs(torch.ones(1, n, 1), keys, keys, 1.0, None, keep))
         reading.read(slice(0, 1), lambda: None)
         reading.hand_over(tally)
         total += tally.finish().parts["content"].unpack().hits[0]
