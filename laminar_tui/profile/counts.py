@@ -150,6 +150,24 @@ def count_weights(weights: NDArray[np.floating[Any]]) -> Counts:
     )
 
 
+def sum_rows(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Add up rows that lie behind one another.
+
+    Args:
+        values: whole numbers [n], whose sum is below 2^63.
+        starts: [n_rows + 1], where each row begins; the last is n.
+
+    Returns:
+        [n_rows]; 0 for an empty row.
+    """
+    sums = np.zeros(len(starts) - 1, np.int64)
+    filled = starts[1:] > starts[:-1]
+    if filled.any():
+        # Each sum goes on to where the next filled row begins: what lies between is empty.
+        sums[filled] = np.add.reduceat(values, starts[:-1][filled], dtype=np.int64)
+    return sums
+
+
 @dataclass(frozen=True, eq=False)
 class PackedCounts:
     """The counts of a layer's heads at rest: only the bins that were hit.
@@ -196,8 +214,7 @@ class PackedCounts:
     @property
     def n(self) -> NDArray[np.int64]:
         """How many weights were counted, [n_heads], without unpacking them."""
-        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.hits, dtype=np.int64)])
-        return np.diff(sums[self.starts])
+        return sum_rows(self.hits, self.starts)
 
     def unpack(self) -> Counts:
         """Give back the dense counts, [n_heads]."""

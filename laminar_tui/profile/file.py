@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_tensors
 from laminar_tui.errors import ProfileFileError, UsageError
 from laminar_tui.files import open_regular, read_bytes, write_bytes
 from laminar_tui.profile.bootstrap import GROUPED_PARTS, N_GROUPS, SLICE_STARTS, Groups
-from laminar_tui.profile.counts import N_BINS, PackedCounts
+from laminar_tui.profile.counts import N_BINS, PackedCounts, sum_rows
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, LayerProfile, Origin, Profile
 from laminar_tui.profile.roles import ROLES, Roles
@@ -237,9 +237,9 @@ def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
     if len(origin.layer_kinds) != len(heads):
         raise ValueError("the layers' kinds do not fit their number")
     first_rows = np.concatenate([[0], np.cumsum(heads)])
-    starts = {part: _starts(tensors, part, int(first_rows[-1])) for part in PARTS} if any(heads) else {}
+    rows = {part: _find_rows(tensors, part, int(first_rows[-1])) for part in PARTS} if any(heads) else {}
     layers = [
-        _unpack_layer(tensors, starts, int(first), int(first) + n, len(origin.tokens) or origin.prompt_length)
+        _unpack_layer(tensors, rows, int(first), int(first) + n, len(origin.tokens) or origin.prompt_length)
         if n
         else None
         for first, n in zip(first_rows, heads, strict=False)
@@ -302,7 +302,7 @@ def _with_groups(
     for part, array in zip(GROUPED_PARTS, arrays, strict=True):
         if array.shape != shape or array.dtype.kind != "u":
             raise ValueError("the groups do not fit the heads")
-        n = np.concatenate([_head_sizes(layer.parts[part]) for layer in layers if layer is not None])
+        n = np.concatenate([layer.parts[part].n for layer in layers if layer is not None])
         if not np.array_equal(array.sum(axis=(1, 2), dtype=np.float64), n):
             raise ValueError(f"the groups do not hold the weights of part {part}")
     return [
@@ -312,12 +312,6 @@ def _with_groups(
         )
         for layer, end in zip(layers, last_rows, strict=True)
     ]
-
-
-def _head_sizes(packed: PackedCounts) -> NDArray[np.float64]:
-    """How many weights each head has, [n_heads]."""
-    before = np.concatenate([[0], np.cumsum(packed.hits, dtype=np.float64)])
-    return np.diff(before[packed.starts])
 
 
 def _unpack_origin(fields: dict[str, Any]) -> Origin:
@@ -350,7 +344,8 @@ def _check_origin(origin: Origin) -> None:
         raise ValueError("the tokens do not fit their ids")
 
 
-def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
+def _find_rows(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
+    """Find where each head's entries begin, [n_rows + 1], and see that they are counts."""
     sizes = tensors[f"{part}/sizes"].astype(np.int64)
     if sizes.max(initial=0) > N_BINS:  # the sums of such sizes may run over, and fit in the end
         raise ValueError(f"part {part} holds more bins than there are")
@@ -365,41 +360,39 @@ def _starts(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:
     falls = np.flatnonzero(bins[1:] <= bins[:-1]) + 1
     if not np.isin(falls, starts).all():
         raise ValueError(f"part {part} holds a bin twice")
+    _check_sums(part, {name: tensors[f"{part}/{name}"] for name in _PER_HEAD}, sum_rows(hits, starts))
     return starts
 
 
 def _unpack_layer(
-    tensors: Tensors, starts: dict[str, NDArray[np.int64]], first: int, last: int, n_tokens: int
+    tensors: Tensors, rows: dict[str, NDArray[np.int64]], first: int, last: int, n_tokens: int
 ) -> LayerProfile:
     parts = {}
     for part in PARTS:
-        begin, end = starts[part][first], starts[part][last]
+        begin, end = rows[part][first], rows[part][last]
         hits = tensors[f"{part}/hits"][begin:end]
-        per_head = {name: tensors[f"{part}/{name}"][first:last] for name in _PER_HEAD}
-        hits_before = np.concatenate([[0], np.cumsum(hits, dtype=np.float64)])
-        _check_sums(part, per_head, np.diff(hits_before[starts[part][first : last + 1] - begin]))
         parts[part] = PackedCounts(
-            starts[part][first : last + 1] - begin,
+            rows[part][first : last + 1] - begin,
             tensors[f"{part}/bins"][begin:end],
             hits.astype(np.uint64 if hits.dtype == np.uint64 else np.uint32),
-            **per_head,
+            **{name: tensors[f"{part}/{name}"][first:last] for name in _PER_HEAD},
         )
     statistics = {
         name.removeprefix("stat/"): tensor[first:last] for name, tensor in tensors.items() if name.startswith("stat/")
     }
-    rows = {name: tensors[name][first:last] if name in tensors else None for name in _PER_TOKEN}
+    per_token = {name: tensors[name][first:last] if name in tensors else None for name in _PER_TOKEN}
     shape = (last - first, n_tokens)
-    if any(row is not None and (row.shape != shape or row.dtype != np.float32) for row in rows.values()):
+    if any(row is not None and (row.shape != shape or row.dtype != np.float32) for row in per_token.values()):
         raise ValueError("the final weights do not fit the tokens")
     if any(values.shape != shape[:1] or values.dtype != np.float64 for values in statistics.values()):
         raise ValueError("the numbers do not fit the heads")
-    norms = rows["value_norms"]
+    norms = per_token["value_norms"]
     if norms is not None and not ((norms >= 0) & (norms < np.inf)).all():  # False for NaN
         raise ValueError("a value norm is none")
-    return LayerProfile(parts, statistics, rows["final_weights"], rows["key_shares"], value_norms=norms)
+    return LayerProfile(parts, statistics, per_token["final_weights"], per_token["key_shares"], value_norms=norms)
 
 
-def _check_sums(part: str, per_head: Tensors, n: NDArray[np.float64]) -> None:
+def _check_sums(part: str, per_head: Tensors, n: NDArray[np.int64]) -> None:
     """See that each sum is one number a head, and possible for `n` weights of at most 1."""
     for name, values in per_head.items():
         if values.shape != n.shape or values.dtype != (np.int64 if name == "zeros" else np.float64):

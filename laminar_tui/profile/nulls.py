@@ -110,7 +110,7 @@ def visible_span(layer: LayerProfile, n_tokens: int) -> int:
 
     Several prompts are added up in the counts; what is visible is then all that came before.
     """
-    counted = sum(int(layer.pooled[part].n) for part in ("origin", "self", "sink", "content"))
+    counted = sum(int(layer.pool(part).n) for part in ("origin", "self", "sink", "content"))
     per_head = counted / max(1, layer.n_heads)
     spans = np.arange(1, n_tokens + 1)
     # A window of w sees 1, 2, ..., w keys and then w each time.

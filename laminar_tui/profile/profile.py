@@ -124,10 +124,16 @@ class LayerProfile:
         """How many heads the layer has."""
         return self.parts["content"].n_heads
 
+    def pool(self, part: str) -> Counts:
+        """Give the counts of a part with all heads together, []; made when they are asked for, once."""
+        found = self._pooled.get(part)
+        if found is None:
+            found = self._pooled[part] = self.parts[part].pool()
+        return found
+
     @cached_property
-    def pooled(self) -> dict[str, Counts]:
-        """The counts of all heads together, part -> []."""
-        return {part: packed.pool() for part, packed in self.parts.items()}
+    def _pooled(self) -> dict[str, Counts]:
+        return {}
 
     def head_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
         """Add the parts of a population, head by head, [n_heads]."""
@@ -140,7 +146,7 @@ class LayerProfile:
         """Add the parts of a population over all heads, []."""
         counts = Counts.empty()
         for part in population_parts(population, sink):
-            counts = counts + self.pooled[part]
+            counts = counts + self.pool(part)
         return counts
 
 

@@ -4,6 +4,7 @@ import asyncio
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from laminar_tui.recovery import CutOff
 from laminar_tui.run import Request
 from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
+from laminar_tui.ui.garbage import REST, Garbage
 from laminar_tui.ui.kept import CutOffDialog, is_run_of
 from laminar_tui.ui.painter import Painter, ThriftyUpdate
 from laminar_tui.ui.state import State, settle
@@ -62,6 +64,8 @@ class LaminarApp(App[None]):
         self.crash = ""
         self._follows = follows
         self._painter = Painter()
+        self._garbage = Garbage()
+        self._typed_at = 0.0
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with the explorer."""
@@ -78,6 +82,16 @@ class LaminarApp(App[None]):
         """Give the explorer what was typed before its line had the keys."""
         if self.screen is self.explorer and self.explorer.take_typed(event):
             event.prevent_default()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Notice when there was a key or a click."""
+        if isinstance(event, events.InputEvent):
+            self._typed_at = time.monotonic()
+        await super().on_event(event)
+
+    def _collect_garbage(self) -> None:
+        if time.monotonic() - self._typed_at >= REST:
+            self._garbage.collect()
 
     def leave_on(self, number: int) -> None:
         """Leave because of a signal, with the terminal as it was; what a run has read stays in its journal."""
@@ -98,6 +112,7 @@ class LaminarApp(App[None]):
         self._listen_to_signals()
         if not self.is_headless:
             self.watch_terminal()
+            self.set_interval(REST, self._collect_garbage)
         if self._follows is not None:
             self.call_after_refresh(self.explorer.follow, self._follows)
         if self.cut_off is not None:

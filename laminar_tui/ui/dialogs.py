@@ -1,6 +1,6 @@
 """The windows over the explorer: help, about, the name of a file. Esc closes each of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -9,10 +9,14 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.geometry import Size
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.widgets import Input, Static, TextArea
 
+from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
+from laminar_tui.ui.widgets import Painted
 
 Result = TypeVar("Result")
 
@@ -27,25 +31,60 @@ class Dialog(ModalScreen[Result]):
         self.dismiss(None)
 
 
-class Hanging:
-    """A text whose lines go on under what stands beside their label, and not under the label.
+def hang(text: Text, console: Console, width: int) -> Iterator[Text]:
+    """Wrap a text so that its lines go on under what stands beside their label, and not under the label.
 
     Args:
         text: a label is what a line begins with in a style of its own.
+        console: for which it is wrapped.
+        width: in cells.
     """
+    for line in text.split("\n", allow_blank=True):
+        indent = _label_cells(line)
+        if not 0 < indent < width // 2:
+            yield from line.wrap(console, width)
+            continue
+        label, rest = line[:indent], line[indent:]
+        for at, piece in enumerate(rest.wrap(console, width - indent)):
+            yield Text.assemble(label if at == 0 else " " * indent, piece)
+
+
+class Hanging:
+    """A text that is wrapped by `hang`, for what takes renderables."""
 
     def __init__(self, text: Text) -> None:
         self.text = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in self.text.split("\n", allow_blank=True):
-            indent = _label_cells(line)
-            if not 0 < indent < options.max_width // 2:
-                yield line
-                continue
-            label, rest = line[:indent], line[indent:]
-            for at, piece in enumerate(rest.wrap(console, options.max_width - indent)):
-                yield Text.assemble(label if at == 0 else " " * indent, piece)
+        yield from hang(self.text, console, options.max_width)
+
+
+class LongText(Painted):
+    """A text that is wrapped by `hang`, once for a width: Textual would have a `Static` of it drawn six times."""
+
+    DEFAULT_CSS = "LongText { width: 1fr; height: auto; }"
+
+    def __init__(self, text: Text, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._text = text
+        self._rows: dict[int, list[Row]] = {}  # Textual asks for the height with a scroll bar and without one
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As high as the text is at a width."""
+        del container, viewport
+        return len(self._wrap(width))
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one row."""
+        width = self.size.width
+        rows = self._wrap(width)
+        return Strip(rows[y] if y < len(rows) else []).adjust_cell_length(width).apply_style(self._ground)
+
+    def _wrap(self, width: int) -> list[Row]:
+        if width not in self._rows:
+            console = self.app.console
+            self._rows[width] = [list(line.render(console)) for line in hang(self._text, console, width)]
+        return self._rows[width]
 
 
 def _label_cells(line: Text) -> int:
@@ -81,7 +120,7 @@ class TextDialog(Dialog[None]):
         with VerticalScroll(id="box") as box:
             box.border_title = self._title
             box.border_subtitle = "j k g G scroll · Esc closes"
-            yield Static(Hanging(self._body), id="text", markup=False)
+            yield LongText(self._body, id="text")
 
     def action_to_end(self, is_end: bool) -> None:
         """Go to the text's end, or to its start."""

@@ -8,7 +8,9 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,6 +19,7 @@ from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.log import lead_into_log, log_path
 from laminar_tui.options import make_request, make_terminal_ramp
 from laminar_tui.source import as_path, find_source
+from laminar_tui.ui.garbage import collect_in_rests, nothing_collected
 
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
@@ -33,10 +36,13 @@ def start_app(options: argparse.Namespace) -> int:
     Raises:
         LaminarError: if there is no terminal, or what was asked for cannot be opened.
     """
-    sweep = _find_sweep(options)
-    request, profile = _find_subject(options) if sweep is None else (None, sweep.last())
-    profile, reference = _find_reference(options, profile)
-    return _open(options, request, profile, None, reference, sweep)
+    with nothing_collected():
+        depth = _prepare_environment(options)
+        sweep = _find_sweep(options)
+        request, profile = _find_subject(options) if sweep is None else (None, sweep.last())
+        profile, reference = _find_reference(options, profile)
+        app, terminal = _make_app(options, depth, request, profile, None, reference, sweep)
+    return _run(app, terminal, options)
 
 
 def start_tail(options: argparse.Namespace) -> int:
@@ -47,23 +53,39 @@ def start_tail(options: argparse.Namespace) -> int:
     """
     from laminar_tui.tail import Following
 
-    path = as_path(options.source)
-    Following(path)  # says now what is wrong with the path
-    return _open(options, None, None, path)
+    with nothing_collected():
+        depth = _prepare_environment(options)
+        path = as_path(options.source)
+        Following(path)  # says now what is wrong with the path
+        app, terminal = _make_app(options, depth, None, None, path)
+    return _run(app, terminal, options)
 
 
-def _open(
+def _load(path: Path) -> "Profile":
+    """Read a profile while a thread imports the app: it is mostly numpy and hashlib at work, which let others run.
+
+    Raises:
+        LaminarError: if it cannot be read.
+    """
+    from laminar_tui.profile.profile import Profile
+
+    threading.Thread(target=import_module, args=("laminar_tui.ui.app",), name="import ahead", daemon=True).start()
+    return Profile.load(path)
+
+
+def _make_app(
     options: argparse.Namespace,
+    depth: "Depth",
     request: "Request | None",
     profile: "Profile | None",
     follows: Path | None,
     reference: "Profile | None" = None,
     sweep: "SavedSweep | None" = None,
-) -> int:
+) -> "tuple[LaminarApp, TextIO]":
+    """Make the app, and give the terminal that it draws on; from here on the standard streams lead to the log."""
     _need_terminal()
     if profile is not None and options.source:
         remember(options.source)
-    ramp_depth = _prepare_environment(options)
 
     from laminar_tui.profile.density import find_estimator
     from laminar_tui.profile.parts import population_parts
@@ -80,10 +102,15 @@ def _open(
 
     from laminar_tui.ui.app import LaminarApp
 
-    app = LaminarApp(state, request, Terminal(ramp_depth, options.ascii), log_path(), cut_off, follows)
+    app = LaminarApp(state, request, Terminal(depth, options.ascii), log_path(), cut_off, follows)
     app.explorer.runner.keep_in = folder
     app.explorer.reference = reference
     app.explorer.sweep = sweep
+    return app, terminal
+
+
+def _run(app: "LaminarApp", terminal: TextIO, options: argparse.Namespace) -> int:
+    collect_in_rests()
     app.run(mouse=not options.no_mouse)
     return _leave(app, terminal)
 
@@ -91,14 +118,13 @@ def _open(
 def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile | None]":
     """What to run, or the profile to open: exactly one of them."""
     from laminar_tui.profile.file import SUFFIX, looks_like_profile
-    from laminar_tui.profile.profile import Profile
     from laminar_tui.run import SAMPLE_PROFILE
 
     path = as_path(options.source)
     if options.sample:
-        return None, Profile.load(SAMPLE_PROFILE)
+        return None, _load(SAMPLE_PROFILE)
     if options.source and (path.suffix == SUFFIX or looks_like_profile(path)):
-        return None, Profile.load(path)
+        return None, _load(path)
     if options.source:
         find_source(options.source, options.revision)
     return make_request(options), None
@@ -116,9 +142,7 @@ def _find_reference(options: argparse.Namespace, profile: "Profile | None") -> "
     """The profile to show, and A of a comparison: SOURCE is A and the file B; for a model's run, the file is A."""
     if options.compare is None:
         return profile, None
-    from laminar_tui.profile.profile import Profile
-
-    other = Profile.load(as_path(options.compare))
+    other = _load(as_path(options.compare))
     return (None, other) if profile is None else (other, profile)
 
 

@@ -173,6 +173,7 @@ def test_packing_holds_more_hits_than_32_bits(most: int) -> None:
     counts = Counts.empty((2,))
     counts.hits[1, 7] = most
     packed = PackedCounts.pack(counts)
+    assert packed.n.tolist() == [0, most]
     assert packed.unpack().hits[1, 7] == most
     assert packed.pool().hits[7] == most
 

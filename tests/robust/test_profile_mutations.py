@@ -232,7 +232,7 @@ def assert_whole(profile: Profile, *, is_thorough: bool) -> None:
             if is_thorough:
                 counts = packed.unpack()
                 assert counts.n.min() >= 0
-                assert layer.pooled[part].n == counts.n.sum(), "heads one by one and together are the same weights"
+                assert layer.pool(part).n == counts.n.sum(), "heads one by one and together are the same weights"
         for values in layer.statistics.values():
             assert (values.dtype, values.shape) == (np.float64, (layer.n_heads,))
         for rows in (layer.final_weights, layer.key_shares):

@@ -1,6 +1,5 @@
 """The sweep's screen by its keys: steps, layers, heads, numbers, and the way into a step's profile and back."""
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from textual.widgets import Input
 
 from laminar_tui.catalog import recent_entries, remember
+from laminar_tui.commands.explore import make_parser
 from laminar_tui.errors import ProfileFileError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
@@ -249,18 +249,19 @@ async def test_the_picker_lists_and_opens_a_sweep(
 
 def test_a_folder_on_the_command_line_is_a_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
-    monkeypatch.setattr(start, "_open", lambda *arguments: opened.append(arguments) or 0)
-    options = argparse.Namespace(source=str(folder), sample=False, compare=None, revision=None)
-    assert start.start_app(options) == 0
-    _, request, profile, _, reference, sweep = opened[0]
+    monkeypatch.setattr(start, "_prepare_environment", lambda _options: "truecolor")
+    monkeypatch.setattr(start, "_make_app", lambda *arguments: opened.append(arguments) or (None, None))
+    monkeypatch.setattr(start, "_run", lambda *_arguments: 0)
+    assert start.start_app(make_parser().parse_args([str(folder)])) == 0
+    _, _, request, profile, _, reference, sweep = opened[0]
     assert (request, reference) == (None, None)
     assert profile.origin.revision == "step143000"
     assert len(sweep.paths) == 5
 
 
-def test_a_sweep_whose_last_step_is_damaged_is_refused(tmp_path: Path) -> None:
+def test_a_sweep_whose_last_step_is_damaged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("step1.laminar", "step2.laminar"):
         (tmp_path / name).write_bytes(b"nothing")
-    options = argparse.Namespace(source=str(tmp_path), sample=False, compare=None, revision=None)
+    monkeypatch.setattr(start, "_prepare_environment", lambda _options: "truecolor")
     with pytest.raises(ProfileFileError, match=r"step2\.laminar"):
-        start.start_app(options)
+        start.start_app(make_parser().parse_args([str(tmp_path)]))
