@@ -44,7 +44,7 @@ class LaminarApp(App[None]):
     """
 
     TITLE = "laminar"
-    CSS_PATH = "laminar.tcss"
+    CSS_PATH: ClassVar = ["laminar.tcss", "detours.tcss"]  # to read the second when it is needed costs a key 20 ms
     BINDINGS: ClassVar[list[BindingType]] = []
 
     def __init__(

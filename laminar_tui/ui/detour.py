@@ -88,7 +88,6 @@ class Detour(Screen[Result]):
         next_screen: where its user wants to go from here, in place of back: `overview`, or another screen's `NAME`.
     """
 
-    CSS_PATH = "detours.tcss"
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[Key, ...]] = BACK_KEYS
     READING: ClassVar[str] = ""

@@ -139,7 +139,7 @@ def open_report(explorer: "Explorer", terminal: "Terminal") -> None:
     if profile is None or not profile.n_read:
         explorer._say(NOTHING_YET)
         return
-    _push(explorer, ReportScreen(explorer.state, terminal, profile), lambda _nothing: None)
+    _push(explorer, ReportScreen(explorer.state, terminal, profile, explorer.report), lambda _nothing: None)
 
 
 def edit_prompt(explorer: "Explorer", terminal: "Terminal", request: Request) -> None:

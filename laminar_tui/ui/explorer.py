@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from textual import events
 from textual.app import ComposeResult, SystemCommand
@@ -26,6 +26,7 @@ from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
 from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
+from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.room import take_room
 from laminar_tui.ui.running import STATUS_EVERY
@@ -35,6 +36,9 @@ from laminar_tui.ui.scene import Terminal as Terminal
 from laminar_tui.ui.stage import Stage
 from laminar_tui.ui.state import State, ViewName
 from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
+
+if TYPE_CHECKING:
+    from laminar_tui.profile.report import Report
 
 NUMBERS_PADDING = 2
 PAUSE = 0.1
@@ -74,6 +78,7 @@ class Explorer(FileActions):
         self._finder = Finder()
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
+        self.report: Latest[Report] = Latest()
         self.came_from: detours.Origin | None = None  # the screen on which the head that is shown was chosen
         self.measure = ""  # the number that the heads were coloured by last
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)

@@ -6,11 +6,11 @@ what differs from the style in force. What it does not understand it lets throug
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby, islice, repeat
-from operator import itemgetter
+from itertools import repeat
+from operator import itemgetter, ne
 
 from rich.cells import split_graphemes
 from rich.color import ColorSystem
@@ -110,13 +110,22 @@ def _cells(strip: Strip, system: ColorSystem) -> list[Cell] | None:
     """The cells of a strip; None where there is something in it that cannot be seen as cells."""
     cells: list[Cell] = []
     for text, style, control in strip:
-        if control or (style and style.link) or not _CERTAIN.fullmatch(text):
+        characters = _characters(text)
+        if control or (style and style.link) or characters is None:
             return None
         look = _look_of(style, system)
         if text.isspace():
             look = _of_blanks(look)
-        cells += zip(text if _NARROW.fullmatch(text) else _halves(text), repeat(look))
+        cells += zip(characters, repeat(look))
     return cells
+
+
+@lru_cache(maxsize=4096)
+def _characters(text: str) -> Sequence[str] | None:
+    """What each cell of a text holds; None where terminals may not agree on that."""
+    if not _CERTAIN.fullmatch(text):
+        return None
+    return text if _NARROW.fullmatch(text) else tuple(_halves(text))
 
 
 def _look_of(style: Style | None, system: ColorSystem) -> Look:
@@ -219,9 +228,10 @@ class Painter:
                 row[left] = None
         row[x:end] = cells
         for start, stop in _changed(shown, cells):
-            for look, run in groupby(islice(enumerate(cells), start, stop), key=_look_at):
-                pieces = list(run)
-                yield look.ground, look.ink, y, x + pieces[0][0], len(pieces), "".join([c[0] for _, c in pieces]), look
+            for first, last in _alike(cells, start, stop):
+                look = cells[first][1]
+                text = "".join([each for each, _ in cells[first:last]])
+                yield look.ground, look.ink, y, x + first, last - first, text, look
 
 
 class ThriftyUpdate(CompositorUpdate):
@@ -250,20 +260,26 @@ def _write(runs: list[Run]) -> Iterator[str]:
         yield "\x1b[0m"
 
 
-def _look_at(cell: tuple[int, Cell]) -> Look:
-    return cell[1][1]
+def _alike(cells: list[Cell], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Cut some cells where their look changes."""
+    first, look = start, cells[start][1]
+    for at in range(start + 1, stop):
+        if cells[at][1] is not look:
+            yield first, at
+            first, look = at, cells[at][1]
+    yield first, stop
 
 
 def _changed(shown: list[Cell | None], cells: list[Cell]) -> list[tuple[int, int]]:
     """The runs of cells to write, each by its first cell and the one after its last."""
     runs: list[tuple[int, int]] = []
     start = stop = -1
-    for at, (old, new) in enumerate(zip(shown, cells, strict=False)):
-        if old == new:
+    for at in [at for at, differs in enumerate(map(ne, shown, cells)) if differs]:
+        if at < stop:  # the second cell of a wide character
             continue
         if start < 0:
             start = at
-        elif at - stop > _JOINED_WITHIN or (at > stop and not _is_alike(cells, stop - 1, at)):
+        elif at > stop and (at - stop > _JOINED_WITHIN or not _is_alike(cells, stop - 1, at)):
             runs.append((start, stop))
             start = at
         stop = at + 1

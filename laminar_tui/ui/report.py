@@ -1,5 +1,6 @@
 """The report on the present profile: what it says about the exercise's claims, in words and tables."""
 
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from laminar_tui.render.text import visible
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog
 from laminar_tui.ui.keys import Key
+from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
@@ -45,6 +47,7 @@ class ReportScreen(Detour[None]):
         state: the explorer's.
         terminal: what can be shown.
         profile: what is reported on.
+        made: the latest report, of this profile or another.
     """
 
     NAME = "report"
@@ -55,10 +58,11 @@ Each chapter puts one question about the picture to the numbers of this profile.
 weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
 independent scores of the same variance. w writes it all."""
 
-    def __init__(self, state: State, terminal: Terminal, profile: Profile) -> None:
+    def __init__(self, state: State, terminal: Terminal, profile: Profile, made: Latest[Report]) -> None:
         super().__init__(state, terminal)
         self.profile = profile
-        self.report: Report | None = None
+        self._made = made
+        self.report = made.known((profile,))
         self.first = 0
         self._rows: list[Row] = []
         self._rows_for = 0
@@ -71,7 +75,9 @@ independent scores of the same variance. w writes it all."""
     def on_mount(self) -> None:
         """Make the report in a thread: the nulls take seconds on a large model."""
         super().on_mount()
-        self.in_background("report", lambda: make_report(self.profile), self._show_report)
+        if self.report is None:
+            make = partial(self._made.of, (self.profile,), partial(make_report, self.profile))
+            self.in_background("report", make, self._show_report)
 
     def _show_report(self, report: Report) -> None:
         self.report = report

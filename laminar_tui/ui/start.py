@@ -175,6 +175,9 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
     # How long Textual waits after an Esc for the rest of a key's sequence: 0.1 s by itself, which is felt. What is not
     # there after 25 ms was typed.
     os.environ.setdefault("ESCDELAY", "25")
+    # How often Textual paints at most: after a key it waits for its next turn, 17 ms at worst by itself. Nothing here
+    # moves by itself, so that no more is painted.
+    os.environ.setdefault("TEXTUAL_FPS", "240")
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     return depth

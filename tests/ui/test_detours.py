@@ -454,6 +454,27 @@ async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profi
 # -- report ------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_report_that_was_made_is_there_at_once(
+    drive: Drive, walk: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laminar_tui.ui import report as module
+
+    made: list[Profile] = []
+    make = module.make_report
+    monkeypatch.setattr(module, "make_report", lambda profile: made.append(profile) or make(profile))
+    async with drive(walk) as driven:
+        for _ in range(2):
+            await driven.press("7")
+            await driven.until(lambda: driven.app.screen.report is not None, "the report")
+            assert "1. Pressed to zero early" in driven.text()
+            await driven.press("escape")
+        assert made == [walk]
+        driven.app.explorer.go_on_with(other := replace(walk, roles=None))
+        await driven.press("7")
+        await driven.until(lambda: driven.app.screen.report is not None, "the other report")
+        assert made == [walk, other], "another profile has a report of its own"
+
+
 async def test_the_report_is_read_page_by_page_and_written(drive: Drive, walk: Profile, tmp_path: Path) -> None:
     from laminar_tui.profile.report import make_report
     from laminar_tui.profile.report_formats import report_markdown
