@@ -57,13 +57,14 @@ class LaminarApp(App[None]):
         follows: Path | None = None,
     ) -> None:
         super().__init__()
-        self.explorer = Explorer(state, request, terminal or Terminal(), log_path)
+        terminal = terminal or Terminal()
+        self.explorer = Explorer(state, request, terminal, log_path)
         self.explorer.is_held = cut_off is not None
         self.cut_off = cut_off
         self.signal: int | None = None
         self.crash = ""
         self._follows = follows
-        self._painter = Painter()
+        self._painter = Painter(erases=terminal.erases)
         self._garbage = Garbage()
         self._typed_at = 0.0
 

@@ -34,6 +34,9 @@ _CERTAIN = re.compile(
     r"\u2800-\u28ff\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]*"
 )
 """Text in which all terminals agree with Rich on how many cells each character takes."""
+_MANY_BLANKS = 8
+_BLANKS = re.compile(r" {12,}")
+"""Blanks that take more bytes than to erase the cells; within a text the cursor has to be moved on, too."""
 _JOINED_WITHIN = 4
 """Unchanged cells that are sent again between two changed ones of the same style: to move the cursor costs as much."""
 
@@ -167,9 +170,13 @@ class Painter:
 
     To move the cursor takes 8 bytes, to set two colours of 24 bits up to 39: so all that has the same colours is
     written together, wherever it is. On a picture that halves the bytes.
+
+    Args:
+        erases: whether the terminal can erase cells and gives them the ground that is set (bce of terminfo).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, erases: bool = False) -> None:
+        self._erases = erases
         self._rows: list[list[Cell | None]] = []
         self._width = 0
         self._is_lost = True
@@ -205,7 +212,7 @@ class Painter:
             while stop < len(cells) and not cells[stop][0]:
                 stop += 1
             runs += self._differing(y, x + start, cells[start:stop])
-        return "".join([*written, *_write(runs)])
+        return "".join([*written, *_write(runs, erases=self._erases)])
 
     def _fit(self, update: LayoutUpdate | ChopsUpdate) -> None:
         if isinstance(update, LayoutUpdate):
@@ -246,7 +253,7 @@ class ThriftyUpdate(CompositorUpdate):
         return self._painter.paint(self._update, console)
 
 
-def _write(runs: list[Run]) -> Iterator[str]:
+def _write(runs: list[Run], *, erases: bool) -> Iterator[str]:
     """Write runs, those of the same colours together."""
     now, row, column = PLAIN, -1, -1
     for _, _, y, x, width, text, look in sorted(runs, key=_ORDER):
@@ -254,10 +261,26 @@ def _write(runs: list[Run]) -> Iterator[str]:
         if y != row or x != column:
             yield f"\x1b[{x - column}C" if y == row and x > column else f"\x1b[{y + 1};{x + 1}H"
         yield codes
-        yield text
         row, column = y, x + width
+        if erases and width >= _MANY_BLANKS and not now.attributes & _SEEN_ON_BLANKS:
+            text, left = _erase(text)
+            column -= left
+        yield text
     if now is not PLAIN:
         yield "\x1b[0m"
+
+
+def _erase(text: str) -> tuple[str, int]:
+    """Erase the blanks of a text where that is shorter; how many cells before its end the cursor stands then."""
+    end = len(text.rstrip(" "))
+    n_last = len(text) - end
+    start = _BLANKS.sub(_pass_over, text[:end])
+    return (f"{start}\x1b[{n_last}X", n_last) if n_last >= _MANY_BLANKS else (start + text[end:], 0)
+
+
+def _pass_over(blanks: re.Match[str]) -> str:
+    n = len(blanks[0])
+    return f"\x1b[{n}X\x1b[{n}C"
 
 
 def _alike(cells: list[Cell], start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -28,10 +28,17 @@ PIN_COLORS = ("#e69f00", "#cc79a7", "#56b4a0")
 
 @dataclass(frozen=True)
 class Terminal:
-    """What the terminal can show."""
+    """What the terminal can show.
+
+    Attributes:
+        depth: of its colours.
+        ascii_only: nothing but ASCII characters.
+        erases: cells that are erased take the ground that is set.
+    """
 
     depth: Depth = "truecolor"
     ascii_only: bool = False
+    erases: bool = False
 
     def ramp(self, color_map: str, reverse: bool) -> Ramp:
         """The colours of a picture, as deep as can be shown."""

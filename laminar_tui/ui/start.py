@@ -102,7 +102,7 @@ def _make_app(
 
     from laminar_tui.ui.app import LaminarApp
 
-    app = LaminarApp(state, request, Terminal(depth, options.ascii), log_path(), cut_off, follows)
+    app = LaminarApp(state, request, Terminal(depth, options.ascii, _erases()), log_path(), cut_off, follows)
     app.explorer.runner.keep_in = folder
     app.explorer.reference = reference
     app.explorer.sweep = sweep
@@ -181,6 +181,19 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     return depth
+
+
+def _erases() -> bool:
+    """Whether the terminal can erase cells and gives them the ground that is set, as far as terminfo knows."""
+    try:
+        import curses
+    except ImportError:  # not on every system
+        return False
+    try:
+        curses.setupterm(fd=2)
+    except curses.error:  # a terminal that it does not know
+        return False
+    return curses.tigetflag("bce") == 1 and curses.tigetstr("ech") == b"\x1b[%p1%dX"
 
 
 def _find_cut_off(offers: bool) -> "tuple[Path | None, CutOff | None]":

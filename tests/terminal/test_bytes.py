@@ -71,6 +71,25 @@ def test_another_head_costs_little_more(
     assert min(spent.values()) > 50, spent
 
 
+@pytest.mark.parametrize(
+    ("key", "shows", "budget"), [("i", "Esc closes", 5_000), ("O", "Look again", 5_000), ("?", "Esc closes", 9_000)]
+)
+def test_what_is_mostly_ground_is_not_sent_cell_by_cell(
+    emulate: Emulate, big_profile: Path, key: str, shows: str, budget: int
+) -> None:
+    spent = {}
+    for term in ("xterm-256color", "screen-256color"):
+        emulator = emulate(str(big_profile), size=(200, 60), TERM=term)
+        emulator.until("density, layer 0 ")
+        emulator.quiet()
+        before = len(emulator.received)
+        spent[term] = emulator.bytes_of(key, shows)
+        erases = re.search(rb"\x1b\[\d+X", emulator.received[before:])
+        assert bool(erases) == (term == "xterm-256color"), "only where erased cells take the ground that is set"
+    assert spent["xterm-256color"] <= budget, spent
+    assert spent["xterm-256color"] < 0.8 * spent["screen-256color"], spent
+
+
 def test_idle_it_writes_nothing(emulate: Emulate, big_profile: Path) -> None:
     emulator = settled(emulate, big_profile, (80, 24), "truecolor")
     before = len(emulator.received)

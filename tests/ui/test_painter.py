@@ -19,6 +19,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 
 from laminar_tui.profile.profile import Profile
+from laminar_tui.ui.explorer import Terminal as ExplorerTerminal
 from laminar_tui.ui.painter import PLAIN, PaintAnew, Painter, ThriftyUpdate, _look_of, _of_blanks, change
 
 Drive = Callable[..., Any]
@@ -40,6 +41,8 @@ STYLES: list[Style | None] = [
     Style(),
     None,
 ]
+BLANKS = [" " * 8, " " * 20, "a" + " " * 13 + "b", "漢" + " " * 9]
+"""Texts with blanks that a terminal may be asked to erase."""
 TEXTS = ["x", " ", "   ", "a b", "▀", "▄▄", "漢", "字", "·", "⣿", "->", "e\u0301", "✨"]
 Piece = tuple[str, Style | None, int]
 """A text that is not cut, its style and its cells."""
@@ -78,7 +81,7 @@ def some_row(some: random.Random) -> list[Piece]:
     pieces: list[Piece] = []
     room = WIDTH
     while room:
-        text = some.choice(TEXTS if some.random() < 0.3 else TEXTS[:10])
+        text = some.choice(BLANKS if some.random() < 0.1 else TEXTS if some.random() < 0.3 else TEXTS[:10])
         width = Segment(text).cell_length
         if width <= room:
             pieces.append((text, some.choice(STYLES), width))
@@ -148,7 +151,7 @@ class Walk:
 @pytest.mark.parametrize("system", ["truecolor", "256", "standard"])
 @pytest.mark.parametrize("seed", range(8))
 def test_a_terminal_shows_what_it_would_show_without_thrift(system: str, seed: int) -> None:
-    walk, painter, to = Walk(seed), Painter(), console(system)
+    walk, painter, to = Walk(seed), Painter(erases=seed % 2 == 0), console(system)
     plain, thrifty = Terminal(), Terminal()
     for step in range(150):
         update = walk.step() if step else walk.everything()
@@ -240,14 +243,29 @@ def test_what_is_not_understood_is_let_through_and_its_row_forgotten() -> None:
         assert Strip(row).render(to) in second
 
 
+def test_blanks_are_erased_where_that_is_shorter_and_the_terminal_gives_them_their_ground() -> None:
+    a, lined = STYLES[0], Style(bgcolor="#040506", underline=True)
+    wide = [Segment("ab" + " " * 20 + "cd" + " " * 16, a), Segment("e" + " " * 7, a), Segment(" " * 12, lined)]
+    update = LayoutUpdate([[Strip(wide)]], Region(0, 0, 60, 1))
+    assert "\x1b[20X" not in Painter().paint(update, console())
+    painter, terminal, plain = Painter(erases=True), Terminal(60, 1), Terminal(60, 1)
+    written = painter.paint(update, console())
+    assert re.findall(r"\x1b\[\d+X", written) == ["\x1b[20X", "\x1b[16X"], "7 are as short as they are"
+    terminal.feed(written)
+    plain.feed(update.render_segments(console()))
+    assert terminal.shows() == plain.shows()
+    assert " " * 12 in written, "a line under blanks is no ground"
+
+
 KEYS = (
     "l k right_square_bracket p s z c t space tab down escape 2 l o a plus 3 l m l k 1 4 escape 5 l x enter"
     " escape escape 6 down escape 7 escape question_mark j escape slash 1 enter i escape t ctrl+l"
 )
 
 
+@pytest.mark.parametrize("erases", [False, True])
 async def test_on_a_walk_through_all_screens_a_terminal_shows_the_same(
-    drive: Drive, hostile: Profile, monkeypatch: pytest.MonkeyPatch
+    drive: Drive, hostile: Profile, monkeypatch: pytest.MonkeyPatch, erases: bool
 ) -> None:
     plain, thrifty, to = Terminal(100, 36), Terminal(100, 36), console()
     seen_updates: list[int] = []
@@ -260,12 +278,12 @@ async def test_on_a_walk_through_all_screens_a_terminal_shows_the_same(
             assert thrifty.shows() == plain.shows()
 
     monkeypatch.setattr(App, "_display", display)
-    async with drive(hostile, size=(100, 36)) as driven:
+    async with drive(hostile, size=(100, 36), terminal=ExplorerTerminal(erases=erases)) as driven:
         for key in KEYS.split():
             await driven.press(key)
             await driven.pilot.pause(0.05)
     assert len(seen_updates) > len(KEYS.split())
-    assert thrifty.sent < plain.sent / 3
+    assert thrifty.sent < plain.sent / (5 if erases else 3)
 
 
 async def test_to_paint_anew_sends_everything(drive: Drive, hostile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
