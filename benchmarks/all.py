@@ -37,6 +37,7 @@ class Plan:
     variant_seconds: float
     pythia_layers: int
     tokens: tuple[int, ...]
+    long_tokens: tuple[int, ...]
     exercise_tokens: int
     memory_tokens: int
     law_tokens: tuple[int, ...]
@@ -54,6 +55,7 @@ FULL = Plan(
     variant_seconds=20,
     pythia_layers=3,
     tokens=(128, 512, 1024, 2048),
+    long_tokens=(4096,),
     exercise_tokens=512,
     memory_tokens=2048,
     law_tokens=(128, 256, 512, 1024, 2048, 4096, 8192),
@@ -71,6 +73,7 @@ QUICK = replace(
     variant_seconds=4,
     pythia_layers=1,
     tokens=(128, 512),
+    long_tokens=(),
     memory_tokens=512,
     law_tokens=(128, 256, 512, 1024),
     law_heads=(4, 8, 16),
@@ -102,8 +105,9 @@ def find_smollm2() -> str | None:
 
 
 def measure_captures(word: str, geometry: Geometry, plan: Plan, budget: Budget) -> Rows:
-    """All variants at all lengths; those of the exercise at its own."""
+    """All variants at all lengths; those of the exercise at its own; of the longest prompts ours and the forward."""
     names = {n: (*ALWAYS, *FOR_EXERCISE) if n == plan.exercise_tokens else ALWAYS for n in plan.tokens}
+    names |= dict.fromkeys(plan.long_tokens, (BASE, OURS))
     return Rows(word, geometry, dict(measure(geometry, names, budget)))
 
 

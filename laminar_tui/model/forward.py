@@ -55,7 +55,8 @@ def _is_own(error: BaseException) -> bool:
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Leave dropout and gradients out; the model's own mode comes back."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    if training:
+        model.eval()
     try:
         with torch.no_grad():
             yield

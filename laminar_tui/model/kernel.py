@@ -68,7 +68,7 @@ def find(
         mask: bool [n_tokens, n_tokens], the sliding window as a mask; None for plain causal.
         window: how many keys a query sees at most, itself among them; None for plain causal.
     """
-    query, key = (each if each.stride(2) == 1 else each.contiguous() for each in (query, key))
+    query, key = _as_read(query), _as_read(key)
     with torch.cuda.device_of(query):
         if window is None:
             output, log_sum = _attend_fused(query, key, value, scaling)
@@ -79,6 +79,15 @@ def find(
                 query[None], key[None], value[None], attn_mask=mask, scale=scaling, enable_gqa=len(key) < len(query)
             )[0]
         return _count(query, key, output, log_sum, scaling, window)
+
+
+def _as_read(each: torch.Tensor) -> torch.Tensor:
+    """Lay out queries or keys as the kernels read them: dimensions side by side, a head's rows within 32-bit offsets.
+
+    The rows of a view of fused projections are as far apart as the stream is wide, several times.
+    """
+    is_near = each.stride(1) * each.shape[1] < 2**31
+    return each if each.stride(2) == 1 and is_near else each.contiguous()
 
 
 def _attend_fused(

@@ -53,9 +53,17 @@ class Holes:
 def resident_memory() -> int | None:
     """How many bytes of memory the process occupies; None if that cannot be found out."""
     try:
-        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+        file = os.open(
+            "/proc/self/statm", os.O_RDONLY
+        )  # asked for with every layer: a file object takes ten times longer
+    except OSError:
+        return None
+    try:
+        pages = int(os.read(file, 256).split()[1])
     except (OSError, IndexError, ValueError):
         return None
+    finally:
+        os.close(file)
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -240,11 +240,11 @@ def value_norms(call: Call, span: slice) -> NDArray[np.float32] | None:
     n_heads, value = call.query.shape[1], call.value
     if value.ndim != 4 or value.shape[2] != call.query.shape[2] or n_heads % value.shape[1]:
         return None
-    norms = torch.linalg.vector_norm(value[0, :, span], dim=-1, dtype=torch.float32)
-    if not torch.isfinite(norms).all():
+    norms = torch.linalg.vector_norm(value[0, :, span], dim=-1, dtype=torch.float32).cpu().numpy()
+    if not np.isfinite(norms).all():
         return None
     # Neighbouring query heads share a key head, as in the family's own attention.
-    found: NDArray[np.float32] = norms.repeat_interleave(n_heads // value.shape[1], dim=0).cpu().numpy()
+    found: NDArray[np.float32] = np.repeat(norms, n_heads // value.shape[1], axis=0)
     return found
 
 

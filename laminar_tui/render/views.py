@@ -130,8 +130,13 @@ VIEWS: dict[str, ViewFunction] = {
 
 
 def numbers_line(pairs: list[tuple[str, str]], width: int) -> str:
-    """Write names and values behind one another, as many whole pairs as fit."""
-    return join_fitting([f"{name} {value}".strip() for name, value in pairs], "  ", width)
+    """Write names and values behind one another, as many whole pairs as fit: `mean 0.1  above 0.5: 9.1 %`."""
+    return join_fitting([_pair(*each) for each in pairs], "  ", width)
+
+
+def _pair(name: str, value: str) -> str:
+    colon = ":" if value and name[-1].isdigit() else ""  # two numbers beside one another read as one
+    return f"{name}{colon} {value}".strip()
 
 
 def draw_column_curves(

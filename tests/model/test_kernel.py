@@ -79,6 +79,18 @@ def test_weights_that_underflow_are_zeros(found: list[dict[str, Any]]) -> None:
     assert [n for other in found[: len(CASES)] for n in other["n_zeros"] if other is not one and n] == []
 
 
+def test_rows_beyond_32_bits_and_dimensions_apart_are_laid_out_anew() -> None:
+    from laminar_tui.model.kernel import _as_read
+
+    def view(n_tokens: int, *strides: int) -> torch.Tensor:
+        return torch.empty_strided((2, n_tokens, 64), strides, device="meta")
+
+    near, far, turned = view(65_535, 64, 2**15, 1), view(65_536, 64, 2**15, 1), view(70, 64 * 70, 1, 70)
+    assert _as_read(near) is near
+    assert _as_read(far).stride() == (65_536 * 64, 64, 1)
+    assert _as_read(turned).stride() == (70 * 64, 64, 1)
+
+
 def test_what_is_not_a_number_is_refused_and_counted_nowhere(found: list[dict[str, Any]]) -> None:
     """A pattern beyond the bins must not be added to another head's bins, or to memory behind them."""
     one = found[len(CASES)]
