@@ -5,7 +5,8 @@
 On a pseudo-terminal: the time from writing a key to the last byte that comes before 60 ms of silence, and the CPU time
 that the program took meanwhile, all its threads together. On a busy machine only the second is to be believed. The
 first press in a fresh program, which makes what is not there yet, is told apart from the later ones; bytes are the most
-that one press sent. With `--run` each key is pressed while a model of as many heads is being read.
+that one press sent. With `--run` each key is pressed while a model of as many heads is being read. How fast the machine
+is at the moment is told by what `--help` takes, before and after.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-from key_latency import SILENCE, program, random_profile, read_until
+from key_latency import SILENCE, measure_start, program, random_profile, read_until
 
 from laminar_tui.run import BUNDLED_MODEL
 from laminar_tui.ui.compare import COMPARE_KEYS
@@ -188,6 +189,11 @@ def _percentile(values: list[float]) -> float:
     return quantiles(values, n=20)[18] if len(values) > 1 else values[0]
 
 
+def yardstick(folder: Path) -> str:
+    """How fast the machine is at the moment."""
+    return f"--help takes {1000 * median(measure_start(['--help'], b'exit codes', folder)):.0f} ms"
+
+
 def write_model(folder: Path) -> None:
     """Save a model of 32 layers of 32 small heads with random parameters, and the bundled model's tokenizer."""
     import torch
@@ -246,6 +252,7 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {sys.version.split()[0]}; ms: wall/CPU")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        print(yardstick(folder), flush=True)
         words = [str(folder / "random.laminar")]
         if options.run:
             write_model(folder / "model")
@@ -263,6 +270,7 @@ def main() -> None:
                 running.settle(1.0)
                 found = (measure_run if options.run else measure)(running, scene, options.presses)
             show(scene.name, found, options.slow)
+        print(f"\n{yardstick(folder)}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ place as soon as it is imported. torch and transformers are imported by the func
 need them.
 """
 
+import gc
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -284,8 +285,10 @@ class Session:
         self.patterns = None  # it holds on to the model, and to queries and keys that may not fit beside new ones
         if self._loaded is None or wanted != self._loaded_for:
             self._loaded = None  # before the next one is loaded: two may not fit
-            self._loaded = load(request, on_event, is_cancelled, keeps_patterns=self._keeps_patterns)
+            if self._loaded_for:
+                _free_circles()
             self._loaded_for = wanted
+            self._loaded = load(request, on_event, is_cancelled, keeps_patterns=self._keeps_patterns)
         if not self._keeps_patterns:
             return read(self._loaded, request, on_event, is_cancelled)
 
@@ -314,6 +317,12 @@ class Session:
             loaded.has_chat_template,
             loaded.begins_with_bos(prompt.ids),
         )
+
+
+def _free_circles() -> None:
+    """Free a model that only refers to itself: hooks that place its layers do, and so does an error's traceback."""
+    gc.unfreeze()  # the explorer sets aside what will probably stay
+    gc.collect()
 
 
 def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:

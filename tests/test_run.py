@@ -1,6 +1,9 @@
 """The story of one run: events in order, a profile at the end, and the model kept for the next prompt."""
 
+import gc
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,34 @@ def test_a_session_loads_a_model_once(model_folder: Path) -> None:
     events.clear()
     session.run(request_for(model_folder, dtype="bfloat16"), events.append, never)
     assert [event for event in events if isinstance(event, Step) and "loading" in event.name]
+
+
+def test_a_model_in_circles_is_gone_before_the_next_one_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.hook = partial(print, self)  # as accelerate's, which place a model's layers
+
+    models: list[weakref.ref[Model]] = []
+    alive: list[int] = []
+
+    def load(*_arguments: object, **_options: object) -> Model:
+        alive.append(sum(each() is not None for each in models))
+        model = Model()
+        models.append(weakref.ref(model))
+        gc.freeze()  # as the explorer may, in a rest amid the load
+        return model
+
+    monkeypatch.setattr("laminar_tui.run.load", load)
+    monkeypatch.setattr("laminar_tui.run.read", lambda *_arguments: None)
+    session = Session(keeps_patterns=False)
+    gc.disable()  # whether it collects by itself in time is chance
+    try:
+        for dtype in ("float32", "float32", "bfloat16", "float16"):
+            session.run(Request("model", dtype=dtype), lambda _event: None, never)
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert alive == [0, 0, 0]
 
 
 def test_a_session_survives_what_went_wrong(model_folder: Path, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ class LongText(Painted):
         return Strip(rows[y] if y < len(rows) else []).adjust_cell_length(width).apply_style(self._ground)
 
     def _wrap(self, width: int) -> list[Row]:
+        if width <= 0:  # a terminal that is all frame
+            return []
         if width not in self._rows:
             console = self.app.console
             self._rows[width] = [list(line.render(console)) for line in hang(self._text, console, width)]

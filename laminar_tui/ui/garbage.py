@@ -22,17 +22,25 @@ _MANY_MODULES = 100
 @contextmanager
 def nothing_collected() -> Iterator[None]:
     """Collect nothing meanwhile: what a start makes is kept, and is not worth looking through again and again."""
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()
 
 
-def collect_in_rests() -> None:
-    """Collect the young by themselves from now on, and all of them when `Garbage` does."""
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, _AT_MOST)
+@contextmanager
+def collected_in_rests() -> Iterator[None]:
+    """Collect the young by themselves meanwhile, and all of them when `Garbage` does."""
+    before = gc.get_threshold()
+    gc.set_threshold(*before[:2], _AT_MOST)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class Garbage:
@@ -42,13 +50,15 @@ class Garbage:
         self._n_modules = 0
 
     def collect(self) -> bool:
-        """Collect what has been left, unless it is little; objects that came with many modules are set aside for good.
+        """Collect what has been left, unless it is little; objects that came with many modules are set aside.
+
+        What is set aside comes back with `gc.unfreeze()`, as before another model is loaded; the next rest sees to it.
 
         Returns:
             Whether anything was looked at.
         """
         n_modules = len(sys.modules)
-        has_grown = n_modules - self._n_modules >= _MANY_MODULES
+        has_grown = n_modules - self._n_modules >= _MANY_MODULES or not gc.get_freeze_count()
         if not has_grown and gc.get_count()[2] < _ENOUGH:
             return False
         gc.collect()

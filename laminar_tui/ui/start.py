@@ -19,7 +19,7 @@ from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.log import lead_into_log, log_path
 from laminar_tui.options import make_request, make_terminal_ramp
 from laminar_tui.source import as_path, find_source
-from laminar_tui.ui.garbage import collect_in_rests, nothing_collected
+from laminar_tui.ui.garbage import collected_in_rests, nothing_collected
 
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
@@ -69,7 +69,8 @@ def _load(path: Path) -> "Profile":
     """
     from laminar_tui.profile.profile import Profile
 
-    threading.Thread(target=import_module, args=("laminar_tui.ui.app",), name="import ahead", daemon=True).start()
+    if os.isatty(2):  # else there will be no app
+        threading.Thread(target=import_module, args=("laminar_tui.ui.app",), name="import ahead", daemon=True).start()
     return Profile.load(path)
 
 
@@ -110,8 +111,8 @@ def _make_app(
 
 
 def _run(app: "LaminarApp", terminal: TextIO, options: argparse.Namespace) -> int:
-    collect_in_rests()
-    app.run(mouse=not options.no_mouse)
+    with collected_in_rests():
+        app.run(mouse=not options.no_mouse)
     return _leave(app, terminal)
 
 

@@ -26,6 +26,17 @@ def test_a_long_line_goes_on_beside_its_label() -> None:
     assert rows[:3] == ["   read by  plain attention in", "            tiles of float32", "Checked"]
 
 
+async def test_a_long_text_survives_a_terminal_of_a_few_cells(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(80, 24)) as driven:
+        for key in ("question_mark", "i"):
+            await driven.press(key)
+            for width in (13, 8, 7, 3, 1, 100):
+                await driven.pilot.resize_terminal(width, 24)
+                await driven.pilot.pause()
+            assert "Esc closes" in driven.text()
+            await driven.press("escape")
+
+
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
 async def test_the_list_of_numbers_cuts_no_description(drive: Drive, walk: Profile, size: tuple[int, int]) -> None:
     async with drive(walk, size=size) as driven:
