@@ -25,6 +25,7 @@ from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.render.columns import Look, color_range, head_columns, layer_columns
 from laminar_tui.render.facts import size_words
 from laminar_tui.render.figure import Figure, lay_out
 from laminar_tui.render.png import to_png
@@ -39,7 +40,6 @@ DEFAULT_EXPORT_ESTIMATOR = "gaussian"
 DEFAULT_POPULATION = "final"
 
 FIGURE_CELLS = 200
-MOST_DECADES, FEWEST_DECADES = 6, 2
 """How far a figure's colours reach down from the highest density."""
 MODEL_ROOM = 40
 """Characters of a figure's subtitle that a model's name may take."""
@@ -336,23 +336,17 @@ def make_figure(profile: Profile, options: ExportOptions) -> Figure:
     """Make the heatmap of one population: layers from left to right, or the heads of one layer."""
     population, sink, layer = options.population, options.sink, options.layer
     estimator = find_estimator(options.estimator)
-    if layer is None:
-        counts = profile.layer_counts(population, sink)
-        read = np.array([each is not None for each in profile.layers])
-    else:
-        counts = profile.layer(layer).head_counts(population, sink)
-        read = np.ones(len(counts.total), bool)
-    edges = np.linspace(estimator.low, estimator.high, FIGURE_CELLS + 1)
-    density = np.stack([estimator.function(counts[i]).mean(edges) for i in range(len(read))])
-    density[~read] = np.nan
-    low, high = _color_range(density, counts.n, float(edges[1] - edges[0]))
+    look = Look(population, sink, options.estimator)
+    columns = layer_columns(profile, look) if layer is None else head_columns(profile, look, layer)
+    density = columns.densities(FIGURE_CELLS)
+    low, high = color_range(density, columns.faintest(FIGURE_CELLS), look.scale)
     return Figure(
         density=density,
         low=low,
         high=high,
-        x_labels=[str(i) for i in range(len(read))],
+        x_labels=list(columns.labels),
         title=POPULATIONS[population].title + _SINK_TITLES[sink],
-        subtitle=_subtitle(profile, estimator.title, counts.n),
+        subtitle=_subtitle(profile, estimator.title, columns.n),
         x_title="layer" if layer is None else f"head of layer {layer}",
         y_title="attention weight",
         bar_title="density per decade of weight" if estimator.is_log else "density per unit weight",
@@ -360,19 +354,6 @@ def make_figure(profile: Profile, options: ExportOptions) -> Figure:
         y_high=estimator.high,
         y_log=estimator.is_log,
     )
-
-
-def _color_range(density: Float64, n: NDArray[np.int64], cell: float) -> tuple[float, float]:
-    """Choose the ends of the logarithmic colour scale.
-
-    The top is the highest density, the bottom half of one weight in one cell of the column with most weights, but
-    two to six decades below the top.
-    """
-    high = float(np.nanmax(density))
-    if not high > 0:
-        return 10.0**-FEWEST_DECADES, 1.0
-    half_a_weight = 0.5 / (max(int(n.max()), 1) * cell)
-    return float(np.clip(half_a_weight, high * 10.0**-MOST_DECADES, high * 10.0**-FEWEST_DECADES)), high
 
 
 def _subtitle(profile: Profile, estimator: str, n: NDArray[np.int64]) -> str:

@@ -264,20 +264,30 @@ def test_a_figures_cells_hold_all_the_mass(profile: Profile) -> None:
 
 
 @pytest.mark.parametrize(("population", "sink"), COMBINATIONS)
-def test_the_colour_scale_ends_at_the_highest_density_two_to_six_decades_above_its_start(
+def test_the_colour_scale_ends_at_the_highest_density_one_to_six_decades_above_its_start(
     profile: Profile, population: str, sink: SinkChoice
 ) -> None:
     figure = make_figure(profile, ExportOptions("reflected", population=population, sink=sink))
     highest = np.nanmax(figure.density)
     assert figure.high == (highest if highest > 0 else 1.0)
-    assert 2 - 1e-9 <= np.log10(figure.high / figure.low) <= 6 + 1e-9
+    assert 1 - 1e-9 <= np.log10(figure.high / figure.low) <= 6 + 1e-9
 
 
-def test_the_colour_scale_starts_at_half_a_weight_of_the_largest_column(profile: Profile) -> None:
+def test_the_colour_scale_starts_at_a_third_of_a_weight_of_the_largest_column(profile: Profile) -> None:
     crafted = with_self_weights(profile, [0.001] * 1000)
     figure = make_figure(crafted, ExportOptions("histogram", population="self"))
     assert figure.high == pytest.approx(200)  # all in one cell of 200
-    assert figure.low == pytest.approx(0.5 / 1000 * 200)
+    assert figure.low == pytest.approx(1 / 3 / 1000 * 200)
+
+
+@pytest.mark.parametrize("estimator", ["reflected", "gaussian", "histogram"])
+def test_a_single_weight_far_from_all_others_is_seen(profile: Profile, estimator: str) -> None:
+    """Its kernel is several cells wide, so that it is fainter than a weight in one cell."""
+    weights = np.random.default_rng(0).beta(0.3, 30, 1000).tolist()
+    figure = make_figure(with_self_weights(profile, [*weights, 0.8]), ExportOptions(estimator, population="self"))
+    seen = figure.density[0, 150:170] > figure.low
+    assert seen.any()
+    assert not (figure.density[0, 100:150] > figure.low).any()
 
 
 def test_a_long_path_as_model_shows_only_its_last_folder(profile: Profile) -> None:

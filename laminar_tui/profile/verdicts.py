@@ -9,7 +9,7 @@ from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, SINKS, Chance, Sate
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
-from laminar_tui.profile.sinks import THRESHOLD, sink_heads
+from laminar_tui.profile.sinks import SHORTEST_PROMPT, THRESHOLD, sink_heads
 from laminar_tui.profile.values import EMPTY, measure_sink_values, why_none
 from laminar_tui.profile.wording import (
     MOST_NAMED,
@@ -181,6 +181,11 @@ def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str
 def say_sinks(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[str, ...]:
     """Say how many heads have a sink, and where; `heads_by_key` is how many at each key position."""
     n_heads = sum(layer.n_heads for layer in profile.layers if layer is not None)
+    if 0 < profile.n_tokens < SHORTEST_PROMPT:
+        return (
+            f"The prompt is too short to tell sinks: below {SHORTEST_PROMPT} tokens key 0 gets a large share whatever "
+            "the model does.",
+        )
     found = sink_heads(profile)
     n_found = int(found.sum())
     sentences = [
@@ -194,7 +199,9 @@ def say_sinks(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[str, .
         by_hits = sorted(heads_by_key, key=lambda key: (-heads_by_key[key], key))
         named = [f"{name_key(profile, key)} ({_heads(heads_by_key[key])})" for key in by_hits[:MOST_NAMED]]
         more = len(by_hits) - len(named)
-        sentences.append(f"By the number of heads, they are at {', '.join(named)}{f', {more} more' if more else ''}.")
+        several = "; a head may have several" if sum(heads_by_key.values()) > n_found else ""
+        listed = f"{', '.join(named)}{f', {more} more keys' if more else ''}"
+        sentences.append(f"By the number of heads, they are at {listed}{several}.")
     lost = profile.statistics["off_sequence"]
     if np.nanmax(lost, initial=0.0) > 1e-3:
         sentences.append(f"On average {percent(float(np.nanmean(lost)))} of a query's attention goes to no key at all.")

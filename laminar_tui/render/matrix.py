@@ -274,8 +274,10 @@ def table_rows(
     rank = order.index(cursor) if cursor in order else -1
     room = max(1, height - 1)
     first = max(0, rank) // room * room
-    cells = max(10, len(title) + 2)
-    head = f"{'rank':>5}{'layer':>7}{'head':>6}{title:>{cells}}"
+    left = f"{'rank':>5}{'layer':>7}{'head':>6}"
+    title = title if len(left) + len(title) + 1 <= width else "value"  # a number is never cut for its name's sake
+    cells = max(10, min(len(title) + 2, width - len(left)))
+    head = f"{left}{title:>{cells}}"
     rows: list[Row] = [[Segment(fit(head, width, ascii_only=ascii_only), _DIM)]]
     low, high = matrix.ends
     for at in range(first, min(first + room, len(order))):
@@ -284,7 +286,8 @@ def table_rows(
         text = f"{at + 1:>5}{layer:>7}{head_index:>6}{matrix.text(value):>{cells}}"
         share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 1.0
         bar = share_bar(share, min(MAX_BAR, max(0, width - len(text) - 3)), ascii_only=ascii_only)
-        rows.append([Segment(fit(f"{text}  {bar}", width, ascii_only=ascii_only), _MARKED if at == rank else None)])
+        line = f"{text}  {bar}" if bar else text
+        rows.append([Segment(fit(line, width, ascii_only=ascii_only), _MARKED if at == rank else None)])
     blank: Row = [Segment(" " * max(0, width))]
     return (rows + [blank] * (height - len(rows)))[:height]
 

@@ -21,8 +21,10 @@ def number(value: float) -> str:
 
 
 def limit(value: float) -> str:
-    """Write a limit that somebody has set as it is said: `0.6`, not `0.600`."""
+    """Write a limit that somebody has set as it is said: `0.6`, not `0.600`; `0.9999`, for nothing is above 1."""
     text = number(value)
+    if value < 1 and text == "1.00":
+        text = f"{value:.7g}"
     return text.rstrip("0").removesuffix(".") if "." in text and "e" not in text else text
 
 

@@ -130,6 +130,8 @@ class Explorer(FileActions):
             self.query_one(HeatmapView).forget_scroll()
         self.came_from = self.came_from if new.view in ("head", "map") else None
         self._show()
+        if new.is_picture and not old.is_picture:
+            self.call_after_refresh(self._show)  # the crosshair's row is known when the picture has its size again
 
     def _show(self) -> None:
         if self._timer is None:  # not composed yet

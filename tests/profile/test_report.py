@@ -17,7 +17,8 @@ from laminar_tui.profile.profile import Profile, merge_layers
 from laminar_tui.profile.report import CAVEAT, make_report
 from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
-from laminar_tui.profile.verdicts import _say_null
+from laminar_tui.profile.sinks import SHORTEST_PROMPT
+from laminar_tui.profile.verdicts import _say_null, say_sinks
 from laminar_tui.profile.wording import percent, statement
 from laminar_tui.run import SAMPLE_PROFILE
 
@@ -250,6 +251,15 @@ def test_thirds_are_of_the_layers_that_attend(small_profile: Profile, six: Profi
     assert depth_thirds(Profile(six.origin, six.layers[:1])) == {"first": (0, 0)}
     for n in (1, 2):
         assert make_report(Profile(six.origin, six.layers[:n])).sentences
+
+
+def test_a_short_prompt_tells_no_sinks(six: Profile) -> None:
+    few = SHORTEST_PROMPT - 1
+    short = replace(six, origin=replace(six.origin, tokens=("x",) * few, token_ids=(1,) * few))
+    assert say_sinks(short, {})[0].startswith("The prompt is too short to tell sinks")
+    enough = replace(six, origin=replace(six.origin, tokens=("x",) * 16, token_ids=(1,) * 16))
+    assert "have a sink" in say_sinks(enough, {})[0]
+    assert say_sinks(enough, {0: 40, 3: 9})[-1].endswith("; a head may have several.")
 
 
 def test_sinks_and_roles_are_told(six: Profile, sample: Profile) -> None:

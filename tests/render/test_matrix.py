@@ -166,3 +166,15 @@ def test_equal_and_missing_numbers_are_drawn(values: list[list[float]], scale: s
 def test_bars_grow_by_half_cells() -> None:
     assert [share_bar(share, 4) for share in (0.0, 0.125, 0.5, 1.0)] == ["", "╸", "━━", "━━━━"]
     assert fit(share_bar(0.6, 5, ascii_only=True), 5) == "###  "
+
+
+@pytest.mark.parametrize("title", ["sink share", "induction score", "previous token score", "entropy, final query"])
+@pytest.mark.parametrize("width", [34, 36, 44])
+def test_a_number_of_the_table_is_never_cut(title: str, width: int) -> None:
+    values = np.array([[0.9112, 0.0253], [0.0011, 0.00002]])
+    matrix = Matrix(values, "linear", True)
+    rows = table_rows(matrix, rank_heads(values), (0, 0), width, 5, title=title)
+    texts = ["".join(segment.text for segment in row) for row in rows]
+    assert "…" not in "".join(texts)
+    assert [text.split()[3] for text in texts[1:]] == ["91", "2.5", "0.11", "<0.01"]
+    assert (title if len(title) <= width - 19 else "value") in texts[0]

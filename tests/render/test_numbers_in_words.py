@@ -34,3 +34,8 @@ def test_what_is_measured_keeps_three_digits_and_a_limit_does_not(
     value: float, measured: str, set_by_hand: str
 ) -> None:
     assert (number(value), limit(value)) == (measured, set_by_hand)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.9996, "0.9996"), (0.999999, "0.999999"), (0.994, "0.994"), (1.0, "1")])
+def test_a_limit_below_one_is_not_called_one(value: float, text: str) -> None:
+    assert limit(value) == text

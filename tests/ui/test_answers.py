@@ -542,3 +542,15 @@ async def test_ascii_stays_ascii_with_all_that_is_new(drive: Drive, hostile: Pro
         for keys in (["space", "l", "l"], ["tab"], ["escape", "m"], ["k"], ["3"], ["2", "o"]):
             await driven.press(*keys)
             assert driven.text().isascii(), keys
+
+
+async def test_the_crosshairs_row_is_told_after_a_head(drive: Drive, walk: Profile) -> None:
+    """While a head is shown the picture has no size, and so no rows."""
+    async with drive(walk, size=(120, 36)) as driven:
+        await driven.press("J")
+        before = driven.text().splitlines()[-3]
+        assert "1 of 44 weights in 0.7" in before
+        for way in (("3", "1"), ("2", "3", "escape", "escape")):
+            await driven.press(*way)
+            await driven.pilot.pause(0.1)
+            assert driven.text().splitlines()[-3] == before, way
