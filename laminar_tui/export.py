@@ -40,7 +40,7 @@ DEFAULT_EXPORT_ESTIMATOR = "gaussian"
 DEFAULT_POPULATION = "final"
 
 FIGURE_CELLS = 200
-"""How far a figure's colours reach down from the highest density."""
+"""Of a figure's column: what the density is averaged over."""
 MODEL_ROOM = 40
 """Characters of a figure's subtitle that a model's name may take."""
 

@@ -52,10 +52,8 @@ class Holes:
 
 def resident_memory() -> int | None:
     """How many bytes of memory the process occupies; None if that cannot be found out."""
-    try:
-        file = os.open(
-            "/proc/self/statm", os.O_RDONLY
-        )  # asked for with every layer: a file object takes ten times longer
+    try:  # asked for every layer: a file object takes ten times longer
+        file = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -269,7 +269,7 @@ def table_rows(
     Args:
         order: the heads, the first rank first.
         cursor: the head whose page is shown.
-        title: of the column of numbers.
+        title: of the column of numbers; `value` stands for one that is too wide.
     """
     rank = order.index(cursor) if cursor in order else -1
     room = max(1, height - 1)

@@ -1,4 +1,4 @@
-"""Garbage is collected while nobody types: a full collection takes 40 to 140 ms here, and would come amid a key.
+"""Garbage is collected while nobody types: a full collection takes as long as a key or longer, and would come amid it.
 
 Python collects whenever enough objects were made, and looks at all there are: textual's and the program's own are some
 100,000, torch's several times as many. They stay until the end, so they are looked at once.

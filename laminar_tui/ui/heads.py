@@ -153,8 +153,7 @@ with its attention, not what that does to the output."""
         return self.drawing_for(width, height).rows(self.place)
 
     def _draw_table(self, width: int, height: int) -> list[Row]:
-        title = self.measure.title if len(self.measure.title) <= 20 else "value"
-        ascii_only = self.terminal.ascii_only
+        title, ascii_only = self.measure.title, self.terminal.ascii_only
         return table_rows(self.matrix, self.order, self.place, width, height, title=title, ascii_only=ascii_only)
 
     def _summary(self) -> list[str]:

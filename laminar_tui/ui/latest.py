@@ -8,8 +8,9 @@ Key = tuple[object, ...]
 
 
 class Latest(Generic[Value]):
-    """Holds one value; the one before is forgotten when another is asked for. It may be made in one thread and seen in
-    another.
+    """Holds one value; the one before is forgotten when another is asked for.
+
+    It may be made in one thread and looked at in another.
     """
 
     def __init__(self) -> None:
