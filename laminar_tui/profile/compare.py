@@ -16,6 +16,7 @@ from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
+from laminar_tui.profile.wording import points
 
 LOW, HIGH = 0.01, 0.5
 MOST_HEADS = 10
@@ -62,13 +63,14 @@ class Comparison:
 
     @property
     def order(self) -> list[int]:
-        """The pairs that can be compared, the largest Wasserstein distance first."""
-        return [int(at) for at in np.argsort(-self.wasserstein, kind="stable") if np.isfinite(self.wasserstein[at])]
+        """The pairs that can be compared, the largest Jensen-Shannon divergence first."""
+        found = self.jensen_shannon
+        return [int(at) for at in np.argsort(-found, kind="stable") if np.isfinite(found[at])]
 
     @property
     def head_order(self) -> list[tuple[int, int]]:
-        """Pair and head of the heads that can be compared, the largest Wasserstein distance first."""
-        flat = self.head_wasserstein
+        """Pair and head of the heads that can be compared, the largest Jensen-Shannon divergence first."""
+        flat = self.head_jensen_shannon
         order = [at for at in np.argsort(-flat, axis=None, kind="stable") if np.isfinite(flat.flat[at])]
         return [(int(at) // flat.shape[1], int(at) % flat.shape[1]) for at in order]
 
@@ -147,12 +149,13 @@ def comparison_sentences(comparison: Comparison) -> tuple[str, ...]:
     order = comparison.order
     if not order:
         return (*sentences, "There is no layer that both have read.")
-    if comparison.wasserstein[order[0]] == 0:
+    if not comparison.wasserstein[order].any():
         return (*sentences, "Every layer has the same distribution in both.")
     at = order[0]
     sentences.append(
-        f"The largest change is in {_pair_name(comparison, at)}: the weights have to move by "
-        f"{comparison.wasserstein[at]:.3g} on average."
+        f"The largest change is in {_pair_name(comparison, at)}: the Jensen-Shannon divergence (JS; 0 for equal "
+        f"distributions, 1 for ones without a common weight) is {comparison.jensen_shannon[at]:.3g} bits, and the "
+        f"weights have to move by {comparison.wasserstein[at]:.3g} on average (Wasserstein-1, W1)."
     )
     up = int((comparison.above > 0).sum())
     down = int((comparison.above < 0).sum())
@@ -192,12 +195,13 @@ def comparison_text(comparison: Comparison) -> str:
     """Write a comparison as plain text: sentences, a table of layers, and the heads that differ most."""
     title = POPULATIONS[comparison.population].title
     sink = {"with": "", "without": ", without the sink", "only": ", the sink alone"}[comparison.sink]
-    lines = [*comparison_sentences(comparison), "", f"{title}{sink}; the largest change first:", ""]
-    lines.append(f"{'A':>5} {'B':>5}  {'W1':>9}  {'JS (bits)':>9}  {f'below {LOW}':>11}  {f'above {HIGH}':>10}")
+    lines = [*comparison_sentences(comparison), "", f"{title}{sink}; the largest change by JS first:", ""]
+    lines.append(f"{'A':>5} {'B':>5}  {'JS (bits)':>9}  {'W1':>9}  {f'below {LOW}':>11}  {f'above {HIGH}':>10}")
     for at in comparison.order:
         mine, theirs = comparison.layers[at]
-        distances = f"{comparison.wasserstein[at]:9.5f}  {comparison.jensen_shannon[at]:9.4f}"
-        lines.append(f"{mine:5} {theirs:5}  {distances}  {_signed(comparison.below[at], 11)}  {_above(comparison, at)}")
+        distances = f"{comparison.jensen_shannon[at]:9.4f}  {comparison.wasserstein[at]:9.5f}"
+        shares = f"{points(comparison.below[at], 2):>11}  {points(comparison.above[at], 2):>10}"
+        lines.append(f"{mine:5} {theirs:5}  {distances}  {shares}")
     heads = comparison.head_order[:MOST_HEADS]
     if heads:
         note = "" if comparison.is_same_model else " (of two models: heads of one number need not be the same)"
@@ -205,21 +209,13 @@ def comparison_text(comparison: Comparison) -> str:
             "",
             f"Heads that differ most{note}:",
             "",
-            f"{'A':>5} {'B':>5}  {'head':>4}  {'W1':>9}  {'JS (bits)':>9}",
+            f"{'A':>5} {'B':>5}  {'head':>4}  {'JS (bits)':>9}  {'W1':>9}",
         ]
     for at, head in heads:
         mine, theirs = comparison.layers[at]
         w, js = comparison.head_wasserstein[at, head], comparison.head_jensen_shannon[at, head]
-        lines.append(f"{mine:5} {theirs:5}  {head:4}  {w:9.5f}  {js:9.4f}")
+        lines.append(f"{mine:5} {theirs:5}  {head:4}  {js:9.4f}  {w:9.5f}")
     return "\n".join(_one_line(line) for line in lines) + "\n"
-
-
-def _above(comparison: Comparison, at: int) -> str:
-    return _signed(comparison.above[at], 10)
-
-
-def _signed(share: float, width: int) -> str:
-    return f"{100 * share:+.2f} %".rjust(width)
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,5 @@
 """Two profiles side by side and their signed difference: three pictures on one axis, with one cursor."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,6 +12,7 @@ from rich.style import Style
 
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
+from laminar_tui.profile.wording import points
 from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
 from laminar_tui.render.heatmap import (
@@ -194,7 +194,6 @@ class PairDrawing:
         return None
 
     def _heading(self) -> Row:
-        minus = "-" if self.ascii_only else "−"
         signs = (
             ""
             if self.two_sided.colors
@@ -203,14 +202,14 @@ class PairDrawing:
         words = {
             "A": f"A  {self.pair.names[0]}",
             "B": f"B  {self.pair.names[1]}",
-            "B-A": f"B {minus} A{signs}",
+            "B-A": f"B - A{signs}",
         }
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
             room = layout.width - layout.gutter
             text = words[side]
             if cell_len(text) > room:
-                text = f"B {minus} A" if side == "B-A" else text.replace("null: ", "", 1)
+                text = "B - A" if side == "B-A" else text.replace("null: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]
         return self._filled(pieces)
 
@@ -237,7 +236,7 @@ class PairDrawing:
         """The legend with bars of twice so many cells."""
         low, high = (_two_digits(end) for end in self.range)
         least, most = (_two_digits(end) for end in self.signed_range)
-        minus, around = ("-", "+-") if self.ascii_only else ("−", "±")
+        around = "+-" if self.ascii_only else "±"
         pieces: list[tuple[str, Style | None]] = [("    ", None)]
         if any(side != "B-A" for side in self.sides):
             bar = _lying_bar(self.ramp, 2 * cells)
@@ -246,7 +245,7 @@ class PairDrawing:
             bar = _lying_bar(self.two_sided, 2 * cells)
             middle = f" {around}{least} " if self.pair.a.look.scale == "log" else " 0 "
             less, more = cut_row(bar, 0, cells), cut_row(bar, cells)
-            pieces += [(f"difference {minus}{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
+            pieces += [(f"difference -{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
             pieces.append((f" +{most}", None))
         return pieces
 
@@ -343,8 +342,7 @@ def number_lines(
 
 def _line(name: str, a: float, b: float, is_share: bool) -> Line:
     if is_share:
-        delta = f"{100 * (b - a):+.1f} pp" if math.isfinite(b - a) else "–"
-        return Line(name, percent(a), percent(b), delta)
+        return Line(name, percent(a), percent(b), points(b - a))
     same = abs(b - a) <= ROUNDING * max(abs(a), abs(b))
     return Line(name, number(a), number(b), "0" if same else signed(b - a))
 

@@ -15,6 +15,8 @@ from textual import events
 from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
 
 from laminar_tui.catalog import remember
@@ -25,6 +27,7 @@ from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
 from laminar_tui.ui.garbage import REST, Garbage
 from laminar_tui.ui.kept import CutOffDialog, is_run_of
+from laminar_tui.ui.keyboard import Keyboard
 from laminar_tui.ui.painter import Painter, ThriftyUpdate
 from laminar_tui.ui.state import State, settle
 
@@ -67,6 +70,11 @@ class LaminarApp(App[None]):
         self._painter = Painter(erases=terminal.erases)
         self._garbage = Garbage()
         self._typed_at = 0.0
+
+    def get_driver_class(self) -> type[Driver]:
+        """Read the keyboard as this program does, where Textual would take its driver for a terminal."""
+        driver = super().get_driver_class()
+        return Keyboard if driver is LinuxDriver else driver
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with the explorer."""
@@ -130,11 +138,14 @@ class LaminarApp(App[None]):
         self.refresh(layout=True)
 
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
-        """Send of an update what the terminal does not show yet."""
+        """Send of an update what the terminal does not show yet; nothing where that is nothing."""
         if isinstance(renderable, CompositorUpdate):
-            super()._display(screen, ThriftyUpdate(renderable, self._painter))
-        else:
-            super()._display(screen, renderable)
+            renderable = ThriftyUpdate(renderable, self._painter)
+            is_seen = not (self.is_headless or self._batch_count or self._driver is None)
+            stays = self.cursor_position == self._previous_cursor_position
+            if is_seen and stays and not renderable.render_segments(self.console):
+                return
+        super()._display(screen, renderable)
 
     def on_print(self, event: events.Print) -> None:
         """Put what a library prints into the log."""

@@ -85,13 +85,18 @@ COMPARE_KEYS = (
 
 
 class CompareScreen(ColumnDetour[tuple[int, int]]):
-    """The comparison; the result is a layer and head of B to open.
+    """The comparison; the result is a layer and head of the explorer's profile to open.
 
     Args:
         state: the explorer's; its look and its cursor are where one begins.
         terminal: what can be shown.
-        b: the profile that is looked at.
-        a: the one it is compared with; None for attention by chance.
+        profile: the explorer's, B until it is swapped.
+        marked: the one it is compared with; None for attention by chance.
+
+    Attributes:
+        reference: what the explorer's profile is compared with at the moment: the marked one or a null; None while the
+            first null is drawn.
+        is_swapped: the explorer's profile is A.
     """
 
     NAME = "compare"
@@ -102,15 +107,16 @@ A and B are drawn on the same axes and the same colours: each column is a layer 
 at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer; what is not
 coloured differs by less than one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
-moved. b compares with chance: what uniform attention, or independent scores of the same variance, would give. Where
-the numbers of layers differ, columns are matched by depth. With few weights, small patches are chance: over several
-prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be the difference."""
+moved. b compares the profile that is open with chance: what uniform attention, or independent scores of the same
+variance, would give. Where the numbers of layers differ, columns are matched by depth. With few weights, small patches
+are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be
+the difference."""
 
-    def __init__(self, state: State, terminal: Terminal, b: Profile, a: Profile | None) -> None:
+    def __init__(self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None) -> None:
         super().__init__(state, terminal)
-        self.b = b
-        self.a = a
-        self._marked = a
+        self.profile = profile
+        self.reference = self._marked = marked
+        self.is_swapped = False
         self.null = ""
         self.arrangement = "side by side"
         self.inside: int | None = None
@@ -135,16 +141,28 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
     def on_mount(self) -> None:
         """Begin with a reference; without one, with chance."""
         super().on_mount()
-        if self.a is None:
+        if self.reference is None:
             self.action_next_reference()
 
     # -- what is compared ----------------------------------------------------------------------------------------------
 
-    def _matching(self, a: Profile) -> Matching:
-        layers = match_layers(a, self.b)
+    @property
+    def sides(self) -> tuple[Profile, Profile]:
+        """A and B; both the explorer's profile while the first null is drawn."""
+        reference = self.reference or self.profile
+        return (self.profile, reference) if self.is_swapped else (reference, self.profile)
+
+    def _matching(self) -> Matching:
+        a, b = self.sides
+        layers = match_layers(a, b)
         if self.inside is None:
             return layers
-        return match_heads(a, self.b, int(layers.a[self.inside]), int(layers.b[self.inside]))
+        return match_heads(a, b, int(layers.a[self.inside]), int(layers.b[self.inside]))
+
+    def _own_layer(self, column: int) -> int:
+        """The explorer's profile's layer in a column of layers."""
+        layers = match_layers(*self.sides)
+        return int((layers.a if self.is_swapped else layers.b)[column])
 
     def _columns(self, profile: Profile, layers: NDArray[np.int64]) -> Columns:
         if self.inside is None:
@@ -153,19 +171,20 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
 
     def pair(self) -> Pair | None:
         """What stands side by side; made anew only when profiles, look or layer have changed."""
-        if self.a is None:
+        if self.reference is None:
             return None
-        pair = self._pair.of((self.a, self.b, self.now.look, self.inside), partial(self._make_pair, self.a))
+        pair = self._pair.of((*self.sides, self.now.look, self.inside), self._make_pair)
         self.column = min(max(self.column, 0), pair.n_columns - 1)
         return pair
 
-    def _make_pair(self, a: Profile) -> Pair:
-        layers = match_layers(a, self.b)
-        names = tell_apart(a, self.b)
+    def _make_pair(self) -> Pair:
+        a, b = self.sides
+        layers = match_layers(a, b)
+        names = tell_apart(a, b)
         pair = Pair(
             self._columns(a, layers.a),
-            self._columns(self.b, layers.b),
-            self._matching(a),
+            self._columns(b, layers.b),
+            self._matching(),
             (visible(names[0]), visible(names[1])),
         )
         self._measure(pair)
@@ -174,7 +193,7 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
     def _measure(self, pair: Pair) -> None:
         """Measure the distances, unless only colours or the estimator have changed."""
         look = self.now.look
-        key = (self.a, self.b, look.population, look.sink, self.inside)
+        key = (*self.sides, look.population, look.sink, self.inside)
         if key != self._change_for:
             self._change, self._change_for = None, key
             counts = pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]
@@ -197,11 +216,9 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
 
     def where(self) -> list[str]:
         """The path of the line on top."""
-        pair = self.pair()
-        if self.inside is None or pair is None:
+        if self.inside is None:
             return super().where()
-        layers = match_layers(self.a, self.b) if self.a else None
-        return [*super().where(), f"heads of layer {layers.b[self.inside] if layers else ''}"]
+        return [*super().where(), f"heads of layer {self._own_layer(self.inside)}"]
 
     def show_body(self) -> None:
         """Draw title, pictures, curves and numbers."""
@@ -210,8 +227,9 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
             self.show_line("title", ["chance is being drawn"])
             return
         look = self.now.look
-        same = "the same tokens" if self.a and self.a.origin.prompts == self.b.origin.prompts else "other tokens"
-        deeper = "A" if self.a and self.a.n_layers > self.b.n_layers else "B"
+        a, b = self.sides
+        same = "the same tokens" if a.origin.prompts == b.origin.prompts else "other tokens"
+        deeper = "A" if a.n_layers > b.n_layers else "B"
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
         self.set_class(self._is_narrow(pair), "-beside")
         *population, estimator = look.facts()
@@ -266,7 +284,6 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
 
     def _statistics(self) -> list[tuple[str, float, float, bool]]:
         """The statistics of a column: of its head, or the mean over the heads of its layer."""
-        assert self.a is not None
         found = []
         for name in COMPARED:
             values = [self._statistic(profile, layer, name) for profile, layer in self._places()]
@@ -275,10 +292,10 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         return found  # type: ignore[return-value]
 
     def _places(self) -> list[tuple[Profile, int]]:
-        assert self.a is not None
-        layers = match_layers(self.a, self.b)
+        a, b = self.sides
+        layers = match_layers(a, b)
         column = self.column if self.inside is None else self.inside
-        return [(self.a, int(layers.a[column])), (self.b, int(layers.b[column]))]
+        return [(a, int(layers.a[column])), (b, int(layers.b[column]))]
 
     def _statistic(self, profile: Profile, layer: int, name: str) -> float:
         read = profile.layers[layer]
@@ -301,14 +318,14 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
         ]
         labels = pair.matching.labels
         largest = [f"{labels[at]} ({number(float(self._change.jensen_shannon[at]))})" for at in order[:4]]
-        return [*facts, f"largest: {largest[0]}", *largest[1:]]
+        return [*facts, f"largest JS: {largest[0]}", *largest[1:]]
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def count_columns(self) -> int:
         """How many layers or heads stand side by side; chance has as many layers as what it is made for."""
         pair = self.pair()
-        return self.b.n_layers if pair is None else pair.n_columns
+        return self.profile.n_layers if pair is None else pair.n_columns
 
     def action_largest(self, step: int) -> None:
         """Go on in the order of change; at first to the largest."""
@@ -331,38 +348,46 @@ prompts a curve has its 95 % band in dots, and where the bands of A and B overla
 
     def action_swap(self) -> None:
         """Make A of B and B of A."""
-        if self.a is not None:
-            self.a, self.b = self.b, self.a
+        if self.reference is not None:
+            self.is_swapped = not self.is_swapped
+            self._say_reference()
             self.show()
 
     def action_next_reference(self) -> None:
         """Compare with the next null, and after the last with what was marked."""
         names = [*NULLS, *([""] if self._marked is not None else [])]
         self.null = names[(names.index(self.null) + 1) % len(names)] if self.null in names else names[0]
-        if not self.null:
-            self.a = self._marked
-            self.say("")
-            self.show()
-            return
-        self.say(f"drawing {self.null}")
-        self.in_background("null", partial(NULLS[self.null], self.b), self._show_null)
+        self.say(f"drawing {self.null}" if self.null else "")
+        self.in_background("null", partial(self._draw_reference, self.null), self._show_reference)
 
-    def _show_null(self, null: Profile) -> None:
-        self.a = null
-        more = " · M marks a profile as A" if self._marked is None else ""
-        self.say(f"A is chance: {self.null} · b goes on{more}")
+    def _draw_reference(self, null: str) -> Profile | None:
+        return NULLS[null](self.profile) if null else self._marked
+
+    def _show_reference(self, reference: Profile | None) -> None:
+        self.reference = reference
+        try:
+            self._matching()
+        except LaminarError:  # its layer has not as many heads: back to the layers
+            self.action_back()
+        self._say_reference()
         self.show()
+
+    def _say_reference(self) -> None:
+        """Say which side is chance, if one is."""
+        more = " · to compare with another profile: Esc, M, open that one, 5" if self._marked is None else ""
+        side = "B" if self.is_swapped else "A"
+        self.say(f"{side} is chance: {self.null} · b goes on{more}" if self.null else "")
 
     def action_open(self) -> None:
         """Open the heads of the layer; in these, the head in the explorer."""
-        if self.a is None:
+        if self.reference is None:
             return
         if self.inside is not None:
-            self.dismiss((int(match_layers(self.a, self.b).b[self.inside]), self.column))
+            self.dismiss((self._own_layer(self.inside), self.column))
             return
         self.inside = self.column
         try:
-            self._matching(self.a)
+            self._matching()
         except LaminarError as error:
             self.inside = None
             self.say(f"{error.message}: {error.hint}")

@@ -132,11 +132,11 @@ class TextDialog(Dialog[None]):
     def action_page(self, step: int) -> None:
         """Move the text by a page."""
         box = self.query_one("#box", VerticalScroll)
-        box.scroll_relative(y=step * max(1, box.scrollable_content_region.height - 1), animate=False)
+        box.scroll_relative(y=step * max(1, box.scrollable_content_region.height - 1), animate=False, immediate=True)
 
     def action_scroll(self, step: int) -> None:
         """Move the text by a line."""
-        self.query_one("#box").scroll_relative(y=step, animate=False)
+        self.query_one("#box").scroll_relative(y=step, animate=False, immediate=True)
 
 
 class PromptArea(TextArea):

@@ -247,10 +247,13 @@ class ThriftyUpdate(CompositorUpdate):
     def __init__(self, update: CompositorUpdate, painter: Painter) -> None:
         self._update = update
         self._painter = painter
+        self._written: str | None = None
 
     def render_segments(self, console: Console) -> str:
-        """Write it as text with escape sequences."""
-        return self._painter.paint(self._update, console)
+        """Write it as text with escape sequences, once: from then on the painter takes it as shown."""
+        if self._written is None:
+            self._written = self._painter.paint(self._update, console)
+        return self._written
 
 
 def _write(runs: list[Run], *, erases: bool) -> Iterator[str]:

@@ -58,7 +58,9 @@ def test_distances_and_shares_are_those_of_the_dense_weights(
 
 def test_the_largest_change_comes_first(pair: tuple[Profile, Profile]) -> None:
     found = compare(*pair)
-    assert found.order == [2, 1, 0]
+    assert found.order == [1, 2, 0]
+    assert found.jensen_shannon[1] > found.jensen_shannon[2]
+    assert found.wasserstein[1] < found.wasserstein[2], "else the other distance gives the same order"
     assert found.head_order[0] == (2, 1)
     assert found.wasserstein[0] == found.jensen_shannon[0] == 0
 
@@ -71,7 +73,7 @@ def test_it_says_what_is_the_same(pair: tuple[Profile, Profile]) -> None:
     assert found.is_same_recipe
     sentences = comparison_sentences(found)
     assert "The same: tokens, recipe; different: model, dtype." in sentences
-    assert any("largest change is in layer 2" in sentence for sentence in sentences)
+    assert any("largest change is in layer 1" in sentence for sentence in sentences)
     other_tokens = replace(pair[0], origin=replace(pair[0].origin, token_ids=tuple(range(1, 25))))
     assert not compare(pair[0], other_tokens).is_same_tokens
 
@@ -106,9 +108,13 @@ def test_models_of_other_shapes(patterns: Patterns, make_profile: MakeProfile) -
 def test_text_and_json_hold_the_numbers(pair: tuple[Profile, Profile]) -> None:
     found = compare(*pair)
     text = comparison_text(found)
-    rows = [line.split() for line in text.splitlines() if line.strip().endswith("%")]
-    assert [row[0] for row in rows] == ["2", "1", "0"]
-    assert float(rows[0][2]) == pytest.approx(found.wasserstein[2], abs=1e-5)
+    rows = [line.split() for line in text.splitlines() if line.endswith(" pp")]
+    assert [row[0] for row in rows] == ["1", "2", "0"]
+    assert float(rows[0][2]) == pytest.approx(found.jensen_shannon[1], abs=1e-4)
+    assert float(rows[0][3]) == pytest.approx(found.wasserstein[1], abs=1e-5)
+    assert rows[0][6:] == ["0", "pp"]
+    assert rows[1][6:] == [f"{100 * found.above[2]:+.2f}", "pp"]
+    assert rows[-1][4:] == ["0", "pp", "0", "pp"]
     document = json.loads(comparison_json(found))
     assert document["wasserstein"] == pytest.approx(found.wasserstein.tolist())
     assert document["one"]["revision"] == "step1000"

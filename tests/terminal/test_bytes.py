@@ -97,6 +97,18 @@ def test_idle_it_writes_nothing(emulate: Emulate, big_profile: Path) -> None:
     assert len(emulator.received) == before
 
 
+def test_where_nothing_changes_nothing_is_sent(emulate: Emulate, big_profile: Path) -> None:
+    emulator = settled(emulate, big_profile, (80, 24), "truecolor")
+    emulator.type("g")
+    emulator.quiet()
+    before = len(emulator.received)
+    emulator.type("h")  # at the first layer already
+    emulator.quiet()
+    assert len(emulator.received) == before
+    emulator.bytes_of("?", "How to read this picture")
+    assert not re.search(rb"(\x1b\[\d+;\d+H)\1", emulator.received[before:]), "a move of the cursor alone"
+
+
 @pytest.mark.parametrize("colorterm", ["truecolor", None])
 def test_a_full_repaint_is_affordable(emulate: Emulate, big_profile: Path, colorterm: str | None) -> None:
     emulator = settled(emulate, big_profile, (200, 60), colorterm)

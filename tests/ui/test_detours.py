@@ -344,7 +344,7 @@ async def test_the_marked_profile_is_a_and_the_present_one_b(drive: Drive, walk:
         driven.app.explorer.go_on_with(other)
         await driven.press("l", "l", "5")
         screen = driven.app.screen
-        assert (screen.a, screen.b) == (walk, other)
+        assert screen.sides == (walk, other)
         assert "A  step1000" in driven.text()
         assert "B  main" in driven.text()
         await driven.until(lambda: screen._change is not None, "the distances")
@@ -356,7 +356,7 @@ async def test_the_marked_profile_is_a_and_the_present_one_b(drive: Drive, walk:
         await driven.press("n", "n", "N")
         assert screen.column == order[1]
         await driven.press("x")
-        assert (screen.a, screen.b) == (other, walk)
+        assert screen.sides == (other, walk)
 
 
 async def test_enter_goes_to_heads_and_then_to_the_head_in_the_explorer(
@@ -392,12 +392,54 @@ async def test_without_a_mark_it_is_compared_with_chance(drive: Drive, walk: Pro
     async with drive(walk, size=(160, 48)) as driven:
         await driven.press("M", "5")
         screen = driven.app.screen
-        await driven.until(lambda: screen.a is not None, "the first null")
+        await driven.until(lambda: screen.reference is not None, "the first null")
         assert "uniform attention" in driven.text()
         await driven.press("b")
         await driven.until(lambda: "A is chance: independent scores" in line(driven, "note"), "the second null")
         await driven.press("b")
         await driven.until(lambda: "A is chance: uniform attention" in line(driven, "note"), "the first again")
+
+
+async def test_a_swap_keeps_the_open_profile_what_chance_is_drawn_for_and_enter_opens(
+    drive: Drive, walk: Profile, other: Profile
+) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        driven.app.explorer.reference = other
+        await driven.press("5", "x")
+        screen = driven.app.screen
+        assert screen.sides == (walk, other)
+        await driven.press("b")
+        await driven.until(lambda: "chance: uniform attention" in line(driven, "note"), "the null")
+        assert "B is chance" in line(driven, "note")
+        assert screen.sides[0] is walk
+        assert screen.sides[1].n_tokens == walk.n_tokens
+        await driven.press("x")
+        assert "A is chance" in line(driven, "note")
+        assert screen.sides[1] is walk
+        await driven.press("b", "b")
+        await driven.until(lambda: screen.sides == (other, walk), "the marked one again")
+        assert "chance" not in line(driven, "note")
+
+
+async def test_a_reference_with_other_heads_leads_back_to_the_layers(
+    drive: Drive, walk: Profile, patterns: Callable[..., Any], make_profile: Callable[..., Profile]
+) -> None:
+    few = make_profile([patterns(layer, 2, 12) for layer in range(3)])
+    async with drive(walk) as driven:
+        driven.app.explorer.reference = few
+        await driven.press("5", "b")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.reference is not few, "the null")
+        await driven.press("l", "l", "enter")
+        assert screen.inside == 2
+        await driven.press("b", "b")
+        await driven.until(lambda: screen.reference is few, "the marked one again")
+        assert (screen.inside, screen.column) == (None, 2)
+        await driven.press("x", "b")
+        await driven.until(lambda: screen.reference is not few, "the null")
+        await driven.press("l", "enter", "l", "enter")
+        await driven.until(lambda: driven.state.view == "head", "the head")
+        assert (driven.state.layer_index, driven.state.head_index) == (3, 1), "of the open profile, which is A"
 
 
 @pytest.mark.parametrize(
@@ -416,7 +458,7 @@ async def test_what_is_looked_at_changes_as_in_the_explorer(
         assert said in line(driven, "title")
 
 
-SIDES = ("A  main", "B  step1000", "B − A")
+SIDES = ("A  main", "B  step1000", "B - A")
 
 
 async def test_layouts_go_round(drive: Drive, walk: Profile, other: Profile) -> None:
@@ -448,7 +490,7 @@ async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profi
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert isinstance(app.screen, CompareScreen)
-        assert (app.screen.a, app.screen.b) == (walk, other)
+        assert app.screen.sides == (walk, other)
 
 
 # -- report ------------------------------------------------------------------------------------------------------------
