@@ -36,6 +36,11 @@ class UsageError(LaminarError):
 class PromptError(LaminarError):
     """A prompt that this model cannot take: empty, too long, ids beyond the vocabulary."""
 
+    @classmethod
+    def empty(cls) -> "PromptError":
+        """Say that there is no text."""
+        return cls("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
+
 
 class ModelError(LaminarError):
     """A model that cannot be had or cannot be read: not found, not a causal LM, parameters missing."""

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from laminar_tui.errors import UsageError
+from laminar_tui.errors import PromptError, UsageError
 
 if TYPE_CHECKING:
     from laminar_tui.render.palette import Ramp
@@ -16,6 +16,7 @@ def make_request(options: argparse.Namespace) -> "Request":
     """Gather what was asked for; reads the prompt's file or standard input.
 
     Raises:
+        PromptError: for a prompt without text.
         UsageError: if the file cannot be read, or an amount of memory is none.
     """
     from laminar_tui.run import Request, read_prompt_file, without_file_end
@@ -29,6 +30,8 @@ def make_request(options: argparse.Namespace) -> "Request":
             prompt = without_file_end(sys.stdin.read())
         except UnicodeDecodeError as error:
             raise UsageError("standard input is no UTF-8 text", "convert it, for example with iconv") from error
+    if prompt == "":
+        raise PromptError.empty()  # before a model is loaded for it
     return Request(
         options.source,
         prompt,

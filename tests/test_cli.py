@@ -340,6 +340,18 @@ def test_show_as_json_is_json(command: Run, saved: Path) -> None:
     json.loads(out)
 
 
+def test_show_as_json_is_of_every_layer(command: Run, saved: Path) -> None:
+    assert_refused(command("show", saved, "--json", "--layer", "1"), 2, "--json prints every layer")
+
+
+@pytest.mark.parametrize("verb", ["show", "report"])
+def test_the_sample_is_shown_and_reported(command: Run, verb: str, saved: Path) -> None:
+    code, out, _ = command(verb, "--sample", "--json")
+    assert code == 0
+    assert "SmolLM2" in out
+    assert_refused(command(verb, saved, "--sample"), 2, "--sample is a profile of its own")
+
+
 def test_show_runs_a_model_too(command: Run, model_folder: Path) -> None:
     code, out, _ = command("show", model_folder, "--prompt", "hello there", "--height", "12")
     assert code == 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from laminar_tui.commands.arguments import add_model_options, add_roles_option
 from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.commands.results import check_format, check_target, put_out, tell_trust
-from laminar_tui.commands.subject import names_profile
+from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Say in words and numbers how much is pressed to zero, which tokens the large weights fall on, and "
         "whether that is more than chance.",
     )
-    parser.add_argument("source", nargs="?", default="", metavar="FILE|SOURCE", help="a profile, or a model to run")
+    add_subject(parser)
     parser.add_argument("--format", default="markdown", metavar="F", help="markdown or json")
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     parser.add_argument("-o", "--output", metavar="OUT", help="write it to a file")
@@ -60,17 +60,18 @@ def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, P
     from laminar_tui.profile.profile import Profile
     from laminar_tui.run import Session
 
-    if names_profile(options.source):
+    source = name_of_subject(options)
+    if names_profile(source):
         needs_model = [null for null in options.null if not names_profile(null)]
         if needs_model or options.roles:
             what = f"the null '{needs_model[0]}' needs" if needs_model else "roles need"
             raise UsageError(f"{what} the model, not a profile of it", "name the model, or capture it beforehand")
-        profile = Profile.load(as_path(options.source))
+        profile = Profile.load(as_path(source))
     named = {name: Profile.load(as_path(name)) for name in options.null if names_profile(name)}
     nulls = {
         f"{null.origin.recipe.removeprefix('null: ')} ({as_path(name).name})": null for name, null in named.items()
     }
-    if not names_profile(options.source):
+    if not names_profile(source):
         session, request = Session(), make_request(options)
         with only_results(), narrated(options.quiet) as narrate:
             profile = session.run(request, narrate, lambda: False)

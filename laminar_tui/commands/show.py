@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from laminar_tui.commands.arguments import add_log_options, add_look_options, add_model_options, cells
 from laminar_tui.commands.picture import check_place, make_look, make_page
 from laminar_tui.commands.results import tell_trust
-from laminar_tui.commands.subject import open_profile
+from laminar_tui.commands.subject import add_subject, open_profile
 from laminar_tui.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def make_parser() -> argparse.ArgumentParser:
     """Give the words that it takes."""
     parser = argparse.ArgumentParser("laminar-tui show", description="Print a picture or a curve, and go.")
-    parser.add_argument("source", nargs="?", default="", metavar="FILE|SOURCE", help="a profile, or a model to run")
+    add_subject(parser)
     parser.add_argument("--view", default=None, metavar="NAME", help="overview, layer, head or lines")
     parser.add_argument("--layer", type=int, metavar="L", help="the layer to look at")
     parser.add_argument("--head", type=int, metavar="H", help="the head of that layer")
@@ -40,6 +40,8 @@ def show(options: argparse.Namespace) -> int:
     if name not in VIEWS:
         raise UsageError(f"there is no view '{name}'", f"choose one of: {', '.join(VIEWS)}")
     check_place(options)
+    if options.json and options.layer is not None:
+        raise UsageError("--json prints every layer", "leave --layer and --head out, or --json")
     profile = open_profile(options)
     _check_place_in(profile, options)
     if options.json:

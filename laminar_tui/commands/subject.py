@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from laminar_tui.commands.narration import narrated, only_results
+from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
 
@@ -11,6 +12,21 @@ if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
     from laminar_tui.record import Record
     from laminar_tui.run import Event
+
+
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Let a command be about a profile or a model; its name is read by `name_of_subject`."""
+    parser.add_argument("source", nargs="?", default="", metavar="FILE|SOURCE", help="a profile, or a model to run")
+    parser.add_argument("--sample", action="store_true", help="take the profile that comes with the program")
+
+
+def name_of_subject(options: argparse.Namespace) -> str:
+    """The name that was given, or the path of the profile that comes with the program."""
+    from laminar_tui.run import SAMPLE_PROFILE
+
+    if options.sample and options.source:
+        raise UsageError("--sample is a profile of its own", f"leave out {options.source}, or --sample")
+    return str(SAMPLE_PROFILE) if options.sample else options.source
 
 
 def names_profile(name: str) -> bool:
@@ -25,8 +41,8 @@ def open_profile(options: argparse.Namespace) -> "Profile":
     """Load a profile, or run the model that was named."""
     from laminar_tui.profile.profile import Profile
 
-    if names_profile(options.source):
-        return Profile.load(as_path(options.source))
+    if names_profile(name := name_of_subject(options)):
+        return Profile.load(as_path(name))
     return run_model(options, quiet=False)
 
 

@@ -13,6 +13,8 @@ from laminar_tui.source import Source
 _tokenizer_lock = threading.Lock()
 """A fast tokenizer refuses to be used by two threads at once: a run's, and the one that counts while one types."""
 
+PLAIN = "leave the chat template out"
+
 
 @dataclass(frozen=True)
 class TokenizedPrompt:
@@ -43,7 +45,7 @@ class LoadedModel:
             PromptError: if the prompt is empty, the tokenizer makes nothing of it, or it has no such token or template.
         """
         if not prompt:
-            raise PromptError("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
+            raise PromptError.empty()
         text = self._as_message(prompt) if chat else prompt
         fast = bool(getattr(self.tokenizer, "is_fast", False))
         with _tokenizer_lock:  # a template brings its own special tokens
@@ -93,13 +95,13 @@ class LoadedModel:
 
     def _as_message(self, prompt: str) -> str:
         if not self.has_chat_template:
-            raise PromptError(f"the tokenizer of {self.source.name} has no chat template", "leave --chat out")
+            raise PromptError(f"the tokenizer of {self.source.name} has no chat template", PLAIN)
         try:
             message = [{"role": "user", "content": prompt}]
             return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # a template is a program of the repository's, and may fail in any way
             reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise PromptError(f"the chat template of {self.source.name} fails: {reason}", "leave --chat out") from error
+            raise PromptError(f"the chat template of {self.source.name} fails: {reason}", PLAIN) from error
 
 
 def encode(tokenizer: Any, prompt: str, **options: bool) -> Any:

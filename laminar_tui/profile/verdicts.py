@@ -120,9 +120,14 @@ def _say_sink_values(profile: Profile, by_layer: Sequence[Satellites]) -> list[s
     if found is None:
         has_any = any(each.n_first for each in by_layer if each.threshold == SATELLITE)
         return [f"{capitalized(why)}."] if has_any and (why := why_none(profile)) else []
-    weights = "weight" if found.n == 1 else "weights"
+    if found.n == 1:
+        return [
+            f"The value vector that the only weight above {SATELLITE} on {name_key(profile, 0)} multiplies has "
+            f"{found.norm:.2g} of its head's mean length: with it, a weight of {found.weight:.2g} is "
+            f"{percent(found.share)} of what its query takes in."
+        ]
     return [
-        f"The value vectors that the {found.n:,} {weights} above {SATELLITE} on {name_key(profile, 0)} multiply have "
+        f"The value vectors that the {found.n:,} weights above {SATELLITE} on {name_key(profile, 0)} multiply have "
         f"{found.norm:.2g} of their heads' mean length (median), {found.n_on_nothing:,} of them at most {EMPTY}: with "
         f"it, a weight of {found.weight:.2g} is {percent(found.share)} of what its query takes in (medians)."
     ]
@@ -173,8 +178,7 @@ def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str
         verdict = "more than this null ever gives" if ours.above else "no more than this null gives"
         return f"Against {title}: {model}, in the null {expected}: {verdict}; {small}."
     lift = ours.share_above / theirs.share_above
-    fewer = "fewer than by this chance"
-    many = f"{times(lift)} times as many" + (f", {fewer}" if lift < 0.95 else "") if lift else fewer
+    many = f"{times(lift)} times as many" if lift else "fewer"
     return f"Against {title}: {model}, in the null {expected}: {many}; {small}."
 
 
@@ -188,8 +192,9 @@ def say_sinks(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[str, .
         )
     found = sink_heads(profile)
     n_found = int(found.sum())
+    have = "has" if n_found == 1 else "have"
     sentences = [
-        f"{n_found:,} of {n_heads:,} heads ({percent(n_found / n_heads)}) have a sink: a key that gets more than "
+        f"{n_found:,} of {n_heads:,} heads ({percent(n_found / n_heads)}) {have} a sink: a key that gets more than "
         f"{THRESHOLD} of the attention of the queries that may see it, on average."
     ]
     if n_found:
@@ -224,7 +229,8 @@ def say_roles(profile: Profile) -> tuple[str, ...]:
             continue
         best, n = ranking[0], int(roles.has(name).sum())
         sentences.append(
-            f"{capitalized(ROLES[name].title)}: {n:,} of {len(ranking):,} heads are above "
+            f"{capitalized(ROLES[name].title)}: {n:,} of {len(ranking):,} heads {'is' if n == 1 else 'are'} above "
             f"{roles.thresholds[name]:.2g}; the highest is layer {best.layer} head {best.head} with {best.score:.2f}."
         )
-    return tuple(sentences)
+    where = f"The scores were measured on {roles.period} random tokens that repeat, not on this prompt."
+    return (where, *sentences) if sentences else ()

@@ -113,7 +113,7 @@ def draw_lines(profile: Profile, look: Look, place: Place, page: Page) -> list[R
     """The curves of all layers over one another, `self` and `final`: what the heatmap is there to replace."""
     del place
     curves = line_curves(profile, look)
-    title = f"{len(curves)} curves, one a layer: self (violet) and final (orange), late layers dark"
+    title = f"{len(curves)} curves: each layer's self (violet) and final (orange), late layers dark"
     faintest = layer_columns(profile, look).faintest(DEFAULT_GRID)
     drawn = draw_column_curves(curves, look, page.width, page.height - 2, mode=page.mode, faintest=faintest)
     return [page.facts(model_facts(profile), "  "), page.line(title), *drawn]

@@ -4,6 +4,7 @@ A `Scene` holds all that a screen is drawn from; every function takes it with th
 widget has.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -80,7 +81,7 @@ def draw_title(scene: Scene, width: int, height: int) -> list[Row]:
         facts = ["attention weights, layer by layer: nothing read yet"]
     elif state.view == "lines":
         colors = "" if scene.terminal.depth == "none" else ": self (violet) and final (orange), late layers dark"
-        facts = [f"one curve a layer{colors}", *state.look.facts()[1:]]
+        facts = [f"each layer's curves{colors}", *state.look.facts()[1:]]
     elif state.view == "head":
         facts = picture_facts(columns)[:-1]
     elif state.view == "map":
@@ -327,18 +328,30 @@ def count_token_rows(scene: Scene, width: int) -> int:
 def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
     """The keys that matter here."""
     del height
-    pieces: list[tuple[str, Style | None]] = [(" ", None)]
     state = scene.state
     without = {"prompt", "again"} if not scene.can_run else set()
     if state.view == "overview" and not state.listing:
         without.add("out")
     if scene.is_last_only and state.view == "head":
         without.add("next_query")
+    if state.look.population == "self" and state.view != "lines":
+        without.add("sink")
     if state.profile is None or not state.profile.n_read:
         without |= NOT_EARLY
     elif not state.has_tokens:
         without.add("map")
-    for shown, label in key_line(state.view, width - 1, frozenset(without)):
+    return _line_of_keys(key_line(state.view, width - 1, frozenset(without)), width)
+
+
+def draw_find_keys(scene: Scene, width: int, height: int) -> list[Row]:
+    """The keys that matter while a goal is typed."""
+    del scene, height
+    return _line_of_keys([("Enter", "Go there"), ("Esc", "Back")], width)
+
+
+def _line_of_keys(keys: Sequence[tuple[str, str]], width: int) -> list[Row]:
+    pieces: list[tuple[str, Style | None]] = [(" ", None)]
+    for shown, label in keys:
         pieces += [(shown, BOLD), (f" {label}  ", None)]
     used = sum(len(text) for text, _ in pieces)
     return [merge_runs([*pieces, (" " * max(0, width - used), None)])]

@@ -16,6 +16,7 @@ from textual.widgets import Static
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.render.palette import make_ramp
+from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
@@ -51,9 +52,8 @@ DRAWN = {
     "numbers": drawing.draw_numbers,
     "behind": drawing.draw_behind,
     "summary": drawing.draw_summary,
-    "keys": drawing.draw_keys,
 }
-"""What each widget of rows but the curve's is drawn by."""
+"""What each widget of rows is drawn by, but for the curve and the keys."""
 IN_BODY = {"curve", "numbers", "behind"}
 """Those of them whose size depends on the view."""
 
@@ -156,7 +156,7 @@ class Explorer(FileActions):
             view = self.query_one(PatternView)
             scale, query = state.look.scale, state.query_index
             view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
-        for name, draw in {**DRAWN, "curve": self._stage.draw_curve}.items():
+        for name, draw in {**DRAWN, "curve": self._stage.draw_curve, "keys": self._keys_drawn}.items():
             self._lines(name).display_rows(partial(draw, self._scene), is_moved=is_moved and name in IN_BODY)
         if state.view == "head" and state.has_layer:
             self._show_tokens()
@@ -174,6 +174,13 @@ class Explorer(FileActions):
         if not self.runner.is_running:
             self._stage.prepare_next(self.state)
             detours.load_screens()
+
+    def _keys_drawn(self, scene: Scene, width: int, height: int) -> list[Row]:
+        draw = drawing.draw_find_keys if self.has_class("-finding") else drawing.draw_keys
+        return draw(scene, width, height)
+
+    def _show_keys(self) -> None:
+        self._lines("keys").display_rows(partial(self._keys_drawn, self._scene))
 
     def _show_tokens(self) -> None:
         tokens = self._lines("tokens")
@@ -297,6 +304,7 @@ class Explorer(FileActions):
     def action_find(self) -> None:
         """Type where to go."""
         self.add_class("-finding")
+        self._show_keys()
         line = self.query_one(FindLine)
         line.open()
         # At once: `focus()` waits for a refresh, and what is typed until then would be lost.
@@ -304,6 +312,7 @@ class Explorer(FileActions):
 
     def _end_find(self) -> None:
         self.remove_class("-finding")
+        self._show_keys()
         self.query_one(FindLine).close()
         self.set_focus(None)
 

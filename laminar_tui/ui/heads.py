@@ -211,6 +211,7 @@ with its attention, not what that does to the output."""
         if at is not None:
             self.at, self.nearest = at, None
             self._sort()
+            self._say_where_roles_are()
             self.show()
 
     def action_choose_measure(self) -> None:

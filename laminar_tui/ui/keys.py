@@ -106,8 +106,8 @@ KEYS: tuple[Key, ...] = (
         "scale", "z", "z", "change('scale')", "colour scale (and the curve's y axis): log, sqrt, linear", "Scale", (), 6
     ),
     Key("per_column", "Z", "Z", "change('per_column')", "colours per column or for all", "", _PICTURES),
-    Key("color_map", "c", "c", "change('color_map')", "colour map", "Colours", (), 9),
-    Key("reverse", "C", "C", "change('reverse')", "colour map reversed"),
+    Key("color_map", "c", "c", "change('color_map')", "colour map", "Colours", _COLUMNS, 9),
+    Key("reverse", "C", "C", "change('reverse')", "colour map reversed", "", _COLUMNS),
     Key("curve_mode", "u", "u", "change('mode')", "curves in braille, quadrants or ASCII", "", _DENSITIES),
     Key("pin", "space", "Space", "change('pin')", "pin the curve, or let it go: up to three", "Pin", _CURVES, 6),
     Key("prompt", "e", "e", "edit_prompt", "type another prompt and run it", "Prompt", (), 5),

@@ -2,7 +2,6 @@
 
 from functools import partial
 from itertools import zip_longest
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -17,6 +16,7 @@ from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.render.report import MAX_TEXT_WIDTH, chapters, report_rows
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
+from laminar_tui.source import as_path
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog
 from laminar_tui.ui.keys import Key
@@ -24,6 +24,7 @@ from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
+from laminar_tui.ui.writing import file_stem, problem_with
 
 REPORT_KEYS = (
     Key("down", "j,down", "j ↓", "scroll_lines(1)", "a line on"),
@@ -142,15 +143,14 @@ independent scores of the same variance. w writes it all."""
     def action_write(self) -> None:
         """Write it as Markdown, to a file whose name is asked for."""
         if self.report is not None:
-            stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(self.profile.origin.model).name)
-            name = f"{stem or 'report'}.md"
-            self.app.push_screen(FileDialog("write the report to", name, _problem_with), self._write)
+            name = f"{file_stem(self.profile)}.md"
+            self.app.push_screen(FileDialog("write the report to", name, problem_with()), self._write)
 
     def _write(self, name: str | None) -> None:
         if name is None or self.report is None:
             return
         try:
-            write_bytes(Path(name).expanduser(), report_markdown(self.report).encode("utf-8", "backslashreplace"))
+            write_bytes(as_path(name), report_markdown(self.report).encode("utf-8", "backslashreplace"))
         except LaminarError as error:
             self.say(visible(f"{error.message}: {error.hint}"))
         else:
@@ -167,8 +167,3 @@ independent scores of the same variance. w writes it all."""
         """Scroll back."""
         event.stop()
         self.action_scroll_lines(-3)
-
-
-def _problem_with(name: str) -> str:
-    path = Path(name).expanduser()
-    return "this file exists: Enter once more replaces it" if path.exists() else ""

@@ -324,7 +324,9 @@ def next_population(state: State, step: int = 1) -> State:
 
 
 def next_sink(state: State) -> State:
-    """Keep the sink, leave it out, look at it alone."""
+    """Keep the sink, leave it out, look at it alone; a token's weight on itself has none."""
+    if state.look.population == "self" and state.view != "lines":
+        return state
     choice = SINK_CHOICES[(SINK_CHOICES.index(state.look.sink) + 1) % len(SINK_CHOICES)]
     return replace(state, look=replace(state.look, sink=choice))
 

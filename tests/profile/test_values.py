@@ -104,6 +104,19 @@ def test_the_report_says_how_small_they_are(profile: Profile) -> None:
     assert '"sink_values": {"threshold": 0.6, "n": 2' in report_json(report)
 
 
+def test_a_single_one_is_told_in_the_singular(profile: Profile) -> None:
+    layer = profile.layer(0)
+    assert layer.final_weights is not None
+    weights = layer.final_weights.copy()
+    weights[1, 0] = 0.1
+    (said,) = [
+        each
+        for each in make_report(replace(profile, layers=(replace(layer, final_weights=weights), None))).sentences
+        if "value vector" in each
+    ]
+    assert said.startswith("The value vector that the only weight above 0.6 on key 0 (' token0é→\\x1b') multiplies has")
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

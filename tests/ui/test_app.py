@@ -200,6 +200,35 @@ async def test_texts_open_and_close(drive: Drive, walk: Profile, key: str, words
         assert driven.text() == before
 
 
+async def test_keys_typed_in_one_go_scroll_as_often(drive: Drive, walk: Profile) -> None:
+    async with drive(walk) as driven:
+        await driven.press("question_mark")
+        for _ in range(3):
+            driven.app.screen.action_scroll(1)
+        await driven.pilot.pause()
+        assert driven.app.screen.query_one("#box").scroll_y == 3
+
+
+async def test_the_line_of_keys_is_of_what_is_typed(drive: Drive, walk: Profile) -> None:
+    async with drive(walk) as driven:
+        before = driven.row("keys")
+        await driven.press("slash")
+        assert driven.row("keys").split() == ["Enter", "Go", "there", "Esc", "Back"]
+        await driven.press("escape")
+        assert driven.row("keys") == before
+
+
+async def test_weights_of_tokens_on_themselves_have_no_sink_to_leave_out(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        assert "Sink" in driven.row("keys")
+        await driven.press("p", "s")
+        assert driven.state.look.population == "self"
+        assert driven.state.look.sink == "with"
+        assert "Sink" not in driven.row("keys")
+        await driven.press("4", "s")
+        assert driven.state.look.sink == "without", "the final token's curves are there too"
+
+
 async def test_a_long_help_can_be_read_to_its_end(drive: Drive, walk: Profile) -> None:
     async with drive(walk) as driven:
         await driven.press("question_mark")

@@ -262,8 +262,10 @@ async def test_heads_nearest_in_distribution_are_sorted_from_the_one_under_the_c
         await driven.press("p")
         await driven.until(lambda: screen.nearest is not first, "the distances of another population")
         assert "each token → itself" in line(driven, "summary")
+        assert "d goes back" in line(driven, "note")
         await driven.press("d")
         assert screen.nearest is None
+        assert "d goes back" not in line(driven, "note")
         assert "sink share" in line(driven, "title")
 
 

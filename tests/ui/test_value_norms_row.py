@@ -33,9 +33,8 @@ async def test_the_heaviest_keys_have_their_norms(
         top = int(weights.argmax())
         share = weights[top] * norms[head, top] / (weights * norms[head]).sum()
         token = token_label(walk.origin.tokens[top])
-        wanted = (
-            f"weight × value norm:  {token} ({top}) {weights[top]:.3g} × {norms[head, top] / norms[head].mean():.3g} → "
-        )
+        norm = norms[head, top] / norms[head].mean()
+        wanted = f"weight × value norm:  {token} ({top}) {weights[top]:.3g} × {norm:.3g} → "
         shown = lines(driven)
         assert shown[0].startswith("final token looks at:")
         assert shown[1].startswith(wanted + f"{100 * share:.1f}"[:2])
