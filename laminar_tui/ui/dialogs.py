@@ -67,7 +67,7 @@ class LongText(Painted):
     def __init__(self, text: Text, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._text = text
-        self._rows: dict[int, list[Row]] = {}  # Textual asks for the height with a scroll bar and without one
+        self._rows: dict[int, list[Row]] = {}
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As high as the text is at a width."""
@@ -96,6 +96,16 @@ def _label_cells(line: Text) -> int:
     return end + len(rest) - len(rest.lstrip()) if rest.strip() else 0
 
 
+class TextBox(VerticalScroll):
+    """Scrolls a text, and asks how high it is at the width that it gets: Textual forgets the room of the scroll bar."""
+
+    DEFAULT_CSS = "TextBox { scrollbar-gutter: stable; }"
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As high as the text is beside the scroll bar."""
+        return super().get_content_height(container, viewport, width - self.styles.scrollbar_size_vertical)
+
+
 class TextDialog(Dialog[None]):
     """A text to read; q, Enter and `?` close it too.
 
@@ -119,19 +129,19 @@ class TextDialog(Dialog[None]):
         self._title, self._body = title, body
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(id="box") as box:
+        with TextBox(id="box") as box:
             box.border_title = self._title
             box.border_subtitle = "j k g G scroll · Esc closes"
             yield LongText(self._body, id="text")
 
     def action_to_end(self, is_end: bool) -> None:
         """Go to the text's end, or to its start."""
-        box = self.query_one("#box", VerticalScroll)
+        box = self.query_one(TextBox)
         (box.scroll_end if is_end else box.scroll_home)(animate=False)
 
     def action_page(self, step: int) -> None:
         """Move the text by a page."""
-        box = self.query_one("#box", VerticalScroll)
+        box = self.query_one(TextBox)
         box.scroll_relative(y=step * max(1, box.scrollable_content_region.height - 1), animate=False, immediate=True)
 
     def action_scroll(self, step: int) -> None:

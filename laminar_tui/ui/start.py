@@ -174,8 +174,8 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
     depth = make_terminal_ramp(options).depth
     os.environ["TEXTUAL_COLOR_SYSTEM"] = {"none": "standard", "16": "standard"}.get(depth, depth)
     # How long Textual waits after an Esc for the rest of a key's sequence: 0.1 s by itself, which is felt. What is not
-    # there after 25 ms was typed.
-    os.environ.setdefault("ESCDELAY", "25")
+    # there after 10 ms was typed: a terminal sends a key in one piece.
+    os.environ.setdefault("ESCDELAY", "10")
     # How often Textual paints at most: after a key it waits for its next turn, 17 ms at worst by itself. Nothing here
     # moves by itself, so that no more is painted.
     os.environ.setdefault("TEXTUAL_FPS", "240")
