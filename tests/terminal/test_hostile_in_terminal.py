@@ -29,7 +29,7 @@ HOSTILE = [
 """Clipboard, title, clearing, moving, the other screen, reset, terminal's data, C1, direction, hiding, lines, markup,
 controls, half a pair, a picture, a question to the terminal."""
 
-KEYS = "23m},1zpsacdu " + "i\x1b?\x1b`\x1b" + "\tjvY\t" + "6j\x1b5ln\x1b7j\x1b" + "O\x1b" + "/\x1b" + "MyYw\x1bx\x1b"
+KEYS = "23m},1zspacdu " + "i\x1b?\x1b`\x1b" + "\tjvY\t" + "6j\x1b5ln\x1b7j\x1b" + "O\x1b" + "/\x1b" + "MyYw\x1bx\x1b"
 KEYS += "e\x1bt3,yY\x1b1\r\r\x0c4"
 """Keys that lead through every screen and back; each of them changes something."""
 
