@@ -3,10 +3,12 @@
 import os
 import select
 from codecs import getincrementaldecoder
+from collections.abc import Iterable
 
 from textual._xterm_parser import XTermParser
 from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
 
 QUIET = 0.1
 """Seconds after which it is looked whether the program still wants keys."""
@@ -25,17 +27,20 @@ class Keyboard(LinuxDriver):
         decode = getincrementaldecoder("utf-8")(errors="replace").decode
         wait = QUIET
         while not self.exit_event.is_set():
-            typed = b""
-            if select.select([self.fileno], [], [], wait)[0]:
-                try:
-                    typed = os.read(self.fileno, 4096)
-                except OSError:  # hung up
-                    return
-                if not typed:
-                    return
-            if text := decode(typed):
-                for message in parser.feed(text):
-                    self.process_message(message)
-            for message in parser.tick():
-                self.process_message(message)
-            wait = ESCAPE_DELAY if typed else QUIET
+            if not select.select([self.fileno], [], [], wait)[0]:
+                self._tell(parser.tick())  # nothing has followed an Esc
+                wait = QUIET
+                continue
+            try:
+                typed = os.read(self.fileno, 4096)
+            except OSError:  # hung up
+                return
+            if not typed:
+                return
+            if text := decode(typed):  # not half of a character
+                self._tell(parser.feed(text))
+            wait = ESCAPE_DELAY
+
+    def _tell(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.process_message(message)
