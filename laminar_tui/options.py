@@ -51,8 +51,11 @@ def make_request(options: argparse.Namespace) -> "Request":
     )
 
 
-def make_terminal_ramp(options: argparse.Namespace) -> "Ramp":
+def make_terminal_ramp(options: argparse.Namespace, *, is_terminal: bool | None = None) -> "Ramp":
     """Choose colours for what the terminal can show.
+
+    Args:
+        is_terminal: whether what is drawn on is one; None for standard output.
 
     Raises:
         UsageError: for a colour map or a depth that does not exist.
@@ -64,5 +67,6 @@ def make_terminal_ramp(options: argparse.Namespace) -> "Ramp":
         raise UsageError(f"there is no colour map '{options.color_map}'", f"choose one of: {', '.join(COLOR_MAPS)}")
     if options.color not in ("auto", *depths):
         raise UsageError(f"there is no colour depth '{options.color}'", f"choose one of: auto, {', '.join(depths)}")
-    depth = detect_depth(os.environ, sys.stdout.isatty()) if options.color == "auto" else options.color
+    is_terminal = sys.stdout.isatty() if is_terminal is None else is_terminal
+    depth = detect_depth(os.environ, is_terminal) if options.color == "auto" else options.color
     return make_ramp(options.color_map, depth, ascii_only=options.ascii)

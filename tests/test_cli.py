@@ -344,6 +344,10 @@ def test_show_as_json_is_of_every_layer(command: Run, saved: Path) -> None:
     assert_refused(command("show", saved, "--json", "--layer", "1"), 2, "--json prints every layer")
 
 
+def test_the_sample_is_not_opened_beside_something_else(command: Run, saved: Path) -> None:
+    assert_refused(command(saved, "--sample"), 2, "--sample is a profile of its own")
+
+
 @pytest.mark.parametrize("verb", ["show", "report"])
 def test_the_sample_is_shown_and_reported(command: Run, verb: str, saved: Path) -> None:
     code, out, _ = command(verb, "--sample", "--json")

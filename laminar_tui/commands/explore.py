@@ -45,6 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def explore(options: argparse.Namespace) -> int:
     """Open the explorer."""
+    from laminar_tui.commands.subject import check_subject
     from laminar_tui.ui.start import start_app
 
+    check_subject(options)
     return start_app(options)

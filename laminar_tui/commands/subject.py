@@ -20,12 +20,25 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", action="store_true", help="take the profile that comes with the program")
 
 
-def name_of_subject(options: argparse.Namespace) -> str:
-    """The name that was given, or the path of the profile that comes with the program."""
-    from laminar_tui.run import SAMPLE_PROFILE
+def check_subject(options: argparse.Namespace) -> None:
+    """See that one thing was named.
 
+    Raises:
+        UsageError: for a name beside the profile that comes with the program.
+    """
     if options.sample and options.source:
         raise UsageError("--sample is a profile of its own", f"leave out {options.source}, or --sample")
+
+
+def name_of_subject(options: argparse.Namespace) -> str:
+    """The name that was given, or the path of the profile that comes with the program.
+
+    Raises:
+        UsageError: for both.
+    """
+    from laminar_tui.run import SAMPLE_PROFILE
+
+    check_subject(options)
     return str(SAMPLE_PROFILE) if options.sample else options.source
 
 

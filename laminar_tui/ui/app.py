@@ -25,7 +25,7 @@ from laminar_tui.recovery import CutOff
 from laminar_tui.run import Request
 from laminar_tui.ui.detour import Detour
 from laminar_tui.ui.explorer import Explorer, Terminal
-from laminar_tui.ui.garbage import REST, Garbage
+from laminar_tui.ui.garbage import REST, Garbage, let_widgets_go
 from laminar_tui.ui.kept import CutOffDialog, is_run_of
 from laminar_tui.ui.keyboard import Keyboard
 from laminar_tui.ui.painter import Painter, ThriftyUpdate
@@ -60,6 +60,7 @@ class LaminarApp(App[None]):
         follows: Path | None = None,
     ) -> None:
         super().__init__()
+        let_widgets_go()
         terminal = terminal or Terminal()
         self.explorer = Explorer(state, request, terminal, log_path)
         self.explorer.is_held = cut_off is not None
@@ -161,10 +162,7 @@ class LaminarApp(App[None]):
                 return  # not in the main thread: a test drives the app
 
     def watch_terminal(self) -> None:
-        """Leave when the terminal is closed, also where no signal says so; call it in the app's thread.
-
-        Textual's input thread would read the end of the file over and over, and take a core for it.
-        """
+        """Leave when the terminal is closed, also where no signal says so; call it in the app's thread."""
         loop = asyncio.get_running_loop()
 
         def wait() -> None:

@@ -11,12 +11,12 @@ from textual.widgets import OptionList
 from laminar_tui.ui.dialogs import Dialog, Hanging
 
 
-class ChoiceDialog(Dialog[int]):
-    """Lines of a title and what it is; the result is the place of the one chosen.
+class ChoiceDialog(Dialog[str]):
+    """Lines of a title and what it is; the result is the name of the one chosen.
 
     Args:
         title: on the frame.
-        choices: titles and descriptions, both visible text.
+        choices: names, titles and descriptions, the last two visible text.
         current: the place of the one that is chosen now.
     """
 
@@ -26,13 +26,13 @@ class ChoiceDialog(Dialog[int]):
         Binding("q", "close", "close", show=False),
     ]
 
-    def __init__(self, title: str, choices: Sequence[tuple[str, str]], current: int = 0) -> None:
+    def __init__(self, title: str, choices: Sequence[tuple[str, str, str]], current: int = 0) -> None:
         super().__init__()
         self._title, self._choices, self._current = title, choices, current
 
     def compose(self) -> ComposeResult:
-        names = max(len(name) for name, _ in self._choices)
-        lines = [Hanging(Text.assemble((f"{name:<{names}}", "bold"), f"  {what}")) for name, what in self._choices]
+        width = max(len(title) for _, title, _ in self._choices)
+        lines = [Hanging(Text.assemble((f"{title:<{width}}", "bold"), f"  {what}")) for _, title, what in self._choices]
         options = OptionList(*lines, id="box", markup=False)
         options.border_title = self._title
         options.border_subtitle = "Enter chooses · Esc closes"
@@ -51,4 +51,4 @@ class ChoiceDialog(Dialog[int]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Close with the one chosen."""
-        self.dismiss(event.option_index)
+        self.dismiss(self._choices[event.option_index][0])

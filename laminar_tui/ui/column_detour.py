@@ -1,6 +1,7 @@
 """A detour whose picture has columns: one cursor on them, and a look of its own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from textual import events
 
@@ -52,7 +53,7 @@ class ColumnDetour(Detour[Result]):
 
     def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__(state, terminal)
-        self.now = state
+        self.now = replace(state, view="overview")
         self.column = 0
 
     def count_columns(self) -> int:
@@ -106,7 +107,10 @@ class ColumnDetour(Detour[Result]):
 
     def action_sink(self) -> None:
         """Keep the sink, leave it out, look at it alone."""
+        before = self.now
         self._look(states.next_sink)
+        if self.now == before:
+            self.say(states.NO_SINK)
 
     def action_estimator(self) -> None:
         """Take the next estimator."""

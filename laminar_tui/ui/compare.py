@@ -95,7 +95,8 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
 
     Attributes:
         reference: what the explorer's profile is compared with at the moment: the marked one or a null; None while the
-            first null is drawn.
+            first null is drawn, or where none could be.
+        null: its name if it is a null.
         is_swapped: the explorer's profile is A.
     """
 
@@ -117,11 +118,11 @@ the difference."""
         self.profile = profile
         self.reference = self._marked = marked
         self.is_swapped = False
-        self.null = ""
+        self.null = self._wanted_null = ""
         self.arrangement = "side by side"
         self.inside: int | None = None
         """The column whose heads are shown; None for the layers."""
-        self.column = state.layer_index
+        self.column = self._column_of(state.layer_index)
         self._change: Change | None = None
         self._change_for: tuple[object, ...] = ()
         self._pair: Latest[Pair] = Latest()
@@ -160,9 +161,16 @@ the difference."""
         return match_heads(a, b, int(layers.a[self.inside]), int(layers.b[self.inside]))
 
     def _own_layer(self, column: int) -> int:
-        """The explorer's profile's layer in a column of layers."""
+        """The layer of the explorer's profile in a column of layers."""
+        return int(self._own_layers()[column])
+
+    def _column_of(self, layer: int) -> int:
+        """The first column in which a layer of the explorer's profile stands."""
+        return int(np.argmax(self._own_layers() == layer))
+
+    def _own_layers(self) -> NDArray[np.int64]:
         layers = match_layers(*self.sides)
-        return int((layers.a if self.is_swapped else layers.b)[column])
+        return layers.a if self.is_swapped else layers.b
 
     def _columns(self, profile: Profile, layers: NDArray[np.int64]) -> Columns:
         if self.inside is None:
@@ -197,7 +205,9 @@ the difference."""
         if key != self._change_for:
             self._change, self._change_for = None, key
             counts = pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]
-            self.in_background("change", partial(measure_change, *counts), self._show_change)
+            # After this is drawn: beside it, both would take longer.
+            measure = partial(measure_change, *counts)
+            self.call_after_refresh(self.in_background, "change", measure, self._show_change)
 
     def _show_change(self, change: Change) -> None:
         """Show the distances, once they are measured: pictures and curves stay."""
@@ -224,7 +234,7 @@ the difference."""
         """Draw title, pictures, curves and numbers."""
         pair = self.pair()
         if pair is None:
-            self.show_line("title", ["chance is being drawn"])
+            self.show_line("title", ["chance is being drawn" if self._wanted_null else "nothing to compare with"])
             return
         look = self.now.look
         a, b = self.sides
@@ -356,20 +366,33 @@ the difference."""
     def action_next_reference(self) -> None:
         """Compare with the next null, and after the last with what was marked."""
         names = [*NULLS, *([""] if self._marked is not None else [])]
-        self.null = names[(names.index(self.null) + 1) % len(names)] if self.null in names else names[0]
-        self.say(f"drawing {self.null}" if self.null else "")
-        self.in_background("null", partial(self._draw_reference, self.null), self._show_reference)
+        wanted = self._wanted_null
+        null = self._wanted_null = names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
+        self.say(f"drawing {null}" if null else "")
+        draw = partial(self._draw_reference, null)
+        self.in_background("null", draw, partial(self._show_reference, null), self._keep_reference)
 
     def _draw_reference(self, null: str) -> Profile | None:
         return NULLS[null](self.profile) if null else self._marked
 
-    def _show_reference(self, reference: Profile | None) -> None:
-        self.reference = reference
-        try:
-            self._matching()
-        except LaminarError:  # its layer has not as many heads: back to the layers
-            self.action_back()
+    def _keep_reference(self) -> None:
+        self._wanted_null = self.null
+        self.show()
+
+    def _show_reference(self, null: str, reference: Profile | None) -> None:
+        """Compare with another profile; the layer that one is at stays, wherever its column is now."""
+        layer = self._own_layer(self.column if self.inside is None else self.inside)
+        self.null, self.reference = null, reference
         self._say_reference()
+        if self.inside is None:
+            self.column = self._column_of(layer)
+        else:
+            self.inside = self._column_of(layer)
+            try:
+                self._matching()
+            except LaminarError as error:
+                self.column, self.inside = self.inside, None
+                self.say(f"{error.message}: {error.hint}")
         self.show()
 
     def _say_reference(self) -> None:

@@ -18,7 +18,6 @@ from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
@@ -29,6 +28,7 @@ from laminar_tui.render.text import fit, visible
 from laminar_tui.ui.dialogs import TextDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
+from laminar_tui.ui.leaving import LeftOnce
 from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.room import take_room
 from laminar_tui.ui.scene import Terminal
@@ -77,7 +77,7 @@ def fitting_keys(keys: Sequence[Key], width: int) -> list[Key]:
     return [key for key in keys if key in kept]
 
 
-class Detour(Screen[Result]):
+class Detour(LeftOnce[Result]):
     """The frame of a screen of its own.
 
     Args:
@@ -94,12 +94,11 @@ class Detour(Screen[Result]):
     """How to read it, for the help."""
 
     class Done(Message):
-        """Work behind the screen's back has ended: what is to be done with its result, or what went wrong."""
+        """Work behind the screen's back has ended: what is to be done now."""
 
-        def __init__(self, then: Callable[[], None], error: str = "") -> None:
+        def __init__(self, then: Callable[[], None]) -> None:
             super().__init__()
             self.then = then
-            self.error = error
 
     def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__()
@@ -161,8 +160,8 @@ class Detour(Screen[Result]):
         self.lines(name).display_rows(partial(self._draw_facts, list(facts), separator))
 
     def say(self, note: str) -> None:
-        """Show a note until the next one; a long one takes more lines: what it says may stand at its end."""
-        self._note = note
+        """Show a note, of any text, until the next one; a long one takes more lines: what matters may be its end."""
+        self._note = visible(note)
         if self._composed:
             lines = self.lines("note")
             lines.styles.height = len(self._note_lines(self.size.width))
@@ -219,39 +218,47 @@ class Detour(Screen[Result]):
 
     # -- work that takes longer than a key press -----------------------------------------------------------------------
 
-    def in_background(self, kind: str, work: Callable[[], Found], then: Callable[[Found], None]) -> None:
+    def in_background(
+        self,
+        kind: str,
+        work: Callable[[], Found],
+        then: Callable[[Found], None],
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
         """Do work in a thread and go on with its result here; of each kind only the newest counts.
 
         Args:
             kind: what sort of work it is.
             work: runs in a thread that does not hold the process; a LaminarError in it becomes a note.
             then: runs in the event loop.
+            failed: runs there instead where there is no result, before the note.
         """
         asked = self._asked[kind] = self._asked.get(kind, 0) + 1
 
-        def go_on(found: Found) -> None:
+        def end(go_on: Callable[[], None]) -> None:
             if self._asked[kind] == asked:
-                then(found)
+                go_on()
+
+        def fail(note: str) -> None:
+            failed()
+            self.say(note)
 
         def run() -> None:
             try:
-                found = work()
+                go_on = partial(then, work())
             except LaminarError as error:
-                self.post_message(self.Done(lambda: None, f"{error.message}: {error.hint}".rstrip(": ")))
+                go_on = partial(fail, f"{error.message}: {error.hint}".rstrip(": "))
             except Exception as error:  # a bug: the thread would vanish with it, so it is shown, and its story logged
                 os.write(2, traceback.format_exc().encode(errors="replace"))
-                self.post_message(self.Done(lambda: None, f"a bug in laminar_tui: {error!r}"))
-            else:
-                self.post_message(self.Done(lambda: go_on(found)))
+                go_on = partial(fail, f"a bug in laminar_tui: {error!r}")
+            self.post_message(self.Done(partial(end, go_on)))
 
         threading.Thread(target=run, name=kind, daemon=True).start()
 
     def on_detour_done(self, message: Done) -> None:
-        """Go on with what a thread has found."""
+        """Go on with what a thread has found, or without it."""
         message.stop()
         message.then()
-        if message.error:
-            self.say(visible(message.error))
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

@@ -16,12 +16,13 @@ from textual.widgets import Input, Static, TextArea
 
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
+from laminar_tui.ui.leaving import LeftOnce
 from laminar_tui.ui.widgets import Painted
 
 Result = TypeVar("Result")
 
 
-class Dialog(ModalScreen[Result]):
+class Dialog(LeftOnce[Result], ModalScreen[Result]):
     """A window that Esc closes without a result."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close", show=False)]
@@ -103,7 +104,7 @@ class TextBox(VerticalScroll):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As high as the text is beside the scroll bar."""
-        return super().get_content_height(container, viewport, width - self.styles.scrollbar_size_vertical)
+        return super().get_content_height(container, viewport, max(0, width - self.styles.scrollbar_size_vertical))
 
 
 class TextDialog(Dialog[None]):

@@ -131,7 +131,12 @@ class Explorer(FileActions):
         self.came_from = self.came_from if new.view in ("head", "map") else None
         self._show()
         if new.is_picture and not old.is_picture:
-            self.call_after_refresh(self._show)  # the crosshair's row is known when the picture has its size again
+            self.call_after_refresh(self._see_crosshair)
+
+    def _see_crosshair(self) -> None:
+        """Draw once more where the picture has come back with another size, and the crosshair in another row."""
+        if self.query_one(HeatmapView).band != self._scene.band:
+            self._show()
 
     def _show(self) -> None:
         if self._timer is None:  # not composed yet
@@ -208,7 +213,10 @@ class Explorer(FileActions):
 
     def action_change(self, name: str) -> None:
         """Make one of the changes that need nothing but the state."""
+        before = self.state
         self._change(states.CHANGES[name])
+        if name == "sink" and self.state == before:
+            self._say(states.NO_SINK)
 
     def action_column(self, step: int) -> None:
         """Go to another column."""

@@ -8,6 +8,8 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
 
 REST = 1.0
 """Seconds without a key after which there is time."""
@@ -41,6 +43,20 @@ def collected_in_rests() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def let_widgets_go() -> None:
+    """Have Textual keep no widget that is gone.
+
+    It caches a method by its instance, and so the last thousand of them with all the lines that they have drawn
+    (textual issue 6665), though what that method gives depends on two colours.
+    """
+    from textual._styles_cache import StylesCache
+
+    cached: Any = vars(StylesCache).get("get_inner_outer")
+    if hasattr(cached, "cache_info"):
+        by_colours = lru_cache(1024)(partial(cached.__wrapped__, None))
+        StylesCache.get_inner_outer = staticmethod(by_colours)  # type: ignore[assignment]
 
 
 class Garbage:

@@ -11,6 +11,7 @@ from textual.binding import BindingType
 
 from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
 from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Look
 from laminar_tui.render.facts import half_interval, with_interval
 from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place, rank_heads, table_rows
 from laminar_tui.render.numbers import limit, number, percent
@@ -21,7 +22,7 @@ from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
-from laminar_tui.ui.state import State, next_population, next_sink
+from laminar_tui.ui.state import NO_SINK, State, next_population, next_sink
 from laminar_tui.ui.widgets import Lines
 
 HEADS_KEYS = (
@@ -83,6 +84,7 @@ with its attention, not what that does to the output."""
         self.nearest: Measure | None = None
         self.place: Place = (state.layer_index, state.head_index)
         self.descending = True
+        self.farthest_first = False
         self.scale: Scale = "linear"
         self._drawing: Latest[MatrixDrawing] = Latest()
 
@@ -107,12 +109,21 @@ with its attention, not what that does to the output."""
         self.say("" if has_roles else ROLES_COME if self.awaits_roles else NO_ROLES)
 
     def renew(self, profile: Profile) -> None:
-        """Take the numbers of the run that has ended; the head and the number that are looked at stay."""
+        """Take the numbers of the run that has ended; the head and the number that are looked at stay, if they can.
+
+        Where no number of a head was measured, there is nothing to show here.
+        """
+        measures = list_measures(profile)
+        if not measures:
+            self.action_back()
+            return
         name = self.measures[self.at].name
-        self.profile, self.awaits_roles = profile, False
-        self.measures = list_measures(profile)
+        self.start = replace(self.start, profile=profile)
+        self.profile, self.measures, self.nearest, self.awaits_roles = profile, measures, None, False
         self.at = self._place_of(name)
         self._sort()
+        if self.place not in self.order:
+            self.place = self.order[0]
         self._say_where_roles_are()
         self.show()
 
@@ -126,7 +137,8 @@ with its attention, not what that does to the output."""
     def _sort(self) -> None:
         measure = self.measure
         self.matrix = Matrix(measure.values, self.scale, measure.is_share)
-        self.order = rank_heads(measure.values, descending=self.descending)
+        descending = self.descending if self.nearest is None else self.farthest_first
+        self.order = rank_heads(measure.values, descending=descending)
 
     def drawing_for(self, width: int, height: int) -> MatrixDrawing:
         """The matrix laid out for a size; made anew when size, number or colours have changed."""
@@ -207,21 +219,27 @@ with its attention, not what that does to the output."""
         """Show another number."""
         self._show_measure((self.at + (step if self.nearest is None else 0)) % len(self.measures))
 
-    def _show_measure(self, at: int | None) -> None:
-        if at is not None:
-            self.at, self.nearest = at, None
-            self._sort()
-            self._say_where_roles_are()
-            self.show()
+    def _show_measure(self, at: int) -> None:
+        self.at, self.nearest = at, None
+        self._sort()
+        self._say_where_roles_are()
+        self.show()
+
+    def _choose(self, name: str | None) -> None:
+        if name is not None:
+            self._show_measure(self._place_of(name))
 
     def action_choose_measure(self) -> None:
         """Choose the number from a list."""
-        choices = [(each.title, each.description) for each in self.measures]
-        self.app.push_screen(ChoiceDialog("colour the heads by", choices, self.at), self._show_measure)
+        choices = [(each.name, each.title, each.description) for each in self.measures]
+        self.app.push_screen(ChoiceDialog("colour the heads by", choices, self.at), self._choose)
 
     def action_order(self) -> None:
         """Turn the table around."""
-        self.descending = not self.descending
+        if self.nearest is None:
+            self.descending = not self.descending
+        else:
+            self.farthest_first = not self.farthest_first
         self._sort()
         self.show()
 
@@ -234,38 +252,42 @@ with its attention, not what that does to the output."""
     def action_nearest(self) -> None:
         """Colour by the distance from the head under the cursor; a second time goes back to the number before."""
         if self.nearest is not None:
-            self.descending = True
             self._show_measure(self.at)
         else:
-            self._measure_from(self.place)
+            self.farthest_first = False
+            self._measure_from(self.place, self.look)
 
-    def _measure_from(self, anchor: Place) -> None:
-        work = partial(nearest_heads, self.profile, *anchor, self.look.population, self.look.sink)
-        self.in_background("nearest", work, partial(self._show_nearest, anchor))
+    def _measure_from(self, anchor: Place, look: Look) -> None:
+        work = partial(nearest_heads, self.profile, *anchor, look.population, look.sink)
+        self.in_background("nearest", work, partial(self._show_nearest, self.profile, anchor, look))
 
-    def _show_nearest(self, anchor: Place, measure: Measure) -> None:
-        if not np.isfinite(measure.values[anchor]):
-            self.say(f"layer {anchor[0]} head {anchor[1]} has no weights here: {' · '.join(self.look.facts()[:2])}")
+    def _show_nearest(self, profile: Profile, anchor: Place, look: Look, measure: Measure) -> None:
+        if profile is not self.profile:  # another one has come meanwhile
             return
-        self.nearest, self.descending, self.place, self._anchor = measure, False, anchor, anchor
+        if not np.isfinite(measure.values[anchor]):
+            self.say(f"layer {anchor[0]} head {anchor[1]} has no weights here: {' · '.join(look.facts()[:2])}")
+            return
+        self.nearest, self.look, self._anchor = measure, look, anchor
         self._sort()
         self.say("d goes back to the number before · p and s change what is compared")
         self.show()
 
     def action_population(self) -> None:
         """Compare another population."""
-        self._compare(next_population(replace(self.start, look=self.look)))
+        self._compare(next_population(replace(self.start, look=self.look, view="overview")))
 
     def action_sink(self) -> None:
         """Compare with, without or only the sink."""
-        self._compare(next_sink(replace(self.start, look=self.look)))
+        self._compare(next_sink(replace(self.start, look=self.look, view="overview")))
 
     def _compare(self, state: State) -> None:
         if self.nearest is None:
             self.say("these numbers are over all queries and keys; d compares the weights of a population")
             return
-        self.look = state.look
-        self._measure_from(self._anchor)
+        if state.look == self.look:
+            self.say(NO_SINK)
+        else:
+            self._measure_from(self._anchor, state.look)
 
     def action_open(self) -> None:
         """Leave with this head."""

@@ -33,13 +33,15 @@ class Keyboard(LinuxDriver):
                 continue
             try:
                 typed = os.read(self.fileno, 4096)
+            except BlockingIOError:  # another process has made the terminal so, and was quicker
+                continue
             except OSError:  # hung up
                 return
             if not typed:
                 return
             if text := decode(typed):  # not half of a character
                 self._tell(parser.feed(text))
-            wait = ESCAPE_DELAY
+            wait = min(ESCAPE_DELAY, QUIET)
 
     def _tell(self, messages: Iterable[Message]) -> None:
         for message in messages:

@@ -143,7 +143,7 @@ heads are read from the model's config."""
         """List what is at hand, and look into the cache in a thread."""
         self.entries = [*own_entries(), *recent_entries()]
         self._is_looking = True
-        self.in_background("cache", cached_entries, self._add_cached)
+        self.in_background("cache", cached_entries, self._add_cached, partial(self._add_cached, []))
         self.show()
 
     def _add_cached(self, found: list[Entry]) -> None:
@@ -177,11 +177,11 @@ heads are read from the model's config."""
             try:
                 self._open(shown[self.cursor])
             except UsageError as error:
-                self.say(visible(f"{error.message}: {error.hint}"))
+                self.say(f"{error.message}: {error.hint}")
 
     def _open(self, entry: Entry) -> None:
         if entry.kind == "profile" or self._is_profile(entry.source):
-            self.say(f"reading {visible(entry.name)}")
+            self.say(f"reading {entry.name}")
             self.in_background("profile", partial(Profile.load, as_path(entry.source)), partial(self._opened, entry))
             return
         if entry.source and holds_sweep(as_path(entry.source)):

@@ -87,7 +87,7 @@ induction heads; code and prose show different heads at work."""
         self._ask = ask
         self._shown, self._stands_for = shield(request.text())
         self._bos, self._chat = request.bos, request.chat
-        self._preset = -1
+        self._preset, self._taken = -1, ""
         self._prompt_facts: PromptFacts | None = None
         self._is_counting = True
         self._timer: Timer | None = None
@@ -144,6 +144,8 @@ induction heads; code and prose show different heads at work."""
 
     def _tokens(self) -> str:
         facts = self._prompt_facts
+        if not self.area.text:
+            return "no text yet"
         if facts is None:
             n = -(-len(self.area.text) // CHARACTERS_A_TOKEN)
             return f"about {n:,} tokens (estimated: no model is loaded yet)"
@@ -158,6 +160,7 @@ induction heads; code and prose show different heads at work."""
         event.stop()
         if self._composed:
             self._note = ""
+            self._preset = self._preset if self.area.text == self._taken else -1
             self._count_soon()
 
     def _count_soon(self) -> None:
@@ -170,7 +173,8 @@ induction heads; code and prose show different heads at work."""
     def _count(self) -> None:
         request = self.edited()
         if request.text():
-            self.in_background("count", partial(self._ask, request), self._counted)
+            uncounted = partial(self._counted, self._prompt_facts)
+            self.in_background("count", partial(self._ask, request), self._counted, uncounted)
 
     def _counted(self, facts: PromptFacts | None) -> None:
         self._prompt_facts, self._is_counting = facts, False
@@ -195,9 +199,9 @@ induction heads; code and prose show different heads at work."""
         self._take(list(PRESETS.values())[self._preset]())
 
     def _take(self, text: str) -> None:
-        shown, self._stands_for = shield(text)
+        self._taken, self._stands_for = shield(text)
         area = self.area
-        area.text = shown
+        area.text = self._taken
         area.move_cursor(area.document.end)
         self._count_soon()
 

@@ -15,7 +15,6 @@ from laminar_tui.profile.report import Report, make_report
 from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.render.report import MAX_TEXT_WIDTH, chapters, report_rows
 from laminar_tui.render.rows import Row
-from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog
@@ -92,16 +91,25 @@ independent scores of the same variance. w writes it all."""
             self.show_line("title", ["counting, and drawing what chance gives"])
             return
         self.lines("page").display_rows(self._draw_page)
-        n = len(self._rows)
-        self.show_line("title", ["questions put to the numbers", f"lines {self.first + 1} to {self._last()} of {n}"])
+        self.lines("title").display_rows(self._draw_title)
 
-    def _draw_page(self, width: int, height: int) -> list[Row]:
-        if self.report is not None and width != self._rows_for:
+    def _draw_title(self, width: int, height: int) -> list[Row]:
+        page = self.lines("page").size
+        self._lay_out(page.width, page.height)
+        facts = ["questions put to the numbers", f"lines {self.first + 1} to {self._last()} of {len(self._rows)}"]
+        return self._draw_facts(facts, " · ", width, height)
+
+    def _lay_out(self, width: int, height: int) -> None:
+        """Break the lines for a width, and keep within them."""
+        if self.report is not None and width not in (0, self._rows_for):
             # Prose does not get wider than it is read well: a wide screen has room for a second page beside the first.
             self._n_pages = 2 if width >= 2 * MAX_TEXT_WIDTH else 1
             room = width // self._n_pages
             self._rows, self._rows_for = report_rows(self.report, room, ascii_only=self.terminal.ascii_only), width
         self.first = max(0, min(self.first, len(self._rows) - self._n_pages * height))
+
+    def _draw_page(self, width: int, height: int) -> list[Row]:
+        self._lay_out(width, height)
         page = self._rows[self.first : self.first + height]
         if self._n_pages == 1:
             return page
@@ -120,9 +128,10 @@ independent scores of the same variance. w writes it all."""
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_scroll_lines(self, step: int) -> None:
-        """Scroll by lines."""
-        self.first += step
-        self.show()
+        """Scroll by lines, once there are any."""
+        if self.report is not None:
+            self.first += step
+            self.show()
 
     def action_scroll_pages(self, step: int) -> None:
         """Scroll by a page, of which one line stays in sight."""
@@ -152,9 +161,9 @@ independent scores of the same variance. w writes it all."""
         try:
             write_bytes(as_path(name), report_markdown(self.report).encode("utf-8", "backslashreplace"))
         except LaminarError as error:
-            self.say(visible(f"{error.message}: {error.hint}"))
+            self.say(f"{error.message}: {error.hint}")
         else:
-            self.say(f"wrote {visible(name)}")
+            self.say(f"wrote {name}")
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def _need_terminal() -> None:
     Raises:
         UsageError: if there is none.
     """
-    if not sys.stdin.isatty():
+    if sys.stdin is not None and not sys.stdin.isatty():
         try:
             keyboard = os.open("/dev/tty", os.O_RDONLY)
         except OSError:
@@ -161,7 +161,7 @@ def _need_terminal() -> None:
         if keyboard >= 0:
             os.dup2(keyboard, 0)
             os.close(keyboard)
-    if not (os.isatty(0) and os.isatty(2)) or os.environ.get("TERM", "dumb") == "dumb":
+    if sys.stdin is None or not (os.isatty(0) and os.isatty(2)) or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError(
             "the explorer needs a terminal", "without one, print a picture: laminar-tui show [SOURCE], or capture it"
         )
@@ -171,7 +171,7 @@ def _prepare_environment(options: argparse.Namespace) -> "Depth":
     """Settle the colours before Textual is imported: it takes an empty NO_COLOR for a set one."""
     if os.environ.get("NO_COLOR") == "":
         del os.environ["NO_COLOR"]
-    depth = make_terminal_ramp(options).depth
+    depth = make_terminal_ramp(options, is_terminal=os.isatty(2)).depth
     os.environ["TEXTUAL_COLOR_SYSTEM"] = {"none": "standard", "16": "standard"}.get(depth, depth)
     # How long Textual waits after an Esc for the rest of a key's sequence: 0.1 s by itself, which is felt. What is not
     # there after 10 ms was typed: a terminal sends a key in one piece.

@@ -323,6 +323,9 @@ def next_population(state: State, step: int = 1) -> State:
     return replace(state, look=replace(state.look, population=name))
 
 
+NO_SINK = "a token's weight on itself has no sink to leave out"
+
+
 def next_sink(state: State) -> State:
     """Keep the sink, leave it out, look at it alone; a token's weight on itself has none."""
     if state.look.population == "self" and state.view != "lines":

@@ -121,7 +121,14 @@ one prompt also differ by chance, and a head may change its place between seeds.
         self.say(note)
         self.wanted = place
         read = partial(self.saved.read, place, lambda: self.wanted is place and self.is_attached)
-        self.in_background("sweep", read, self._show_sweep)
+        self.in_background("sweep", read, self._show_sweep, self._go_without)
+
+    def _go_without(self) -> None:
+        """Stay where one is; a sweep that has not the place to begin with begins with all layers."""
+        self.wanted = None
+        if self.sweep is None and self.place.layer is not None:
+            self.place = replace(self.place, layer=None, head=None)
+            self._read("reading all layers", self.place)
 
     wanted: Place | None = None
 
@@ -239,16 +246,22 @@ one prompt also differ by chance, and a head may change its place between seeds.
         if self.measures:
             self._show_measure((self.at + step) % len(self.measures))
 
-    def _show_measure(self, at: int | None) -> None:
-        if at is not None:
-            self.at, self._measured = at, self.measures[at].name
-            self.show()
+    def _show_measure(self, at: int) -> None:
+        self.at, self._measured = at, self.measures[at].name
+        self.show()
+
+    def _choose(self, name: str | None) -> None:
+        names = [each.name for each in self.measures]
+        if name in names:
+            self._show_measure(names.index(name))
+        elif name is not None:
+            self.say("these weights have no such number")
 
     def action_choose_measure(self) -> None:
         """Choose the number from a list."""
         if self.measures:
-            choices = [(each.title, each.description) for each in self.measures]
-            self.app.push_screen(ChoiceDialog("the number of each step", choices, self.at), self._show_measure)
+            choices = [(each.name, each.title, each.description) for each in self.measures]
+            self.app.push_screen(ChoiceDialog("the number of each step", choices, self.at), self._choose)
 
     def look_changed(self) -> None:
         """Read other weights where the look wants them."""
@@ -262,7 +275,7 @@ one prompt also differ by chance, and a head may change its place between seeds.
     def action_open(self) -> None:
         """Leave with this step's profile, which is read again if it is not in memory."""
         if self.column < len(self.files):
-            name = visible(self.sweep.steps[self.column].name) if self.sweep else ""
+            name = self.sweep.steps[self.column].name if self.sweep else ""
             self.say(f"opening {name}")
             work = partial(self.saved.profile, self.files[self.column])
             self.in_background("open", work, self._leave_with)

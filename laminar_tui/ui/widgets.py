@@ -109,13 +109,18 @@ class HeatmapView(Painted):
         self._drawing: Drawing | None = None
         self._view = View()
         self._height = 0.0
+        self._drawn_for = Size(0, 0)
 
     @property
     def rows(self) -> int:
-        """How many rows the picture has: steps of the crosshair. The drawing may still be of an earlier size."""
-        if self._columns is None or not self.size.area:
+        """How many rows the picture has: steps of the crosshair. The drawing may still be of an earlier size.
+
+        A picture that is out of sight has those that it had.
+        """
+        size = self.size if self.size.area else self._drawn_for
+        if self._columns is None or not size.area:
             return 1
-        return self._plan(self.size.width, self.size.height).rows
+        return self._plan(size.width, size.height).rows
 
     @property
     def band(self) -> tuple[float, float]:
@@ -172,6 +177,7 @@ class HeatmapView(Painted):
     def _make_drawing(self) -> Drawing | None:
         if self._columns is None or self._ramp is None or not self.size.area:
             return None
+        self._drawn_for = self.size
         layout = self._plan(self.size.width, self.size.height)
         self._drawing = Drawing(self._columns.heatmap(layout), layout, self._ramp, ascii_only=self._ascii)
         self._view = self._placed(self._view.cursor or 0)

@@ -295,6 +295,21 @@ def test_without_one_of_its_streams_it_names_the_command_that_needs_none(
     assert emulator.received == b""
 
 
+def test_without_a_keyboard_it_says_so(emulate: Emulate, big_profile: Path) -> None:
+    emulator = emulate(command=["/bin/sh", "-c", f"{shlex.join(program(str(big_profile)))} <&-"])
+    assert emulator.exit_code() == 2
+    assert "the explorer needs a terminal" in emulator.text
+
+
+def test_colours_are_of_the_terminal_that_is_drawn_on(emulate: Emulate, big_profile: Path, tmp_path: Path) -> None:
+    line = f"{shlex.join(program(str(big_profile)))} > {tmp_path / 'output'}"
+    emulator = emulate(command=["/bin/sh", "-c", line])
+    emulator.until("density, layer 0")
+    assert b"38;2;" in emulator.received
+    emulator.type("q")
+    assert emulator.exit_code() == 0
+
+
 # -- tail ------------------------------------------------------------------------------------------------------------
 
 

@@ -225,6 +225,7 @@ async def test_weights_of_tokens_on_themselves_have_no_sink_to_leave_out(drive: 
         assert driven.state.look.population == "self"
         assert driven.state.look.sink == "with"
         assert "Sink" not in driven.row("keys")
+        assert "has no sink" in driven.row("status")
         await driven.press("4", "s")
         assert driven.state.look.sink == "without", "the final token's curves are there too"
 

@@ -444,6 +444,78 @@ async def test_a_reference_with_other_heads_leads_back_to_the_layers(
         assert (driven.state.layer_index, driven.state.head_index) == (3, 1), "of the open profile, which is A"
 
 
+async def test_the_layer_that_one_is_at_stays_whatever_it_is_compared_with(
+    drive: Drive, walk: Profile, patterns: Callable[..., Any], make_profile: Callable[..., Profile]
+) -> None:
+    """The marked profile is deeper: it has more columns than the null, and the open one's layers stand in several."""
+    deep = make_profile([patterns(20 + layer, 4, 12) for layer in range(11)])
+    async with drive(walk, size=(160, 48)) as driven:
+        driven.app.explorer.reference = deep
+        await driven.press("l", "l", "5")
+        screen = driven.app.screen
+        assert screen._own_layer(screen.column) == 2
+        await driven.press("G", "enter", "b")
+        await driven.until(lambda: screen.reference is not deep, "the null")
+        assert screen._own_layer(screen.inside) == 4
+        assert "heads of layer 4" in line(driven, "where")
+        await driven.press("b", "b")
+        await driven.until(lambda: screen.reference is deep, "the marked one again")
+        assert screen._own_layer(screen.inside) == 4
+
+
+async def test_where_no_chance_can_be_drawn_that_is_said(drive: Drive, walk: Profile, other: Profile) -> None:
+    uneven = replace(walk, origin=replace(walk.origin, tokens=(), token_ids=(), n_prompts=2, n_tokens=23))
+    async with drive(uneven, size=(160, 48)) as driven:
+        await driven.press("5")
+        await driven.until(lambda: "nothing to compare with" in line(driven, "title"), "the failure")
+        assert "length" in line(driven, "note")
+        driven.app.explorer.reference = other
+        await driven.press("escape", "5", "b")
+        screen = driven.app.screen
+        await driven.until(lambda: "length" in line(driven, "note"), "the failure")
+        assert screen.sides == (other, uneven)
+        await driven.press("x")
+        assert "chance" not in line(driven, "note")
+
+
+async def test_another_model_s_numbers_come_to_an_open_matrix(
+    drive: Drive, walk: Profile, patterns: Callable[..., Any], make_profile: Callable[..., Profile]
+) -> None:
+    small = make_profile([patterns(5, 2, 12)])
+    small = replace(small, origin=replace(small.origin, model="small/one"))
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("6", "l", "l", "l", "l")
+        screen = driven.app.screen
+        assert screen.place[0] > 1
+        screen.renew(small)
+        await driven.pilot.pause()
+        assert screen.place[0] == 0
+        assert "small/one" in line(driven, "where")
+        screen.renew(Profile(small.origin, (None,)))
+        await driven.pilot.pause()
+        assert driven.app.screen is driven.app.explorer
+
+
+async def test_what_the_nearest_heads_need_leaves_the_other_numbers_as_they_were(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("6", "o")
+        screen = driven.app.screen
+        order = list(screen.order)
+        await driven.press("d")
+        await driven.until(lambda: screen.nearest is not None, "the distances")
+        assert screen.order[0] == screen._anchor
+        first = screen.nearest
+        await driven.press("s", "s")
+        await driven.until(lambda: screen.look.sink == "only", "the sink alone")
+        look, found = screen.look, screen.nearest
+        assert found is not first
+        await driven.press("p")
+        await driven.until(lambda: "has no weights here" in line(driven, "note"), "the refusal")
+        assert (screen.look, screen.nearest) == (look, found)
+        await driven.press("d")
+        assert screen.order == order
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [("p", "each token → itself"), ("s", "sink left out"), ("d", "scipy's KDE"), ("a", "log10"), ("z", "sqrt colours")],

@@ -6,13 +6,13 @@ from threading import Event
 from typing import Any
 
 import pytest
-from textual import _parser, events
-from textual.constants import ESCAPE_DELAY
+from textual import _parser, constants, events
 from textual.message import Message
 
 from laminar_tui.ui import keyboard
 from laminar_tui.ui.keyboard import QUIET, Keyboard
 
+ESCAPE_DELAY = QUIET / 8
 Type = Callable[[Sequence[bytes | None]], tuple[list[tuple[str, float]], list[float]]]
 
 
@@ -49,6 +49,8 @@ def type_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
         monkeypatch.setattr(driver, "process_message", take)
         monkeypatch.setattr(keyboard.select, "select", wait_for_keys)
         monkeypatch.setattr(_parser, "get_time", lambda: now[0])
+        monkeypatch.setattr(constants, "ESCAPE_DELAY", ESCAPE_DELAY)
+        monkeypatch.setattr(keyboard, "ESCAPE_DELAY", ESCAPE_DELAY)
         driver.run_input_thread()
         return told, waits
 

@@ -204,6 +204,18 @@ async def test_enter_opens_the_step_and_8_goes_back(saved: SavedSweep) -> None:
         assert explorer.state.profile is state.profile
 
 
+async def test_a_sweep_without_the_layer_that_one_was_at_begins_with_all(saved: SavedSweep) -> None:
+    from laminar_tui.profile.sweep import Place
+
+    async with Opened(saved) as opened:
+        screen = SweepScreen(opened.app.explorer.state, Terminal(), saved, Place(7, 2))
+        opened.app.push_screen(screen)
+        await opened.until(lambda: screen.sweep is not None)
+        assert screen.place.layer is None
+        await opened.pilot.press("j")
+        await opened.until(lambda: screen.place.layer == 0)
+
+
 async def test_without_a_sweep_the_key_says_how_to_come_by_one(drive: Any, walk: Profile) -> None:
     async with drive(walk, size=(160, 48)) as driven:
         await driven.press("8")
