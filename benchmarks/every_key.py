@@ -264,7 +264,8 @@ def main() -> None:
         for scene in scenes:
             if wanted and scene.name not in wanted:
                 continue
-            with program([] if scene is PROMPT else words, SIZE, folder) as (descriptor, process):
+            # A state folder each: a run that the scene before has left cut off would be offered.
+            with program([] if scene is PROMPT else words, SIZE, folder / scene.name) as (descriptor, process):
                 read_until(descriptor, b"Quit")
                 running = Program(descriptor, process.pid)
                 running.settle(1.0)
