@@ -261,6 +261,7 @@ def main() -> None:
         else:
             random_profile().save(folder / "random.laminar")
         scenes = SCENES[:5] if options.run else (*SCENES, PROMPT)
+        presses: list[Press] = []
         for scene in scenes:
             if wanted and scene.name not in wanted:
                 continue
@@ -271,6 +272,11 @@ def main() -> None:
                 running.settle(1.0)
                 found = (measure_run if options.run else measure)(running, scene, options.presses)
             show(scene.name, found, options.slow)
+            presses += [press for pressed in found.values() for press in pressed]
+        walls, cpus = [each.wall for each in presses], [each.cpu for each in presses]
+        print(
+            f"\nall of these, n = {len(presses):,}: 95 % {_pair(_percentile(walls), _percentile(cpus))} ms (wall, CPU)"
+        )
         print(f"\n{yardstick(folder)}")
 
 

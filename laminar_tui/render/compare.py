@@ -225,7 +225,7 @@ class PairDrawing:
             pieces += gutter_row(self._y_labels if at == 0 else {}, row, layout.gutter, self.signs)
             levels = self._levels[at][first : first + layout.n_visible]
             pieces += picture_row(levels, ramp, row, layout.cell_width)
-        return self._joined([pieces])
+        return [*pieces, Segment(" " * (self.width - self.used_width))]
 
     def _legend(self) -> Row:
         """Both colour bars, lying: what the colours of the densities and of their difference stand for."""
