@@ -89,7 +89,7 @@ class LoadedModel:
     def _bos_id(self) -> int:
         if not self.has_bos:
             raise PromptError(
-                f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave --bos out"
+                f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave the BOS token out"
             )
         return int(self.tokenizer.bos_token_id)
 

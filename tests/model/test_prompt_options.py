@@ -78,14 +78,18 @@ def test_a_chat_template_wraps_the_prompt_as_a_users_message(loaded: LoadedModel
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"bos": True}, "no beginning-of-sequence token"), ({"chat": True}, "no chat template")]
+    ("options", "said", "hint"),
+    [
+        ({"bos": True}, "no beginning-of-sequence token", "leave the BOS token out"),
+        ({"chat": True}, "no chat template", "leave the chat template out"),
+    ],
 )
 def test_what_the_tokenizer_does_not_have_is_refused_by_name(
-    plain: LoadedModel, options: dict[str, bool], said: str
+    plain: LoadedModel, options: dict[str, bool], said: str, hint: str
 ) -> None:
     with pytest.raises(PromptError, match=said) as caught:
         plain.tokenize("text", **options)  # type: ignore[arg-type]
-    assert caught.value.hint == f"leave --{next(iter(options))} out"
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(
