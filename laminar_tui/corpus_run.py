@@ -153,6 +153,7 @@ class _Reading:
         self._progress = Progress(settings=_settings(request, loaded, self._size, peers))
         self._is_whole = True  # no window is half in the sums
         self._n_kept = 0
+        self._is_resuming = True
         self._kept_at = time.monotonic()
 
     def read_all(self) -> Profile | None:
@@ -176,11 +177,18 @@ class _Reading:
         for ids in islice(windows, before.n_seen if before else 0):
             self._progress.see(ids)
         if before is not None:
-            if (before.n_seen, before.digest) != (self._progress.n_seen, self._progress.digest):
+            if before.n_seen > self._progress.n_seen:
+                raise UsageError(
+                    f"{before.n_seen:,} windows are kept in {self._partial}, but now there are only "
+                    f"{self._progress.n_seen:,}",
+                    "raise --limit; if the corpus is another one, remove the file and begin anew",
+                )
+            if before.digest != self._progress.digest:
                 raise UsageError(
                     f"{self._request.corpus} is not what {self._partial} was made of", "remove it and begin anew"
                 )
             self._progress = before
+        self._is_resuming = False
         for ids in windows:
             self._take(ids)
             self._peers.tell(self._progress.n_seen)
@@ -251,7 +259,7 @@ class _Reading:
 
     def _left_off(self, error: BaseException) -> LaminarError:
         """Keep what was read, and say so together with what went wrong."""
-        if isinstance(error, UsageError) and self._progress.n_seen == 0:
+        if isinstance(error, UsageError) and (self._progress.n_seen == 0 or self._is_resuming):
             return error
         self._keep()
         kept = f"{self._n_kept:,} windows are kept in {self._partial}; go on with --resume"

@@ -106,10 +106,10 @@ class Record:
         self._keep(lambda journal: journal.begin(profile))
 
     def _keep(self, write: Write) -> None:
-        if self.journal is None:
+        if self.journal is None or not self.journal.is_open:
             return
         try:
             write(self.journal)
         except OSError as error:
             LOGGER.warning("this run is no longer kept while it goes on: %s", error)
-            self.close()
+            self.journal.close()  # it takes no more, and can still be taken away

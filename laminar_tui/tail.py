@@ -7,6 +7,7 @@ most, and reads only what has changed.
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from laminar_tui.errors import CancelledError, LaminarError, UsageError
@@ -49,6 +50,7 @@ class Following:
         self._run: object = None
         self._told: set[int] = set()
         self._was_silent = False
+        self._grew_at = 0  # when the journal was last written to, in ns
 
     def run(self, request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
         """Follow until the file is there, and give its profile.
@@ -61,8 +63,10 @@ class Following:
         del request
         while not is_cancelled():
             if self._partial.exists():
+                self._see()
                 self._follow(on_event)
             elif self._path.exists():
+                self._check_age()
                 profile = Profile.load(self._path)
                 self._tell(profile, (index for index in range(profile.n_layers) if index not in self._told), on_event)
                 return profile
@@ -70,6 +74,15 @@ class Following:
                 on_event(Step(f"waiting for {self._path}"))
             time.sleep(POLL_SECONDS)
         raise CancelledError("no longer followed; the capture goes on")
+
+    def _see(self) -> None:
+        with suppress(OSError):
+            self._grew_at = self._partial.stat().st_mtime_ns
+
+    def _check_age(self) -> None:
+        """See that the file is what the capture has written at its end, and not from before it."""
+        if self._path.stat().st_mtime_ns < self._grew_at:
+            raise CutOffError(f"the capture ended without a result: {self._path} is older than it", "capture again")
 
     def _follow(self, on_event: OnEvent) -> None:
         try:

@@ -171,10 +171,14 @@ def test_a_run_goes_on_only_with_the_same_corpus_and_options(
     ):
         with pytest.raises(UsageError, match=f"another {said}"):
             capture_corpus(replace(resumed, run=replace(resumed.run, **change)), quiet, never)
+    with pytest.raises(UsageError, match=r"5 windows are kept in .* now there are only 3") as short:
+        capture_corpus(replace(resumed, limit=3), quiet, never)
+    assert "go on with --resume" not in short.value.hint
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(corpus.read_text().replace("tide", "time"))
-    with pytest.raises(UsageError, match="is not what"):
+    with pytest.raises(UsageError, match="is not what") as other:
         capture_corpus(resumed, quiet, never)
+    assert "go on with --resume" not in other.value.hint
     assert (tmp_path / "out.laminar.progress").read_bytes() == kept
 
 

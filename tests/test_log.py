@@ -223,6 +223,8 @@ def test_a_full_disk_ends_the_journal_and_not_the_run(
     run_events(record, small_profile)
     record.end(small_profile)
     assert path.read_text().count("no longer kept") == 1
+    record.remove()
+    assert [each.name for each in tmp_path.iterdir()] == [path.name], "what was given up can still be taken away"
     missing = Record(Request(prompt=SECRET), folder=tmp_path / "missing")
     run_events(missing, small_profile)
     assert "not kept while it goes on" in path.read_text()

@@ -1,5 +1,6 @@
 """Following another process's capture: layer by layer to the finished profile, and a word when that never comes."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -159,3 +160,17 @@ def test_without_a_terminal_it_prints_a_line_for_each_layer(
     assert lines[4] == f"done: {output}"
     assert "waiting for" in err
     assert "\x1b" not in out + err
+
+
+def test_a_file_from_before_the_capture_is_not_its_result(
+    small_profile: Profile, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_profile.save(output)
+    capture = Capture(small_profile, output)
+    capture.start()
+    partial = partial_path(output)
+    old = output.stat().st_mtime_ns - 10**9
+    os.utime(output, ns=(old, old))
+    monkeypatch.setattr(tail.time, "sleep", Turns(partial.unlink, lambda: None))
+    with pytest.raises(CutOffError, match="ended without a result"):
+        Following(output).run(Request(), lambda _event: None, lambda: False)

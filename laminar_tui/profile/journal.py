@@ -60,8 +60,15 @@ class Journal:
         self._digest = secrets.token_bytes(_NONCE_BYTES)
         self._synced_at = 0.0
         self._origin: Origin | None = None
-        lock(self._file)
-        _write_all(self._file, JOURNAL_MAGIC + self._digest)
+        for _ in range(100):  # somebody may be looking whether it is being written
+            if lock(self._file):
+                break
+            time.sleep(0.01)
+        try:
+            _write_all(self._file, JOURNAL_MAGIC + self._digest)
+        except OSError:
+            self.remove()
+            raise
 
     @property
     def is_open(self) -> bool:

@@ -103,8 +103,8 @@ def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_o
 def heaviest_keys(
     tokens: Sequence[str], weights: NDArray[np.float32], count: int, *, ascii_only: bool = False
 ) -> list[str]:
-    """Name the keys with the largest weights, the heaviest first: `·Paris (5) 0.42`."""
-    order = np.argsort(-weights, kind="stable")[:count]
+    """Name the keys with the largest weights, the heaviest first and none without any: `·Paris (5) 0.42`."""
+    order = [key for key in np.argsort(-weights, kind="stable")[:count] if weights[key] > 0]
     return [f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}" for key in order]
 
 
@@ -125,7 +125,7 @@ def moved_keys(
     found = contributions(profile.layer(layer), head, weights)
     if found is None:
         return ["not read: this model is read by hooks"] if profile.origin.mechanism == HOOKS else []
-    order = [int(key) for key in np.argsort(-found.weights, kind="stable")[:count]]
+    order = [int(key) for key in np.argsort(-found.weights, kind="stable")[:count] if found.weights[key] > 0]
     return [
         f"{token_name(profile.origin.tokens[key], ascii_only=ascii_only)} ({key}) {number(float(found.weights[key]))}"
         f" × {number(float(found.norms[key]))} → {percent(float(found.shares[key]))}"

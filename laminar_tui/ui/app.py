@@ -18,6 +18,7 @@ from textual.binding import BindingType
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from laminar_tui.catalog import remember
 from laminar_tui.log import LOGGER
@@ -89,9 +90,16 @@ class LaminarApp(App[None]):
             yield from screen.commands()
 
     def on_key(self, event: events.Key) -> None:
-        """Give the explorer what was typed before its line had the keys."""
-        if self.screen is self.explorer and self.explorer.take_typed(event):
-            event.prevent_default()
+        """Give a line what was typed before it had the keys: those of one go are sent where the first one was."""
+        if self.screen is self.explorer:
+            if self.explorer.take_typed(event):
+                event.prevent_default()
+        elif event.is_printable and event.character is not None:
+            line = self.screen.focused
+            if isinstance(line, Input):
+                line.insert_text_at_cursor(event.character)
+            elif isinstance(line, TextArea):
+                line.insert(event.character)
 
     async def on_event(self, event: events.Event) -> None:
         """Notice when there was a key or a click."""

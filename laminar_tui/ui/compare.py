@@ -207,13 +207,13 @@ the difference."""
             counts = pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]
             # After this is drawn: beside it, both would take longer.
             measure = partial(measure_change, *counts)
-            self.call_after_refresh(self.in_background, "change", measure, self._show_change)
+            self.call_after_refresh(self.in_background, "change", measure, partial(self._show_change, key))
 
-    def _show_change(self, change: Change) -> None:
-        """Show the distances, once they are measured: pictures and curves stay."""
-        self._change = change
+    def _show_change(self, key: tuple[object, ...], change: Change) -> None:
+        """Show the distances, once they are measured, unless something else is compared now; pictures stay."""
         pair = self.pair()
-        if pair is not None:
+        if pair is not None and key == self._change_for:
+            self._change = change
             self._show_numbers(pair)
 
     # -- drawing -----------------------------------------------------------------------------------------------------

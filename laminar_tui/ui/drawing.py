@@ -264,10 +264,13 @@ def _map_summary(scene: Scene, width: int) -> str:
     if weights is None:
         why = "not at hand" if scene.is_last_only else "being looked up"
         return f"{place}  weight {why}"
-    weight = float(weights[state.key])
+    assert scene.rows is not None
+    seen = np.isfinite(scene.rows.weights[state.query_index - scene.rows.first])
+    if not seen[state.key]:
+        return f"{place}  hidden by the mask"
+    weight, n_seen = float(weights[state.key]), int(seen.sum())
     rank = int((weights > weights[state.key]).sum()) + 1
-    lift = weight * (state.query_index + 1)
-    facts = [f"{place}  weight {exact(weight)}", f"rank {rank} of {state.query_index + 1}", f"{number(lift)} × uniform"]
+    facts = [f"{place}  weight {exact(weight)}", f"rank {rank} of {n_seen}", f"{number(weight * n_seen)} × uniform"]
     return join_fitting(facts, "  ", width)
 
 

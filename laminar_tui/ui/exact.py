@@ -41,9 +41,10 @@ class ExactWeights:
         self._rows: Rows | None = None
         self._rows_for: tuple[object, ...] = ()
 
-    def is_of(self, profile: Profile) -> None:
-        """Remember which profile the last run has made: of this one all queries can be looked at."""
+    def is_of(self, profile: Profile | None) -> None:
+        """Remember which profile the last run has made: of this one all queries can be looked at; None for none."""
         self._run_of = profile
+        self._rows_for = self._entries_for = ()  # what was asked before may never be answered
 
     def has_all_queries(self, state: State) -> bool:
         """Whether more than the last query's weights can be had."""

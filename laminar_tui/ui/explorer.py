@@ -122,6 +122,11 @@ class Explorer(FileActions):
             # What a row says may depend on the size of another widget: the crosshair's band, the tokens' height.
             self.call_after_refresh(self._show)
 
+    def on_screen_resume(self) -> None:
+        """Take the theme that was chosen on another screen."""
+        if self._scene.is_dark != self.app.current_theme.dark:
+            self._show()
+
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def watch_state(self, old: State, new: State) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from laminar_tui.render.entries import exact
+from laminar_tui.render.text import visible
 from laminar_tui.ui import state as states
 from laminar_tui.ui.scene import Scene
 from laminar_tui.ui.state import State
@@ -84,12 +85,16 @@ class Finder:
     """The tokens that were searched for last, and at which of them one is."""
 
     def __init__(self) -> None:
+        self._text = ""
+        self._tokens: tuple[str, ...] = ()
         self._found: tuple[int, ...] = ()
         self._at = 0
 
     def search(self, state: State, text: str) -> bool:
         """Look for a text in the prompt; whether it is there."""
-        self._found = tuple(find_tokens(state.profile.origin.tokens, text)) if state.profile else ()
+        self._text, self._at = text, 0
+        self._tokens = state.profile.origin.tokens if state.profile else ()
+        self._found = tuple(find_tokens(self._tokens, text))
         return bool(self._found)
 
     def step(self, state: State, step: int, *, is_last_only: bool) -> State | str:
@@ -99,8 +104,12 @@ class Finder:
             step: 1 or -1; 0 for the first one.
             is_last_only: only the last query can be looked at, so that a token is shown as its key.
         """
-        if not self._found:
+        if not self._text:
             return "nothing was searched for yet: / and a token's text"
+        if state.profile is not None and state.profile.origin.tokens != self._tokens:  # another prompt has come
+            self.search(state, self._text)
+        if not self._found:
+            return f"no token has the text {visible(self._text)!r}"
         if not state.has_layer:
             return "this layer holds no attention weights: choose another one first"
         self._at = (self._at + step) % len(self._found) if step else 0

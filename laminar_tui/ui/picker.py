@@ -147,8 +147,12 @@ heads are read from the model's config."""
         self.show()
 
     def _add_cached(self, found: list[Entry]) -> None:
+        """List them too; the mark stays on its line."""
+        marked = self.shown()[self.cursor :][:1]
         self._is_looking = False
         self.entries = [*self.entries, *found]
+        if marked and marked[0] in (shown := self.shown()):
+            self.cursor = shown.index(marked[0])
         self.show()
 
     # -- keys --------------------------------------------------------------------------------------------------------

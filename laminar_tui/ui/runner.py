@@ -68,6 +68,7 @@ class Runner:
         self.keep_in: Path | None = None
         self.follows: Path | None = None
         self._record: Record | None = None
+        self._made: Profile | None = None  # what the last run has made, if only in part
         self._adopted: CutOff | None = None
         self._in_use = threading.Lock()  # the model: one forward at a time
         self._questions: dict[str, _Question] = {}  # kind -> the newest
@@ -118,15 +119,21 @@ class Runner:
         self._session, self.follows, self.keep_in = Following(path), path, None
         self.start(Request(prompt=""))
 
+    def unfollow(self) -> None:
+        """Run models again, where another process was followed."""
+        if self.follows is not None:
+            self._session, self.follows = Session(), None
+
     def adopt(self, found: CutOff) -> None:
         """Keep a run that was cut off, which is shown now, until it is saved."""
         self._adopted = found
 
-    def forget(self) -> None:
-        """Take away what was kept of a run that is over: it is saved."""
-        if self._adopted is not None:
+    def forget(self, saved: Profile) -> None:
+        """Take away what was kept of the run that has made this profile: it is saved."""
+        if self._adopted is not None and self._adopted.profile is saved:
             self._adopted.remove()
-        elif self._record is not None and not self.is_running:
+            self._adopted = None
+        elif self._record is not None and self._made is saved and not self.is_running:
             self._record.remove()
 
     def abandon(self) -> None:
@@ -232,6 +239,7 @@ class Runner:
             with self._in_use:
                 profile = self._session.run(request, listen, cancel.is_set)
             record.end(profile)
+            grown = profile
             ended = RunEnded(number, profile)
         except LaminarError as error:
             record.fail(error)
@@ -239,5 +247,6 @@ class Runner:
         except BaseException as error:  # a bug: the thread would vanish with it, so it is shown and logged
             record.fail(error)
             ended = RunEnded(number, crash=traceback.format_exc())
+        self._made = grown
         self._last_ended = number
         self._post(ended)

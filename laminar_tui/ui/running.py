@@ -56,6 +56,7 @@ class RunScreen(Screen[None]):
         self._log_path = log_path
         self.runner = Runner(self.post_message)
         self._grown: Profile | None = None
+        self._disowned = 0  # runs up to this number are not looked at any more
         self._note = ""
         self._interrupted_at = 0.0
         self._saved: object = state.profile
@@ -82,7 +83,7 @@ class RunScreen(Screen[None]):
 
     def on_profile_grew(self, message: ProfileGrew) -> None:
         """Draw a layer more; within a layer, the profile before stays until that layer is read anew."""
-        if message.run != self.runner.number:
+        if message.run != self.runner.number or message.run <= self._disowned:
             return
         self._grown = message.profile
         stays = self.state.view in ("layer", "head") and self.state.layer_index < message.profile.n_layers
@@ -95,14 +96,17 @@ class RunScreen(Screen[None]):
             return
         if self._timer is not None:
             self._timer.pause()
+        if message.run <= self._disowned:
+            self._show_status()
+            return
         read = message.profile or self._grown
         self._grown = None
         if read is not None:
             self.state = states.settle(replace(self.state, profile=read))
             if self.app.screen is not self:
                 detours.renew_heads(self.app, read)
+        self._exact.is_of(message.profile if self.runner.follows is None else None)
         if message.profile is not None:
-            self._exact.is_of(message.profile)
             self._distrust()
             if self.runner.follows is not None:
                 self._saved, self.saved_path = message.profile, str(self.runner.follows)
@@ -133,6 +137,8 @@ class RunScreen(Screen[None]):
         if message.is_outdated:
             return
         message.deliver()
+        if message.error is not None or message.crash:
+            self._exact.is_of(None)
         if message.error is not None:
             self._say(f"{visible(message.error.message)}: {visible(message.error.hint)}")
         elif message.crash:
@@ -162,7 +168,8 @@ class RunScreen(Screen[None]):
             self.action_quit()
             return
         self._interrupted_at = now
-        self.runner.cancel()
+        if self.runner.is_running:
+            self.runner.cancel()
         self._note = "press ctrl+c once more to quit"
         self._show_status()
 
@@ -170,9 +177,12 @@ class RunScreen(Screen[None]):
         """Show another profile, or run another request."""
         if isinstance(subject, Request):
             self._request = subject
+            self.runner.unfollow()
             self._start()
             return
         self.runner.cancel()
+        self._disowned, self._grown = self.runner.number, None
+        self.remove_class("-failed")
         self._request, self._saved, self.saved_path, self._note = None, subject, "", ""
         here = replace(self.state, query=-1, key=0, threshold=None, listing=False, entry=0, pins=())
         self.state = states.settle(replace(here, profile=subject))

@@ -32,7 +32,9 @@ class FileActions(RunScreen):
         """Write the profile to a file whose name is asked for."""
         if (profile := self._something_to_write()) is not None:
             name = file_stem(profile) + SUFFIX
-            self.app.push_screen(FileDialog("write the profile to", name, problem_with()), self._write)
+            self.app.push_screen(
+                FileDialog("write the profile to", name, problem_with()), partial(self._write, profile)
+            )
 
     def _something_to_write(self) -> Profile | None:
         profile = self.state.profile
@@ -41,9 +43,8 @@ class FileActions(RunScreen):
             return None
         return profile
 
-    def _write(self, name: str | None) -> None:
-        profile = self.state.profile
-        if name is None or profile is None:
+    def _write(self, profile: Profile, name: str | None) -> None:
+        if name is None:
             return
         try:
             profile.save(as_path(name))
@@ -51,7 +52,7 @@ class FileActions(RunScreen):
             self._fail(error.message, error.hint)
             return
         self._saved, self.saved_path = profile, name
-        self.runner.forget()
+        self.runner.forget(profile)
         remember(as_path(name))
         self._say("")
 

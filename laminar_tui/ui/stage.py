@@ -55,7 +55,7 @@ class Stage:
 
     def columns(self, state: State) -> Columns | None:
         """The columns of the present view; made anew only when profile, look, layer or order have changed."""
-        if state.profile is None:
+        if state.profile is None or not state.profile.n_layers:
             return None
         return self._columns.of((density_key(state), state.look), partial(self.ahead.columns, state))
 
@@ -99,7 +99,8 @@ class Stage:
         here = (state.layer_index, None if state.view == "overview" else state.head_index)
         curves = []
         for (layer, head), color in zip(state.pins, PIN_COLORS, strict=False):
-            if profile is None or layer >= profile.n_layers or profile.layers[layer] is None or (layer, head) == here:
+            read = profile.layers[layer] if profile is not None and layer < profile.n_layers else None
+            if profile is None or read is None or (head or 0) >= read.n_heads or (layer, head) == here:
                 continue
             key = (state.look, layer, head)
             if key not in self._pin_curves:

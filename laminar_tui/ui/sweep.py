@@ -159,7 +159,8 @@ one prompt also differ by chance, and a head may change its place between seeds.
         """Draw title, picture, curve and numbers."""
         sweep = self.sweep
         if sweep is None or not self.measures:
-            self.show_line("title", ["the profiles are being read"])
+            words = "the profiles are being read" if sweep is None else "on so short a prompt no number is defined"
+            self.show_line("title", [words])
             return
         look, measure = self.now.look, self.measures[self.at]
         self.set_class(self.size.width >= LIST_FROM, "-beside")

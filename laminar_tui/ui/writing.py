@@ -34,17 +34,20 @@ def problem_with(suffixes: tuple[str, ...] = ()) -> Callable[[str], str]:
     def problem(name: str) -> str:
         try:
             path = as_path(name)
+            folder = path.absolute().parent
         except LaminarError as error:
             return visible(error.message)
+        except OSError:
+            return "the folder that the program was started in is gone: give a whole path"
         if path.is_dir():
             return "this is a folder: add a file name"
-        if not path.absolute().parent.is_dir():
+        if not folder.is_dir():
             return f"there is no folder {visible(str(path.parent))}"
         if suffixes and path.suffix.lower() not in suffixes:
             return f"end the name with one of {' '.join(suffixes)}"
         if path.exists():
             return "this file exists: Enter once more replaces it"
-        return "" if os.access(path.absolute().parent, os.W_OK) else "this folder cannot be written to"
+        return "" if os.access(folder, os.W_OK) else "this folder cannot be written to"
 
     return problem
 

@@ -1,5 +1,6 @@
 """The journal of a capture: it survives a kill, a cut record costs only itself, and nothing is silently different."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -212,3 +213,13 @@ def test_a_killed_process_leaves_every_layer_and_no_lock(
     assert not is_being_written(path)
     layers = (small_profile.layers[0], None, small_profile.layers[2], None)
     same_profile(read_journal(path), Profile(small_profile.origin, layers))
+
+
+def test_one_that_cannot_be_begun_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_file: int, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journals, "_write_all", full)
+    with pytest.raises(OSError, match="No space"):
+        Journal(tmp_path / "run.partial")
+    assert not list(tmp_path.iterdir())
