@@ -310,7 +310,9 @@ def _attend_both_ways(
         raise NotPlainError
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()
-    seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool).tril() if attention_mask is None else attention_mask
+    seen = attention_mask
+    if seen is None:
+        seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool, device=query.device).tril()
     _, mask = float32_mask(seen, slice(0, n_tokens), query, n_tokens)
     output, weights = eager.own_attention_function(module)(module, q, k, v, mask, **kwargs)
     kept = torch.zeros(n_heads, n_tokens, n_tokens, device=query.device)
