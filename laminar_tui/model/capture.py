@@ -54,7 +54,7 @@ def capture(
         keep: answers questions for exact weights afterwards, of the first prompt; it holds on to the model.
 
     Returns:
-        The profile; several prompts are added up.
+        The profile; several prompts are added up, and of prompts of different lengths no tokens are named.
 
     Raises:
         PromptError: for a prompt this model cannot take.
@@ -97,13 +97,15 @@ def capture(
         n_prompts=len(ids),
         n_tokens=int(mask.sum()),
     )
-    profile = Profile(origin, tuple(reader.layers))
+    profile = of_first = Profile(origin, tuple(reader.layers))
+    if len(set(mask.sum(dim=1).tolist())) > 1:
+        profile = replace(profile, origin=replace(origin, tokens=(), token_ids=()))
     if keep is not None:
 
         def read_again(receiver: Receiver) -> None:
             mechanism.read(model, receiver, ids[:1, first])
 
-        keep.finish(Again(profile, len(ids), tuple(reader.calls), read_again, partial(evaluating, model)))
+        keep.finish(Again(of_first, len(ids), tuple(reader.calls), read_again, partial(evaluating, model)))
     return profile
 
 
@@ -132,7 +134,7 @@ def _choose_mechanism(
         found = probe(model, usual, ids)
     if found.is_fast and recipe == TRUE_RECIPE and is_plain and ids.shape[1] >= fast.AT_LEAST_TOKENS:
         mechanism = FAST
-    return mechanism, (found.check,) if found.check is not None else ()
+    return mechanism, found.checks
 
 
 def _read(

@@ -42,7 +42,7 @@ class Again:
     """How a finished run is read once more.
 
     Attributes:
-        profile: what the run gave.
+        profile: what the run gave, with the tokens of the first prompt.
         n_prompts: how many prompts it was; the first one is looked at.
         calls: which layer each attention of the forward was, in their order; None for one that repeats another.
         read: runs the forward on the first prompt and sends its weights to a receiver.

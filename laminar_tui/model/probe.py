@@ -36,9 +36,9 @@ def prepare(model: PreTrainedModel, input_ids: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found out about a model on a few tokens: the check of its output, and whether the fast path is equal."""
+    """What was found out about a model on a few tokens: the checks, and whether the fast path is equal."""
 
-    check: Check | None
+    checks: tuple[Check, ...]
     is_fast: bool
 
 
@@ -63,10 +63,22 @@ def probe(model: PreTrainedModel, mechanism: Mechanism, ids: torch.Tensor) -> Pr
         if is_enough and mechanism is not HOOKS:
             with evaluating(model):
                 is_fast = is_fast_path_equal(model, lambda: forward(model, few, None))
-        known = (model.dtype, device, Probe(_check_outputs(model, mechanism, few), is_fast))
+        known = (
+            model.dtype,
+            device,
+            Probe((_check_outputs(model, mechanism, few), *_tell_rounding(model, mechanism)), is_fast),
+        )
         if is_enough:
             _probes[model] = known
     return known[2]
+
+
+def _tell_rounding(model: PreTrainedModel, mechanism: Mechanism) -> tuple[Check, ...]:
+    """Say that what hooks take was rounded before they took it: only the tap sees weights in float32 at any dtype."""
+    if mechanism is not HOOKS or model.dtype == torch.float32:
+        return ()
+    dtype = str(model.dtype).removeprefix("torch.")
+    return (Check(f"weights are counted as the model's own attention rounds them, to {dtype}", True, "all"),)
 
 
 def _check_outputs(model: PreTrainedModel, mechanism: Mechanism, ids: torch.Tensor) -> Check:

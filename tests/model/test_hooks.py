@@ -28,3 +28,16 @@ def test_a_model_that_does_the_same_by_default_is_read(family: str, dtype: torch
     assert profile.origin.mechanism == "hooks"
     assert "the model's output is what it is without the reading" in [check.name for check in profile.origin.checks]
     assert not profile.origin.failed_checks
+
+
+def test_a_profile_says_that_the_model_rounded_its_weights() -> None:
+    """The tap's softmax is float32 whatever the dtype; what hooks take has been rounded by the model."""
+    name = "weights are counted as the model's own attention rounds them, to"
+
+    def told(family: str, dtype: torch.dtype) -> list[str]:
+        checks = capture(build_family(family, dtype=dtype), IDS).origin.checks
+        return [check.name.removeprefix(name).strip() for check in checks if check.name.startswith(name)]
+
+    assert told("bloom", torch.bfloat16) == ["bfloat16"]
+    assert told("bloom", torch.float16) == ["float16"]
+    assert told("bloom", torch.float32) == told("gpt_neox", torch.bfloat16) == []
