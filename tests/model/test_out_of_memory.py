@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from laminar_tui.errors import MemoryNeededError
-from laminar_tui.model import eager, fast
+from laminar_tui.model import eager, fast, nulls
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.patterns import KeptPatterns
+from laminar_tui.model.roles import measure_roles
 from laminar_tui.profile.profile import LayerProfile, Profile
 
 TinyModel = Callable[..., Any]
@@ -105,6 +106,45 @@ def test_rows_that_were_counted_before_the_shortage_are_not_counted_twice(
     found = capture(model, IDS, chunk_weights=12 * N_HEADS * N_TOKENS)
     assert calls == [12, 12, 6, 6, 6, 6, 6, 6, 6, 6]
     assert_same_layers(found, undisturbed, same_profile)
+
+
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+def test_roles_are_measured_on_the_rows_of_the_last_try_alone(
+    error: BaseException, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out when the first half of a layer's rows was kept."""
+    model = tiny_model("llama")
+    expected = measure_roles(model, period=8, n_sequences=1)
+    true, calls = eager.own_attention_function, []
+
+    def find(module: torch.nn.Module) -> Callable[..., Any]:
+        def attend(at: torch.nn.Module, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            calls.append(query.shape[2])
+            if calls == [8, 8]:
+                raise error
+            return true(module)(at, query, *args, **kwargs)
+
+        return attend
+
+    monkeypatch.setattr(eager, "own_attention_function", find)
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 8 * N_HEADS * 16)
+    found = measure_roles(model, period=8, n_sequences=1)
+    assert calls == [8, 8, *[4] * 8]
+    for name, scores in expected.scores.items():
+        np.testing.assert_allclose(found.scores[name], scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+def test_no_room_for_the_model_a_second_time_is_told(
+    error: BaseException, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(*_args: Any, **_kwargs: Any) -> None:
+        raise error
+
+    model = tiny_model("llama")
+    monkeypatch.setattr(nulls.AutoModelForCausalLM, "from_config", make)
+    with pytest.raises(MemoryNeededError, match="no room for llama a second time"):
+        nulls.with_random_parameters(model)
 
 
 def test_below_one_row_it_gives_up_and_says_what_was_tried(
