@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from laminar_tui.errors import MemoryNeededError
-from laminar_tui.model import eager, fast, nulls
+from laminar_tui.model import eager, fast, nulls, patterns
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.patterns import KeptPatterns
@@ -223,6 +223,53 @@ def in_tiles(tiny_model: TinyModel) -> Any:
     model = tiny_model("llama", num_hidden_layers=4)
     assert capture(model, IDS).origin.mechanism == "fast"
     return model
+
+
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("mechanism", ["tap", "fast"])
+def test_a_copy_for_which_there_is_no_room_is_not_kept_and_the_layer_is_read(
+    mechanism: str,
+    layer: int,
+    error: BaseException,
+    tiny_model: TinyModel,
+    same_profile: Callable[[Profile, Profile], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 16 if mechanism == "fast" else 10**9)
+    model, keep = tiny_model("llama", num_hidden_layers=3), KeptPatterns()
+    undisturbed = capture(model, IDS)
+    own, copied = patterns._own_call, []
+
+    def copy(call: eager.Call) -> eager.Call:
+        copied.append(call.module.layer_idx)
+        if copied[-1] == layer:
+            raise error
+        return own(call)
+
+    monkeypatch.setattr(patterns, "_own_call", copy)
+    found = capture(model, IDS, keep=keep)
+    assert found.origin.mechanism == mechanism
+    assert copied == list(range(layer + 1)), "nothing more is kept"
+    assert_same_layers(found, undisturbed, same_profile)
+    assert keep.kept_layers == ()
+
+
+def test_what_does_not_fit_is_not_copied_first(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, everything = tiny_model("llama"), KeptPatterns()
+    capture(model, IDS, keep=everything)
+    n_bytes = everything.n_bytes // len(everything.kept_layers)
+    own, copied = patterns._own_call, []
+
+    def copy(call: eager.Call) -> eager.Call:
+        copied.append(call)
+        return own(call)
+
+    monkeypatch.setattr(patterns, "_own_call", copy)
+    capture(model, IDS, keep=KeptPatterns(n_bytes // 2))
+    assert not copied
+    capture(model, IDS, keep=KeptPatterns(2 * n_bytes))
+    assert copied
 
 
 class ShortTiles:
