@@ -65,8 +65,10 @@ def capture(
     """
     ids, mask = _as_batch(model, input_ids, attention_mask)
     check_prompt(model, ids)
+    spans = [span_of(row) for row in mask]
+    own_tokens = None if tokens is None else list(tokens)[spans[0]]
+    ids, mask = (_begin_with_tokens(each, spans) for each in (ids, mask))
     first = span_of(mask[0])
-    own_tokens = None if tokens is None else list(tokens)[first]
     profile = empty_profile(model, ids[:, first], own_tokens)
     given = mask if attention_mask is not None else None
     is_plain = given is None and len(ids) == 1
@@ -117,6 +119,16 @@ def _as_batch(
     ids = (ids[None] if ids.ndim == 1 else ids).to(input_device(model))
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(ids.device)
     return ids, mask
+
+
+def _begin_with_tokens(rows: torch.Tensor, spans: Sequence[slice]) -> torch.Tensor:
+    """Move the padding behind the tokens, [batch, n_tokens].
+
+    There no causal model sees it, and each token has the position that it has without: not every model can be told.
+    """
+    if not any(span.start for span in spans):
+        return rows
+    return torch.stack([row.roll(-span.start) for row, span in zip(rows, spans, strict=True)])
 
 
 def _choose_mechanism(
