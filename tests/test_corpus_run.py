@@ -113,9 +113,9 @@ def test_what_is_found_out_about_a_model_is_found_out_once(
     looked: list[tuple[int, ...]] = []
     check_outputs = probe._check_outputs
 
-    def count(model: Any, ids: Any) -> Any:
+    def count(model: Any, mechanism: Any, ids: Any) -> Any:
         looked.append(tuple(ids.shape))
-        return check_outputs(model, ids)
+        return check_outputs(model, mechanism, ids)
 
     monkeypatch.setattr(probe, "_check_outputs", count)
     request = request_for(limit=5)

@@ -59,6 +59,19 @@ def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None
             config._attn_implementation_internal = implementation
 
 
+@contextmanager
+def attention_named(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Name an attention in the configs alone, for a family that asks there in each forward and lets nobody set it."""
+    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
+    try:
+        for config, _ in before:
+            config._attn_implementation_internal = name
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
 def _configs(model: PreTrainedModel) -> list[Any]:
     """All configs of a model and of the models within, each once."""
     found: dict[int, Any] = {}

@@ -54,7 +54,7 @@ def capture(
         keep: answers questions for exact weights afterwards, of the first prompt; it holds on to the model.
 
     Returns:
-        The profile; several prompts are added up.
+        The profile; several prompts are added up, and of prompts of different lengths no tokens are named.
 
     Raises:
         PromptError: for a prompt this model cannot take.
@@ -65,8 +65,10 @@ def capture(
     """
     ids, mask = _as_batch(model, input_ids, attention_mask)
     check_prompt(model, ids)
+    spans = [span_of(row) for row in mask]
+    own_tokens = None if tokens is None else list(tokens)[spans[0]]
+    ids, mask = (_begin_with_tokens(each, spans) for each in (ids, mask))
     first = span_of(mask[0])
-    own_tokens = None if tokens is None else list(tokens)[first]
     profile = empty_profile(model, ids[:, first], own_tokens)
     given = mask if attention_mask is not None else None
     is_plain = given is None and len(ids) == 1
@@ -97,13 +99,15 @@ def capture(
         n_prompts=len(ids),
         n_tokens=int(mask.sum()),
     )
-    profile = Profile(origin, tuple(reader.layers))
+    profile = of_first = Profile(origin, tuple(reader.layers))
+    if len(set(mask.sum(dim=1).tolist())) > 1:
+        profile = replace(profile, origin=replace(origin, tokens=(), token_ids=()))
     if keep is not None:
 
         def read_again(receiver: Receiver) -> None:
             mechanism.read(model, receiver, ids[:1, first])
 
-        keep.finish(Again(profile, len(ids), tuple(reader.calls), read_again, partial(evaluating, model)))
+        keep.finish(Again(of_first, len(ids), tuple(reader.calls), read_again, partial(evaluating, model)))
     return profile
 
 
@@ -115,6 +119,16 @@ def _as_batch(
     ids = (ids[None] if ids.ndim == 1 else ids).to(input_device(model))
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.reshape(ids.shape).to(ids.device)
     return ids, mask
+
+
+def _begin_with_tokens(rows: torch.Tensor, spans: Sequence[slice]) -> torch.Tensor:
+    """Move the padding behind the tokens, [batch, n_tokens].
+
+    There no causal model sees it, and each token has the position that it has without: not every model can be told.
+    """
+    if not any(span.start for span in spans):
+        return rows
+    return torch.stack([row.roll(-span.start) for row, span in zip(rows, spans, strict=True)])
 
 
 def _choose_mechanism(
@@ -132,7 +146,7 @@ def _choose_mechanism(
         found = probe(model, usual, ids)
     if found.is_fast and recipe == TRUE_RECIPE and is_plain and ids.shape[1] >= fast.AT_LEAST_TOKENS:
         mechanism = FAST
-    return mechanism, (found.check,) if found.check is not None else ()
+    return mechanism, found.checks
 
 
 def _read(

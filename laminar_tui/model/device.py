@@ -216,7 +216,7 @@ def hand_over(found: Found, mask: torch.Tensor | None, tally: LayerTally) -> Non
     on_host = found.rows.cpu()
     rows = dict(zip(MEASURED, on_host, strict=True))
     n_tokens = on_host.shape[2]
-    queries = torch.arange(n_tokens)
+    queries = torch.arange(n_tokens, device=on_host.device)
     error = row_sum_error(on_host)
     if not (math.isfinite(error) and bool(torch.isfinite(on_host.sum()))):
         raise UntrustedWeightsError(
@@ -276,8 +276,8 @@ def _hand_over_whole(whole: torch.Tensor, mask: torch.Tensor | None, tally: Laye
 def _see(mask: torch.Tensor | None, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Say of each query how many keys it sees, and whether the first and itself are among them, on the host."""
     if mask is None:
-        every = torch.ones(n_tokens, dtype=torch.bool)
-        return torch.arange(1, n_tokens + 1), every, every
+        every = torch.ones(n_tokens, dtype=torch.bool, device="cpu")
+        return torch.arange(1, n_tokens + 1, device="cpu"), every, every
     n_seen, first, itself = torch.stack([mask.sum(dim=1), mask[:, 0].long(), mask.diagonal().long()]).cpu()
     return n_seen, first.bool(), itself.bool()
 

@@ -3,6 +3,7 @@
 This is the truth that everything else is held against: what the function returns is what the model goes on with.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ CHUNK_WEIGHTS = 2**22
 
 _CUT_WITH_ROWS = {"position_bias"}
 """Tensor keywords with one row a query, on the axis before the last."""
-_WITHOUT_EFFECT = {"position_ids", "cache_position", "indices"}
-"""Tensor keywords that no family's eager attention function reads."""
+_WITHOUT_EFFECT = {"position_ids", "cache_position", "indices", "block_indices"}
+"""Tensor keywords that no family's eager attention function reads; what an indexer selects goes into the mask."""
 
 AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -101,10 +102,12 @@ def weigh(
         n_rows: query rows in a piece; as many as make `CHUNK_WEIGHTS` weights when left out.
 
     Raises:
-        ModelError: if the family has no eager attention function, or it gives no weights.
+        ModelError: if the family has no eager attention function, if it gives no weights, or if the model hands over
+            a tensor that it does not read.
     """
     module, query, key, kwargs = call.module, call.query, call.key, call.kwargs
     function = function or own_attention_function(module)
+    _refuse_unread(call, function)
     n_queries, n_keys = query.shape[2], key.shape[2]
     # Scores of bfloat16 models are a comb of 2,575 values, and those of float16 ones overflow: float32 throughout.
     query32, key32, value32 = query.float(), key.float(), call.value.float()
@@ -114,6 +117,8 @@ def weigh(
             continue
         if call.is_plain and call.mask is None:
             allowed, mask = float32_mask(_triangle(rows, n_keys, query.device), slice(None), query, n_keys)
+        elif kwargs.get("block_indices") is not None:
+            allowed, mask = float32_mask(_in_blocks(call, rows), slice(None), query, n_keys)
         else:
             allowed, mask = float32_mask(seen_mask, rows, query, n_keys)
         extra = {name: _rows_of(name, each, rows) for name, each in kwargs.items()}
@@ -165,6 +170,17 @@ def uncut_keywords(kwargs: dict[str, Any]) -> list[str]:
     ]
 
 
+def _refuse_unread(call: Call, function: AttentionFunction) -> None:
+    """Refuse a tensor that the eager function does not know: under its own name a family may put it into the mask."""
+    named = inspect.signature(function).parameters
+    unread = [name for name in uncut_keywords(call.kwargs) if name not in named]
+    if unread:
+        raise ModelError(
+            f"{type(call.module).__name__} hands '{unread[0]}' over, which its eager attention does not read",
+            "what it does to the weights cannot be told, so they cannot be shown",
+        )
+
+
 def _rows_of(name: str, value: Any, rows: slice) -> Any:
     return value[..., rows, :] if name in _CUT_WITH_ROWS and isinstance(value, torch.Tensor) else value
 
@@ -210,3 +226,28 @@ def _sparse(
     if mask.dtype == torch.bool:
         return mask & ~unselected
     return mask.masked_fill(unselected, torch.finfo(mask.dtype).min)
+
+
+def _in_blocks(call: Call, rows: slice) -> torch.Tensor:
+    """Hide the blocks of keys that an indexer did not select, for some query rows, as its own method does.
+
+    Returns:
+        float32 [batch, n_heads, rows, n_keys], to be added to the scores.
+
+    Raises:
+        ModelError: if the module has no such method.
+    """
+    build = getattr(getattr(call.module, "indexer", None), "build_block_mask", None)
+    if build is None:
+        raise ModelError(
+            f"{type(call.module).__name__} selects blocks of keys, but has no indexer that says which",
+            "what its queries see cannot be told, so the weights cannot be shown",
+        )
+    query, n_keys, positions = call.query, call.key.shape[2], call.kwargs.get("position_ids")
+    if positions is None:
+        positions = torch.arange(n_keys - query.shape[2], n_keys, device=query.device)
+    positions = (positions if positions.ndim > 1 else positions[None])[:, rows].expand(len(query), -1)
+    mask = None if call.mask is None else call.mask[:, :, rows, :n_keys]
+    blocks = call.kwargs["block_indices"][:, :, rows]
+    seen: torch.Tensor = build(blocks, mask, n_keys, torch.float32, query.device, positions)
+    return seen

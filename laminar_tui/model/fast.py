@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from threading import Barrier
 from typing import Any
 
 import torch
@@ -122,14 +123,28 @@ def _one_thread_each() -> Iterator[tuple[ThreadPoolExecutor, int]]:
     A weight below 1.2e-38 is 0 here; one product of denormal numbers takes as long as fifty others.
     """
     global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(os.cpu_count() or 1, "tiles", _work_alone)
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
+        if _pool is None:
+            _pool = _start_workers(os.cpu_count() or 1)
+        torch.set_num_threads(1)
         yield _pool, before
     finally:
         torch.set_num_threads(before)
+
+
+def _start_workers(n_workers: int) -> ThreadPoolExecutor:
+    """Start all workers of a pool, which by itself starts one when there is work for it.
+
+    Such a late one would set the number of threads of the process when it has been put back.
+    """
+    pool = ThreadPoolExecutor(n_workers, "tiles", _work_alone)
+    together = Barrier(n_workers)
+    try:
+        wait([pool.submit(together.wait) for _ in range(n_workers)])
+    finally:
+        together.abort()  # where one could not be started, the others wait for it
+    return pool
 
 
 def _work_alone() -> None:

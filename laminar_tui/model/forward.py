@@ -1,6 +1,5 @@
 """One forward pass of a model: what it takes, the mode in which it runs, and what is said when it does not."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,12 @@ from laminar_tui.model.memory import is_out_of_memory
 
 
 def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None, **options: bool) -> Any:
-    """Run everything up to the LM head, whose logits nobody needs here; the first of what it returns is [.., D]."""
-    positions = {}
-    if mask is not None and "position_ids" in inspect.signature(model.base_model.forward).parameters:
-        # Padding on the left must not move the tokens that follow it.
-        positions["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+    """Run everything up to the LM head, whose logits nobody needs here; the first of what it returns is [.., D].
+
+    Padding must be behind the tokens: in front of them it would move their positions.
+    """
     try:
-        return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions, **options)
+        return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **options)
     except (
         RuntimeError,
         ValueError,

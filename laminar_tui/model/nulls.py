@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from laminar_tui.errors import ModelError, UsageError
+from laminar_tui.errors import MemoryNeededError, ModelError, UsageError
 from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
+from laminar_tui.model.memory import is_out_of_memory
 
 SEED = 31415
 """Not 0, which a model's own random start may have had."""
@@ -46,8 +47,15 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
     Takes as much memory again as the model. torch's random state comes back.
 
     Raises:
-        ModelError: if no model can be made of the config.
+        ModelError: if no model can be made of the config, or the model's parameters are not on one device.
+        MemoryNeededError: if there is no room for it.
     """
+    places = {str(parameter.device) for parameter in model.parameters()}
+    if len(places) > 1 or "meta" in places:
+        raise ModelError(
+            f"{model.config.model_type} is spread over devices, where no model of random parameters can be made",
+            "take --device with one device that has room for it twice, or --null shuffled",
+        )
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
@@ -55,11 +63,16 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
             fresh = AutoModelForCausalLM.from_config(
                 copy.deepcopy(model.config), dtype=model.dtype, attn_implementation="eager", trust_remote_code=False
             )
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            made: PreTrainedModel = fresh.to(dtype=model.dtype, device=model.device).eval()
+        except (ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise MemoryNeededError(
+                    f"out of memory: no room for {model.config.model_type} a second time, with random parameters",
+                    "take --dtype bfloat16, another --device, or --null shuffled",
+                ) from error
             raise ModelError(
                 f"no model can be made of the config of {model.config.model_type}", " ".join(str(error).split())[:160]
             ) from error
-    made: PreTrainedModel = fresh.to(dtype=model.dtype, device=model.device).eval()
     return made
 
 

@@ -42,7 +42,7 @@ class Again:
     """How a finished run is read once more.
 
     Attributes:
-        profile: what the run gave.
+        profile: what the run gave, with the tokens of the first prompt.
         n_prompts: how many prompts it was; the first one is looked at.
         calls: which layer each attention of the forward was, in their order; None for one that repeats another.
         read: runs the forward on the first prompt and sends its weights to a receiver.
@@ -82,22 +82,21 @@ class KeptPatterns:
         self._again = None
 
     def let_go(self) -> bool:
-        """Give up what is kept, and keep nothing more: memory has run out. Whether there was anything."""
-        had = bool(self._calls)
+        """Give up what is kept, and keep nothing more: memory has run out, perhaps in keeping. Whether that is new."""
+        was_keeping = self.keep_bytes > 0
         self._calls.clear()
         self.keep_bytes = 0
-        return had
+        return was_keeping
 
     def keep(self, layer: int, call: Call) -> None:
         """Keep what a layer's attention function was handed, and let go of earlier layers that do not fit beside it.
 
         The later a layer is, the longer it takes to run the model again up to it.
         """
-        own = _own_call(call)
-        if _count_bytes([own]) > self.keep_bytes:
+        if _own_bytes(call) > self.keep_bytes:
             return
         self._calls.pop(layer, None)
-        self._calls[layer] = own
+        self._calls[layer] = _own_call(call)
         while self.n_bytes > self.keep_bytes:
             del self._calls[next(iter(self._calls))]
 
@@ -344,6 +343,12 @@ def _own(value: Any) -> Any:
         return value
     is_whole = value.untyped_storage().nbytes() <= value.numel() * value.element_size()
     return value.detach() if is_whole else value.detach().clone()
+
+
+def _own_bytes(call: Call) -> int:
+    """How much memory a call will hold once it is kept, counted before anything is copied."""
+    tensors = _tensors((call.query, call.key, call.mask, *call.kwargs.values()))
+    return sum(min(each.untyped_storage().nbytes(), each.numel() * each.element_size()) for each in tensors)
 
 
 def _count_bytes(calls: Iterable[Call]) -> int:

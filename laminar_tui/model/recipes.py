@@ -30,13 +30,14 @@ class Recipe:
     Attributes:
         name: as on the command line.
         title: as on the screen.
-        weigh: (fused output [batch, n_tokens, 3 D], n_heads) -> scores [batch, n_heads, query, key] before the mask.
+        weigh: (fused output [batch, n_tokens, 3 D], n_heads, which queries) -> scores [batch, n_heads, rows, key] of
+            these queries before the mask.
         families: the model types it is defined for.
     """
 
     name: str
     title: str
-    weigh: Callable[[torch.Tensor, int], torch.Tensor]
+    weigh: Callable[[torch.Tensor, int, slice], torch.Tensor]
     families: tuple[str, ...] = ("gpt_neox",)
 
     def fits(self, model: PreTrainedModel) -> bool:
@@ -44,9 +45,9 @@ class Recipe:
         return str(model.config.model_type) in self.families
 
 
-def _scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    scores: torch.Tensor = query @ key.transpose(-1, -2)
-    return scores / math.sqrt(query.shape[-1])
+def _scores(query: torch.Tensor, key: torch.Tensor, rows: slice) -> torch.Tensor:
+    scores: torch.Tensor = query[:, :, rows] @ key.transpose(-1, -2)
+    return scores.div_(math.sqrt(query.shape[-1]))
 
 
 def _heads(fused: torch.Tensor, n_heads: int) -> torch.Tensor:
@@ -54,16 +55,16 @@ def _heads(fused: torch.Tensor, n_heads: int) -> torch.Tensor:
     return fused.reshape(*fused.shape[:2], n_heads, -1).transpose(1, 2)
 
 
-def literal(fused: torch.Tensor, n_heads: int) -> torch.Tensor:
+def literal(fused: torch.Tensor, n_heads: int, rows: slice = slice(None)) -> torch.Tensor:
     """Cut into thirds, then into heads: right for GPT-2's layout, wrong for GPT-NeoX's."""
     query, key, _ = (_heads(third, n_heads) for third in fused.chunk(3, dim=-1))
-    return _scores(query, key)
+    return _scores(query, key, rows)
 
 
-def content(fused: torch.Tensor, n_heads: int) -> torch.Tensor:
+def content(fused: torch.Tensor, n_heads: int, rows: slice = slice(None)) -> torch.Tensor:
     """Cut into heads, then into query, key and value, as the model does; no rotary embedding."""
     query, key, _ = _heads(fused, n_heads).chunk(3, dim=-1)
-    return _scores(query, key)
+    return _scores(query, key, rows)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -149,9 +150,9 @@ class _Exchange:
     def receive(self, chunk: Chunk) -> None:
         """Make the same rows by the recipe."""
         assert self._module is not None
-        n_heads, rows = chunk.weights.shape[1], chunk.weights.shape[2]
-        scores = self._recipe.weigh(self._fused[self._module].float(), n_heads)
-        scores = scores[:, :, chunk.first_query : chunk.first_query + rows]
+        n_heads, n_rows = chunk.weights.shape[1], chunk.weights.shape[2]
+        rows = slice(chunk.first_query, chunk.first_query + n_rows)
+        scores = self._recipe.weigh(self._fused[self._module].float(), n_heads, rows)
         weights = scores.masked_fill(~chunk.allowed, torch.finfo(torch.float32).min).softmax(dim=-1)
         self._receiver.receive(Chunk(weights, chunk.allowed, chunk.first_query, chunk.n_queries))
 

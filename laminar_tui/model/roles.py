@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from laminar_tui.errors import ModelError
 from laminar_tui.model.capture import empty_profile
 from laminar_tui.model.eager import Chunk
-from laminar_tui.model.forward import context_length, evaluating
+from laminar_tui.model.forward import context_length, evaluating, input_device
 from laminar_tui.model.mechanisms import find_mechanism
 from laminar_tui.model.reader import IsCancelled, Reader
 from laminar_tui.profile.profile import LayerProfile
@@ -67,7 +67,7 @@ def measure_roles(
     mechanism = find_mechanism(model)
     sums: list[_Scores] = []
     for sequence in sequences:
-        ids = sequence[None].to(model.device)
+        ids = sequence[None].to(input_device(model))
         reader = _RoleReader(kinds, torch.ones_like(ids), is_cancelled, _Repeat(period, n_before))
         with evaluating(model), reader.watching(model):
             mechanism.read(model, reader, ids)
@@ -156,6 +156,11 @@ class _RoleReader(Reader):
             )
         if not self._is_repeat:
             self._rows.append(chunk.weights[0])
+
+    def restart_layer(self) -> None:
+        """Forget the layer's rows: they come again."""
+        super().restart_layer()
+        self._rows = []
 
     def end_layer(self) -> None:
         """Score the layer."""

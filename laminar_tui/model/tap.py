@@ -72,7 +72,7 @@ class TakesCalls(Protocol):
     """A receiver that also wants what each attention function was handed."""
 
     def take_call(self, call: Call) -> None:
-        """Comes after `begin_layer` and before the layer's rows; raising stops the forward."""
+        """Comes after `begin_layer` and before the layer's rows, and again when they do; raising stops the forward."""
 
 
 class Ignore:
@@ -168,13 +168,12 @@ def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
         nonlocal chunk
         receiver.begin_layer(module)
         call = Call(module, query, key, value, attention_mask, kwargs)
-        if isinstance(receiver, TakesCalls):
-            receiver.take_call(call)
         tried: list[int] = []
         while True:
             n_rows = rows_in(chunk, call)
             tried.append(n_rows)
             try:
+                _hand_call_on(receiver, call)
                 output = _hand_on(receiver, call, n_rows)
                 break
             except (RuntimeError, MemoryError) as error:
@@ -194,6 +193,11 @@ def _attend_with(receiver: Receiver, chunk_weights: int) -> AttentionFunction:
         return output, None
 
     return attend
+
+
+def _hand_call_on(receiver: Receiver, call: Call) -> None:
+    if isinstance(receiver, TakesCalls):
+        receiver.take_call(call)
 
 
 def _hand_on(receiver: Receiver, call: Call, n_rows: int) -> torch.Tensor:
@@ -235,8 +239,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         if not _fits(module, query, key, attention_mask, kwargs):
             raise NotPlainError
         receiver.begin_layer(module)
-        if isinstance(receiver, TakesCalls):
-            receiver.take_call(Call(module, query, key, value, attention_mask, kwargs, is_plain=True))
+        call = Call(module, query, key, value, attention_mask, kwargs, is_plain=True)
         while True:
             tally = receiver.tally_for_tiles(query.shape[1])
             if tally is None:
@@ -245,6 +248,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
             attend_in_tiles = _attend_in_tiles(query)
             q, k, v = query[0], key[0], value[0]
             try:
+                _hand_call_on(receiver, call)
                 output = attend_in_tiles(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
                 break
             except (RuntimeError, MemoryError) as error:
@@ -310,7 +314,9 @@ def _attend_both_ways(
         raise NotPlainError
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()
-    seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool).tril() if attention_mask is None else attention_mask
+    seen = attention_mask
+    if seen is None:
+        seen = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool, device=query.device).tril()
     _, mask = float32_mask(seen, slice(0, n_tokens), query, n_tokens)
     output, weights = eager.own_attention_function(module)(module, q, k, v, mask, **kwargs)
     kept = torch.zeros(n_heads, n_tokens, n_tokens, device=query.device)

@@ -39,6 +39,7 @@ SLICE_STARTS: NDArray[np.int64] = np.concatenate(
 ).astype(np.int64)
 """[N_SLICES], the first bin of each slice of the weights: what rounds to zero, four slices a decade from 1e-6 on, equal
 ones of 1/32 above 1/32. They serve the linear and the logarithmic axis alike."""
+SLICE_STARTS[np.searchsorted(SLICE_STARTS, np.searchsorted(BIN_VALUES, 0.5))] += 1  # "above 0.5" is without 0.5 itself
 N_SLICES = len(SLICE_STARTS)
 _SLICE_OF_BIN = np.searchsorted(SLICE_STARTS, np.arange(len(BIN_VALUES)), side="right") - 1
 
@@ -109,6 +110,8 @@ def draw_shares(groups: NDArray[np.integer], n_draws: int = N_DRAWS) -> NDArray[
 
 def share_interval(groups: NDArray[np.integer], low: float, high: float) -> tuple[float, float] | None:
     """Give the bootstrap interval of the share of weights with low <= w < high; up to and with 1 where `high` is 1.
+
+    From a `low` of 0.5 on it is 0.5 < w, as `Counts.share_above` counts.
 
     Args:
         groups: [n_groups, N_SLICES].

@@ -37,6 +37,10 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_LAYERS = 4096
 MAX_HEADS = 4096
+MAX_CELLS = 2**20
+"""Layers times the heads of the widest one, as tables of heads are made: 64 times those of the largest models."""
+MAX_TOKENS = 2**24
+"""Of a prompt whose length alone is known: nulls and sinks make a row of them."""
 MOST_WEIGHTS = 2**53
 """Of one part in all layers: below this, float64 holds every number of weights exactly."""
 
@@ -233,6 +237,8 @@ def _unpack(header: dict[str, Any], tensors: Tensors) -> Profile:
     heads = [int(n) for n in header["n_heads"]]
     if len(heads) > MAX_LAYERS or any(not 0 <= n <= MAX_HEADS for n in heads):
         raise ValueError(f"{len(heads)} layers with up to {max(heads)} heads")
+    if len(heads) * max(heads, default=0) > MAX_CELLS:
+        raise ValueError(f"{len(heads)} layers with up to {max(heads)} heads are more than {MAX_CELLS:,} places")
     origin = _unpack_origin(header["origin"])
     if len(origin.layer_kinds) != len(heads):
         raise ValueError("the layers' kinds do not fit their number")
@@ -342,6 +348,8 @@ def _check_origin(origin: Origin) -> None:
         raise ValueError("the seconds are no number")
     if len(origin.token_ids) != len(origin.tokens):
         raise ValueError("the tokens do not fit their ids")
+    if origin.prompt_length > MAX_TOKENS or (origin.tokens and origin.prompt_length not in (0, len(origin.tokens))):
+        raise ValueError(f"a prompt of {origin.prompt_length:,} tokens, of which {len(origin.tokens):,} are there")
 
 
 def _find_rows(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:

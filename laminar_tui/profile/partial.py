@@ -19,7 +19,7 @@ from laminar_tui.profile.merge import UNEQUAL, Integers, LayerSums, ProfileSums
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, Origin
 
-MAGIC = b"laminar-partial 1\n"
+MAGIC = b"laminar-partial 2\n"
 _DIGEST_BYTES = 32
 
 

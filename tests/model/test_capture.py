@@ -13,6 +13,7 @@ import laminar_tui
 from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
 from laminar_tui.model import eager, fast
 from laminar_tui.model.capture import capture
+from laminar_tui.model.patterns import KeptPatterns
 from laminar_tui.profile.counts import Counts, count_weights
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import LayerProfile, Profile
@@ -253,6 +254,16 @@ def test_a_padded_prompt_alone_can_be_saved(side: str, tiny_model: TinyModel, tm
     assert profile.n_tokens == 7, "padding is no token of the prompt"
     profile.save(tmp_path / "run.laminar")
     assert Profile.load(tmp_path / "run.laminar").layer(0).final_weights.shape == (4, 7)
+
+
+@pytest.mark.parametrize(("second", "n_tokens"), [(12, 12), (7, 0)])
+def test_prompts_of_different_lengths_have_no_length(second: int, n_tokens: int, tiny_model: TinyModel) -> None:
+    """Nulls and sinks go by it: what holds for the first prompt alone is not said of all of them."""
+    mask = torch.tensor([[1] * 12, [1] * second + [0] * (12 - second)])
+    kept = KeptPatterns()
+    profile = capture(tiny_model("llama"), torch.cat([prompt(12, 1), prompt(12, 2)]), mask, keep=kept)
+    assert (profile.n_tokens, profile.total_tokens) == (n_tokens, 12 + second)
+    assert kept.pattern(0, 0).shape == (12, 12), "the first prompt's exact weights are at hand all the same"
 
 
 def test_padding_within_a_prompt_is_refused(tiny_model: TinyModel) -> None:

@@ -3,7 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from families import build_family
@@ -12,6 +14,7 @@ import laminar_tui
 from laminar_tui.cli import main
 from laminar_tui.errors import UsageError
 from laminar_tui.model import check as check_module
+from laminar_tui.model import recipes
 from laminar_tui.model.check import check_model, total_variation
 from laminar_tui.model.recipes import RECIPES
 from laminar_tui.profile.profile import Check, Profile
@@ -49,6 +52,26 @@ def test_half_precision_passes_with_its_own_tolerance(dtype: torch.dtype) -> Non
     verdict = check_model(build_family("gpt_neox", dtype=dtype), IDS)
     assert verdict.passed, verdict.checks
     assert all(layer.controls["literal"] > 0.3 for layer in verdict.layers)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_of_a_control_only_the_rows_of_a_piece_are_made(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pattern of all heads in float32 is what pieces are there to avoid."""
+    made: list[tuple[int, ...]] = []
+    scores = recipes._scores
+
+    def look(*args: Any) -> torch.Tensor:
+        found = scores(*args)
+        made.append(tuple(found.shape))
+        return found
+
+    model = build_family("gpt_neox")
+    whole = laminar_tui.capture(model, IDS, recipe=recipe)
+    monkeypatch.setattr(recipes, "_scores", look)
+    in_pieces = laminar_tui.capture(model, IDS, recipe=recipe, chunk_weights=5 * 4 * len(IDS))
+    assert [shape[2] for shape in made] == [5, 5, 5, 3] * model.config.num_hidden_layers
+    assert (in_pieces.counts("all").n == whole.counts("all").n).all()
+    np.testing.assert_allclose(in_pieces.counts("all").total_sq, whole.counts("all").total_sq, atol=1e-5)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,9 @@ from test_fast import PLAIN, assert_same, ids, slowly
 import laminar_tui
 import laminar_tui.model
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import device, fast, tap
+from laminar_tui.model import device, fallback, fast, tap
+from laminar_tui.model.eager import AttentionFunction
+from laminar_tui.model.reader import Reader
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import LayerProfile, Profile
 
@@ -122,6 +125,61 @@ def test_a_model_on_which_it_is_not_equal_is_read_by_the_tap(monkeypatch: pytest
         lambda _query: lambda q, k, v, *rest, **more: device.attend(q, k.flip(0), v, *rest, **more),
     )
     assert laminar_tui.capture(build_family("llama"), ids()).origin.mechanism == "tap"
+
+
+@contextmanager
+def elsewhere_by_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Let what the attention functions make without naming a device land on another one than the query's."""
+    attended: list[str] = []
+
+    def elsewhere(attend: AttentionFunction, name: str) -> AttentionFunction:
+        def inner(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+            attended.append(name)
+            with torch.device("meta"):
+                return attend(*args, **kwargs)
+
+        return inner
+
+    def wrap(make: Callable[..., AttentionFunction], name: str) -> Callable[..., AttentionFunction]:
+        return lambda *args: elsewhere(make(*args), name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tap, "_attend_in_tiles", lambda _query: device.attend)
+        patch.setattr(tap, "_attend_both_ways", elsewhere(tap._attend_both_ways, "both"))
+        patch.setattr(tap, "_attend_fast_with", wrap(tap._attend_fast_with, "fast"))
+        patch.setattr(tap, "_attend_with", wrap(tap._attend_with, "tap"))
+        yield attended
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "deepseek_v32"])
+def test_nothing_is_made_on_another_device_than_the_querys(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a mask that was made on the CPU let the comparison fail, and no layer was ever read in tiles."""
+    expected = laminar_tui.capture(build_family(family), ids())
+    with elsewhere_by_default(monkeypatch) as attended:
+        profile = laminar_tui.capture(build_family(family), ids())
+    assert profile.origin.mechanism == expected.origin.mechanism
+    assert {"both", profile.origin.mechanism} <= set(attended)
+    for one, other in zip(profile.layers, expected.layers, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("family", ["bloom", "gpt_neo"])
+def test_hooks_make_nothing_on_another_device_than_the_weights(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = laminar_tui.capture(build_family(family), ids())
+    receive, allowed = Reader.receive, fallback._allowed
+
+    def elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(*args: Any) -> Any:
+            with torch.device("meta"):
+                return function(*args)
+
+        return inner
+
+    monkeypatch.setattr(Reader, "receive", elsewhere(receive))
+    monkeypatch.setattr(fallback, "_allowed", elsewhere(allowed))
+    profile = laminar_tui.capture(build_family(family), ids())
+    for one, other in zip(profile.layers, expected.layers, strict=True):
+        assert_same(one, other)
 
 
 def test_the_devices_way_is_chosen_by_the_device_of_the_query() -> None:

@@ -1,5 +1,8 @@
 """The fast path gives what the family's own function gives, and is used only where it was seen to."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +126,29 @@ def test_it_stops_between_heads_and_leaves_the_threads_as_they_were() -> None:
     with pytest.raises(CancelledError):
         laminar_tui.capture(build_family("gpt_neox"), ids(), is_cancelled=lambda: next(asked) > 4)
     assert torch.get_num_threads() == before
+
+
+def test_a_worker_that_starts_late_does_not_set_the_threads_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each begins by setting the number of threads to 1: all must have done so before it is put back."""
+    started: list[int] = []
+    work_alone = fast._work_alone
+
+    def slowly_begin() -> None:
+        time.sleep(0.05)
+        work_alone()
+        started.append(threading.get_ident())
+
+    monkeypatch.setattr(fast, "_pool", None)
+    monkeypatch.setattr(fast, "_work_alone", slowly_begin)
+    monkeypatch.setattr(fast.os, "cpu_count", lambda: 4)
+    before = torch.get_num_threads()
+    with fast._one_thread_each() as (pool, n_threads):
+        assert len(set(started)) == 4
+        assert (torch.get_num_threads(), n_threads) == (1, before)
+        list(pool.map(lambda _number: time.sleep(0.001), range(20)))
+    assert len(started) == 4
+    assert torch.get_num_threads() == before
+    pool.shutdown()
 
 
 def test_padding_and_batches_are_left_to_the_tap() -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from laminar_tui.errors import CancelledError, LaminarError, ModelError, PromptError, UsageError
+from laminar_tui.model import load as load_module
 from laminar_tui.model.capture import capture
 from laminar_tui.model.load import load_model
 from laminar_tui.model.loaded import LoadedModel
@@ -244,6 +245,30 @@ def test_large_finite_parameters_are_taken(folder: Path) -> None:
     # Their sum overflows, none of them does.
     change_parameters(folder, lambda parameters: parameters["model.norm.weight"].fill_(3e38))
     load(folder)
+
+
+OF_ONE_BYTE = [name for name in ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu") if hasattr(torch, name)]
+
+
+@pytest.mark.parametrize("dtype", OF_ONE_BYTE)
+def test_numbers_of_one_byte_are_looked_at_too(
+    dtype: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch adds up none of them; one that is not finite is found in any piece."""
+    monkeypatch.setattr(load_module, "_PIECE", 100)
+    model, source = tiny_model("llama"), find_source("some/model")
+    projection = model.model.layers[1].mlp.up_proj
+    narrow = projection.weight.detach().abs().to(getattr(torch, dtype))
+    projection.weight = torch.nn.Parameter(narrow, requires_grad=False)
+    load_module._refuse_not_finite(source, model)
+    narrow.view(torch.uint8).view(-1)[-1] = 0xFF  # NaN in each of these types
+    with pytest.raises(ModelError, match=r"not finite: model\.layers\.1\.mlp\.up_proj"):
+        load_module._refuse_not_finite(source, model)
+
+
+@pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="an older torch has no such numbers")
+def test_numbers_of_half_a_byte_are_always_finite() -> None:
+    assert load_module._is_finite(torch.full((3, 4), 0xFF, dtype=torch.uint8).view(torch.float4_e2m1fn_x2))
 
 
 def test_a_pickle_is_not_opened(folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -14,6 +15,8 @@ from laminar_tui.model.capture import capture
 from laminar_tui.model.check import check_model
 from laminar_tui.model.forward import input_device
 from laminar_tui.model.load import load_model
+from laminar_tui.model.nulls import with_random_parameters
+from laminar_tui.model.roles import measure_roles
 from laminar_tui.profile.profile import Profile
 from laminar_tui.source import find_source
 
@@ -54,6 +57,23 @@ def test_an_offloaded_model_gives_the_same_counts(
     assert found.origin.mechanism == plain.origin.mechanism
     assert not found.origin.failed_checks
     same_profile(layers_of(found, plain.origin), plain)
+
+
+def test_the_roles_of_an_offloaded_model_are_measured(tiny_model: TinyModel) -> None:
+    model = tiny_model("gpt_neox")
+    plain = measure_roles(model, period=8, n_sequences=2)
+    accelerate.cpu_offload(model, torch.device("cpu"))
+    found = measure_roles(model, period=8, n_sequences=2)
+    for name, scores in plain.scores.items():
+        np.testing.assert_array_equal(found.scores[name], scores)
+
+
+def test_a_null_of_random_parameters_wants_a_model_on_one_device(tiny_model: TinyModel) -> None:
+    model = tiny_model("gpt_neox")
+    with_random_parameters(model)
+    accelerate.cpu_offload(model, torch.device("cpu"))
+    with pytest.raises(ModelError, match="gpt_neox is spread over devices"):
+        with_random_parameters(model)
 
 
 MAPS: dict[str, Any] = {

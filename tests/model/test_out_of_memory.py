@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from laminar_tui.errors import MemoryNeededError
-from laminar_tui.model import eager, fast
+from laminar_tui.model import eager, fast, nulls, patterns
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.patterns import KeptPatterns
+from laminar_tui.model.roles import measure_roles
 from laminar_tui.profile.profile import LayerProfile, Profile
 
 TinyModel = Callable[..., Any]
@@ -107,6 +108,45 @@ def test_rows_that_were_counted_before_the_shortage_are_not_counted_twice(
     assert_same_layers(found, undisturbed, same_profile)
 
 
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+def test_roles_are_measured_on_the_rows_of_the_last_try_alone(
+    error: BaseException, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out when the first half of a layer's rows was kept."""
+    model = tiny_model("llama")
+    expected = measure_roles(model, period=8, n_sequences=1)
+    true, calls = eager.own_attention_function, []
+
+    def find(module: torch.nn.Module) -> Callable[..., Any]:
+        def attend(at: torch.nn.Module, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            calls.append(query.shape[2])
+            if calls == [8, 8]:
+                raise error
+            return true(module)(at, query, *args, **kwargs)
+
+        return attend
+
+    monkeypatch.setattr(eager, "own_attention_function", find)
+    monkeypatch.setattr(eager, "CHUNK_WEIGHTS", 8 * N_HEADS * 16)
+    found = measure_roles(model, period=8, n_sequences=1)
+    assert calls == [8, 8, *[4] * 8]
+    for name, scores in expected.scores.items():
+        np.testing.assert_allclose(found.scores[name], scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+def test_no_room_for_the_model_a_second_time_is_told(
+    error: BaseException, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(*_args: Any, **_kwargs: Any) -> None:
+        raise error
+
+    model = tiny_model("llama")
+    monkeypatch.setattr(nulls.AutoModelForCausalLM, "from_config", make)
+    with pytest.raises(MemoryNeededError, match="no room for llama a second time"):
+        nulls.with_random_parameters(model)
+
+
 def test_below_one_row_it_gives_up_and_says_what_was_tried(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +223,53 @@ def in_tiles(tiny_model: TinyModel) -> Any:
     model = tiny_model("llama", num_hidden_layers=4)
     assert capture(model, IDS).origin.mechanism == "fast"
     return model
+
+
+@pytest.mark.parametrize("error", [GPU, HOST, PYTHON], ids=["gpu", "host", "python"])
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("mechanism", ["tap", "fast"])
+def test_a_copy_for_which_there_is_no_room_is_not_kept_and_the_layer_is_read(
+    mechanism: str,
+    layer: int,
+    error: BaseException,
+    tiny_model: TinyModel,
+    same_profile: Callable[[Profile, Profile], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fast, "AT_LEAST_TOKENS", 16 if mechanism == "fast" else 10**9)
+    model, keep = tiny_model("llama", num_hidden_layers=3), KeptPatterns()
+    undisturbed = capture(model, IDS)
+    own, copied = patterns._own_call, []
+
+    def copy(call: eager.Call) -> eager.Call:
+        copied.append(call.module.layer_idx)
+        if copied[-1] == layer:
+            raise error
+        return own(call)
+
+    monkeypatch.setattr(patterns, "_own_call", copy)
+    found = capture(model, IDS, keep=keep)
+    assert found.origin.mechanism == mechanism
+    assert copied == list(range(layer + 1)), "nothing more is kept"
+    assert_same_layers(found, undisturbed, same_profile)
+    assert keep.kept_layers == ()
+
+
+def test_what_does_not_fit_is_not_copied_first(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, everything = tiny_model("llama"), KeptPatterns()
+    capture(model, IDS, keep=everything)
+    n_bytes = everything.n_bytes // len(everything.kept_layers)
+    own, copied = patterns._own_call, []
+
+    def copy(call: eager.Call) -> eager.Call:
+        copied.append(call)
+        return own(call)
+
+    monkeypatch.setattr(patterns, "_own_call", copy)
+    capture(model, IDS, keep=KeptPatterns(n_bytes // 2))
+    assert not copied
+    capture(model, IDS, keep=KeptPatterns(2 * n_bytes))
+    assert copied
 
 
 class ShortTiles:

@@ -21,6 +21,7 @@ from laminar_tui.profile.bootstrap import (
     density_interval,
     draw_shares,
     share_below,
+    share_interval,
     slice_counts,
 )
 from laminar_tui.profile.claims import count_shares
@@ -74,9 +75,22 @@ def test_slices_cut_both_axes() -> None:
     assert (np.diff(SLICE_STARTS) > 0).all()
     starts = BIN_VALUES[SLICE_STARTS]
     assert starts[0] == 0
-    np.testing.assert_allclose(np.diff(starts[starts >= 1 / 32]), 1 / 32, rtol=1e-3)  # float16
+    np.testing.assert_allclose(np.diff(starts[starts >= 1 / 32]), 1 / 32, rtol=0.02)  # float16
     decades = np.log10(starts[(starts > 5e-6) & (starts <= 1 / 32)])
     assert np.diff(decades).max() < 0.3
+
+
+def test_the_share_above_a_half_is_without_the_half() -> None:
+    """The interval's draws of groups that are all the same are the share itself: half of the weights are above 0.5."""
+    groups = np.zeros((FEWEST_GROUPS, N_SLICES), np.int64)
+    counts = Counts.empty()
+    for weight, n in ((0.5, 3), (float(np.nextafter(np.float16(0.5), np.float16(1))), 5), (0.0099, 2)):
+        place = int(np.searchsorted(BIN_VALUES, weight, side="right")) - 1
+        counts.hits[place] += n
+        groups[:, np.searchsorted(SLICE_STARTS, place, side="right") - 1] += n
+    assert share_interval(groups, 0.5, 1.0) == pytest.approx([float(counts.share_above(0.5))] * 2)
+    assert share_interval(groups, 0.0, 0.01) == pytest.approx([1 - float(counts.share_above(0.01))] * 2)
+    assert float(counts.share_above(0.5)) == 0.5
 
 
 def test_a_group_holds_its_prompts_weights(merged: Profile, dense: list[NDArray[np.float32]]) -> None:

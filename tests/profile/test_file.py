@@ -17,6 +17,7 @@ from laminar_tui.errors import ProfileFileError, UsageError
 from laminar_tui.profile import file as profile_file
 from laminar_tui.profile.counts import Counts, PackedCounts
 from laminar_tui.profile.file import looks_like_profile, parse_profile, profile_bytes, read_profile
+from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile, Profile, merge_layers
 
 SameProfile = Callable[[Profile, Profile], None]
@@ -253,6 +254,7 @@ WRONG_HEADERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "more heads than rows": lambda header: header.update(n_heads=[3, 0, 2, 4]),
     "fewer heads than rows": lambda header: header.update(n_heads=[3, 0, 2, 2]),
     "too many layers": lambda header: header.update(n_heads=[0] * 5000),
+    "another number of tokens than there are": lambda header: header["origin"].update(prompt_length=2**20),
     "a layer too few": lambda header: header.update(n_heads=[3, 2, 3]),
     "infinite heads": lambda header: header.update(n_heads=[3, 0, 2, float("inf")]),
     "undefined heads": lambda header: header.update(n_heads=[3, 0, 2, float("nan")]),
@@ -271,6 +273,42 @@ WRONG_HEADERS: dict[str, Callable[[dict[str, Any]], None]] = {
 def test_a_wrong_header_with_a_fitting_digest_is_refused(what: str, small_profile: Profile) -> None:
     with pytest.raises(ProfileFileError):
         parse_profile(rebuilt(small_profile, WRONG_HEADERS[what]))
+
+
+def test_layers_and_heads_together_are_bounded(small_profile: Profile) -> None:
+    """A few rows in the file, and tables of gigabytes for who reads it: each number by itself is one that may be."""
+    layers = (small_profile.layers[0], *(None,) * 1000)
+    origin = replace(small_profile.origin, layer_kinds=("attention",) * 1001)
+    small = profile_bytes(replace(small_profile, origin=origin, layers=layers))
+    assert parse_profile(small).n_layers == 1001
+    wide = replace(small_profile.layer(0), parts=dict.fromkeys(PARTS, PackedCounts.pack(Counts.empty((1100,)))))
+    wide = replace(wide, statistics={}, final_weights=None, key_shares=None, value_norms=None)
+    with pytest.raises(ProfileFileError, match="1001 layers with up to 1100 heads"):
+        parse_profile(profile_bytes(replace(small_profile, origin=origin, layers=(wide, *layers[1:]))))
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(2**24, True), (2**24 + 1, False), (2**60, False)])
+def test_a_length_without_tokens_is_bounded(length: int, is_read: bool, small_profile: Profile) -> None:
+    def tell_length(header: dict[str, Any]) -> None:
+        header["origin"].update(tokens=[], token_ids=[], prompt_length=length)
+
+    def drop_rows(tensors: Tensors) -> None:
+        for name in ("final_weights", "key_shares", "value_norms"):
+            tensors.pop(name, None)
+
+    payload = rebuilt(small_profile, tell_length, change_tensors=drop_rows)
+    if is_read:
+        assert parse_profile(payload).n_tokens == length
+    else:
+        with pytest.raises(ProfileFileError, match=f"{length:,} tokens"):
+            parse_profile(payload)
+
+
+def test_a_length_that_holds_for_several_prompts_is_read(small_profile: Profile) -> None:
+    def tell_length(header: dict[str, Any]) -> None:
+        header["origin"].update(prompt_length=len(header["origin"]["tokens"]))
+
+    assert parse_profile(rebuilt(small_profile, tell_length)).n_tokens == small_profile.n_tokens
 
 
 WRONG_TENSORS: dict[str, Callable[[Tensors], Any]] = {
