@@ -66,11 +66,14 @@ def _say_shares(population: str, sink: SinkChoice, rows: Sequence[Shares], names
 def _say_order(rows: Sequence[Shares], names: Sequence[str]) -> str:
     """Say whether late layers spread out, and where the large weights are."""
     below = [row.share_below for row in rows]
-    if below[-1] == min(below) < max(below):
+    least = [name for name, share in zip(names, below, strict=False) if share == min(below)]
+    if min(below) == max(below):
+        spread = f"The share below {LOW} is the same in all thirds"
+    elif least == [names[len(rows) - 1]]:
         spread = f"The last third has the smallest share below {LOW}: it spreads out most"
     else:
-        least = names[below.index(min(below))]
-        spread = f"The smallest share below {LOW}, so the widest spread, is in the {least} third, not in the last"
+        but = "" if names[len(rows) - 1] in least else ", not in the last"
+        spread = f"The smallest share below {LOW}, so the widest spread, is in the {' and the '.join(least)} third{but}"
     if not any(row.above for row in rows):
         return f"{spread}; nowhere is a weight above {HIGH}."
     above = [row.share_above for row in rows]
@@ -151,7 +154,9 @@ def say_chance(
                 for each in chance
                 if each.null == title and (each.shares.population, each.shares.sink) == ("final", sink)
             ]
-            sentences.append(_say_null(title, sink, add_shares(ours), add_shares(theirs)))
+            pair = add_shares(ours), add_shares(theirs)
+            if all(each.n for each in pair):
+                sentences.append(_say_null(title, sink, *pair))
     if not profile.n_tokens:
         sentences.append(
             "The prompts differ in length, so uniform attention and independent scores, which are drawn for one "

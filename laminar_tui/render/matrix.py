@@ -31,7 +31,7 @@ from laminar_tui.render.heatmap import (
     ruler_row,
 )
 from laminar_tui.render.numbers import number, percent
-from laminar_tui.render.palette import GAP, Ramp, Scale, paint, scale_fraction
+from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, paint, scale_fraction
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit
 
@@ -182,7 +182,7 @@ class MatrixDrawing:
         marked = cursor[1] in heads
         levels = self._levels[first_layer : first_layer + layout.n_visible, head : head + self.heads_a_row]
         if levels.shape[1] < self.ramp.pixels_per_row:  # one head fills a row that could hold two, or is the last
-            last = levels if self.heads_a_row == 1 else np.full_like(levels, GAP)
+            last = levels if self.heads_a_row == 1 else np.full_like(levels, NOTHING)
             levels = np.concatenate([levels, last], axis=1)
         # `picture_row` counts pixels from below.
         picture = picture_row(levels[:, ::-1], self.ramp, 0, layout.cell_width)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -11,6 +10,7 @@ from rich.style import Style
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE
 from laminar_tui.profile.report import CAVEAT, Report
 from laminar_tui.profile.wording import percent, times
+from laminar_tui.render.entries import wrap
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import fit, token_label, visible
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.segment import Segment
 
 from laminar_tui.profile.density import DEFAULT_GRID
@@ -15,7 +16,7 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Columns, Look, head_columns, layer_columns, line_curves
 from laminar_tui.render.curve import Curve, Mode, draw_curves
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
-from laminar_tui.render.heatmap import Drawing, View, plan
+from laminar_tui.render.heatmap import Drawing, View, plan, scroll_to
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.prompt import moved_keys, token_rows, top_keys
 from laminar_tui.render.rows import Row
@@ -188,18 +189,25 @@ def _draw_columns(profile: Profile, columns: Columns, chosen: int | None, page: 
         return drawing, layout.used_width
 
     drawing, used = layout_for(page.width if chosen is None else max(page.width * 3 // 5, 20))
-    rows = drawing.rows(View(cursor=chosen))
+    rows = drawing.rows(_view_of(drawing, chosen))
     if chosen is None:
         return [*top, *rows]
     rest = page.width - used - 2
-    closing = page.line(f"{word} {columns.labels[chosen]}: {numbers_line(columns.summary(chosen), page.width - 16)}")
+    name = f"{word} {columns.labels[chosen]}: "
+    closing = page.line(name + numbers_line(columns.summary(chosen), page.width - cell_len(name)))
     if rest < CURVE_AT_LEAST or not columns.measured[chosen]:
         return [*top, *rows, closing]
     drawing, used = layout_for(used)
     faintest = columns.faintest(DEFAULT_GRID)
     curve = draw_column_curves([columns.curve(chosen)], look, rest, height, mode=page.mode, faintest=faintest)
-    beside = [[*row, Segment("  "), *line] for row, line in zip(drawing.rows(View(cursor=chosen)), curve, strict=True)]
+    rows = drawing.rows(_view_of(drawing, chosen))
+    beside = [[*row, Segment("  "), *line] for row, line in zip(rows, curve, strict=True)]
     return [*top, *beside, closing]
+
+
+def _view_of(drawing: Drawing, chosen: int | None) -> View:
+    """The view in which the chosen column is in sight."""
+    return View() if chosen is None else View(scroll_to(0, chosen, drawing.layout), chosen)
 
 
 def _final_row(profile: Profile, layer: int, head: int) -> NDArray[np.float32] | None:

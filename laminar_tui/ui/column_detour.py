@@ -53,7 +53,7 @@ class ColumnDetour(Detour[Result]):
 
     def __init__(self, state: State, terminal: Terminal) -> None:
         super().__init__(state, terminal)
-        self.now = replace(state, view="overview")
+        self.now = replace(state, view="overview", look=replace(state.look, window=None))
         self.column = 0
 
     def count_columns(self) -> int:

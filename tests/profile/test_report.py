@@ -18,7 +18,7 @@ from laminar_tui.profile.report import CAVEAT, make_report
 from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.profile.sinks import SHORTEST_PROMPT
-from laminar_tui.profile.verdicts import _say_null, say_sinks
+from laminar_tui.profile.verdicts import _say_null, _say_order, say_sinks
 from laminar_tui.profile.wording import percent, statement
 from laminar_tui.run import SAMPLE_PROFILE
 
@@ -309,3 +309,19 @@ def test_markup_in_tokens_is_no_markup(six: Profile) -> None:
 )
 def test_percent(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_equal_shares_are_said_to_be_equal(six: Profile) -> None:
+    rows = [row for row in make_report(six).shares if (row.population, row.sink) == ("self", "with")]
+    names = ["first", "middle", "last"]
+    same = [replace(row, n=10, below=0, above=0) for row in rows]
+    assert _say_order(same, names).startswith("The share below 0.01 is the same in all thirds;")
+    ends = [replace(row, n=10, below=below, above=0) for row, below in zip(rows, (0, 1, 0), strict=True)]
+    assert "is in the first and the last third;" in _say_order(ends, names)
+    early = [replace(row, n=10, below=below, above=0) for row, below in zip(rows, (0, 0, 1), strict=True)]
+    assert "is in the first and the middle third, not in the last;" in _say_order(early, names)
+
+
+def test_nothing_is_not_compared_with_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
+    told = make_report(make_profile([patterns(layer, 2, 2) for layer in range(3)])).sentences
+    assert not any("of 0)" in each or "- against -" in each for each in told)

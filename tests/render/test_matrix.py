@@ -84,7 +84,8 @@ def test_two_heads_share_a_row_where_there_is_no_room(depth: str) -> None:
             upper = levels[layer, 2 * y]
             lower = levels[layer, 2 * y + 1] if 2 * y + 1 < 31 else None
             if lower is None:
-                assert character == "╱"  # there is no 32nd head
+                assert (character, style.color) == ("▀", ramp.colors[upper])
+                assert style.bgcolor is None  # there is no 32nd head
             elif character == "▀":
                 assert style is not None
                 assert (style.color, style.bgcolor) == (ramp.colors[upper], ramp.colors[lower])

@@ -64,3 +64,12 @@ def test_what_came_from_outside_is_harmless(profile: Profile) -> None:
     hostile = replace(profile, origin=replace(profile.origin, model="\x1b]52;c;aGk=\x07", tokens=tokens))
     text = "".join(row_text(row) for row in report_rows(make_report(hostile), 100))
     assert not [c for c in text if c < " " or c in "\x7f\u202e" or "\x80" <= c < "\xa0"]
+
+
+def test_wide_characters_are_counted_as_they_are(profile: Profile) -> None:
+    tokens = ("漢字" * 6, *profile.origin.tokens[1:])
+    wide = make_report(replace(profile, origin=replace(profile.origin, tokens=tokens)))
+    rows = [row_text(row) for row in report_rows(wide, 80)]
+    prose = rows[: next(at for at, row in enumerate(rows) if row.startswith(" Shares of small"))]
+    assert any("漢字" in row for row in prose)
+    assert not any("…" in row for row in prose)

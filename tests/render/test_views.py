@@ -1,8 +1,10 @@
 """Every view as `show` prints it, against text files: UPDATE_GOLDEN=1 writes them anew, and git shows what changed."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +66,19 @@ def test_what_came_from_outside_is_harmless_in_every_view(profile: Profile, view
 def test_ascii_views_are_ascii(profile: Profile, view: str) -> None:
     rows = VIEWS[view](profile, Look(), PLACES[view], page((80, 24), ascii_only=True))
     assert "".join(row_text(row) for row in rows).isascii()
+
+
+def test_the_chosen_column_is_in_sight(patterns: Callable[..., Any], make_profile: Callable[..., Profile]) -> None:
+    deep = make_profile([patterns(layer, 1, 6) for layer in range(80)])
+    text = "\n".join(row_text(row) for row in VIEWS["overview"](deep, Look(), Place(70), page((80, 20))))
+    assert "[70]" in text
+
+
+@pytest.mark.parametrize("width", range(60, 121, 7))
+def test_the_numbers_are_whole(patterns: Callable[..., Any], make_profile: Callable[..., Profile], width: int) -> None:
+    one = make_profile([*[None] * 12, patterns(3, 11, 30)])
+    *_, closing = VIEWS["layer"](one, Look(), Place(12, 10), page((width, 24)))
+    whole = row_text(VIEWS["layer"](one, Look(), Place(12, 10), page((300, 24)))[-1]).split("  ")
+    assert [each.strip() for each in row_text(closing).rstrip().split("  ")] == [
+        each.strip() for each in whole[: len(row_text(closing).rstrip().split("  "))]
+    ]

@@ -463,6 +463,18 @@ async def test_the_layer_that_one_is_at_stays_whatever_it_is_compared_with(
         assert screen._own_layer(screen.inside) == 4
 
 
+async def test_a_comparison_has_the_whole_axis(drive: Drive, walk: Profile, other: Profile) -> None:
+    """A zoom of the explorer's would be in the pictures and not in their ticks."""
+    async with drive(walk) as driven:
+        driven.app.explorer.reference = other
+        await driven.press("K", "plus", "plus", "5")
+        screen = driven.app.screen
+        pair = screen.pair()
+        assert pair is not None
+        assert pair.a.look.window is None
+        assert pair.a.look.weights == (0.0, 1.0)
+
+
 async def test_where_no_chance_can_be_drawn_that_is_said(drive: Drive, walk: Profile, other: Profile) -> None:
     uneven = replace(walk, origin=replace(walk.origin, tokens=(), token_ids=(), n_prompts=2, n_tokens=23))
     async with drive(uneven, size=(160, 48)) as driven:
