@@ -23,6 +23,8 @@ INDEPENDENT = "null: independent scores of the head's variance"
 MAX_QUERIES = 128
 """A longer prompt is sampled at so many evenly spaced queries, the last one among them: shares of weights vary smoothly
 with the position, and the cost grows with its square."""
+MOST_WEIGHTS = 2**24
+"""Weights of a layer that are drawn at once: 128 MB of them, and about as much again for each of some steps."""
 FINAL_WEIGHTS = 2**16
 """How many weights of last queries a layer's null is drawn to have: a share of one in a thousand cannot be read from
 the thousand weights that one prompt's last query has."""
@@ -118,9 +120,13 @@ def visible_span(layer: LayerProfile, n_tokens: int) -> int:
     return int(spans[min(int(np.searchsorted(totals, per_head)), n_tokens - 1)]) if n_tokens else 0
 
 
-def sampled_queries(n_tokens: int) -> NDArray[np.int64]:
-    """Choose the queries of a null: all, or `MAX_QUERIES` of them, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, n_tokens - 1, min(n_tokens, MAX_QUERIES)).round().astype(np.int64))
+def sampled_queries(n_tokens: int, n_heads: int = 1) -> NDArray[np.int64]:
+    """Choose the queries of a null: all, or some of them, evenly spaced from the first to the last.
+
+    They are `MAX_QUERIES` at most, and fewer where a layer's weights would be more than `MOST_WEIGHTS`.
+    """
+    n = min(n_tokens, MAX_QUERIES, max(2, MOST_WEIGHTS // max(1, n_heads * n_tokens)))
+    return np.unique(np.linspace(0, n_tokens - 1, n).round().astype(np.int64))
 
 
 def _named(profile: Profile, layers: list[LayerProfile | None], name: str) -> Profile:
@@ -129,7 +135,7 @@ def _named(profile: Profile, layers: list[LayerProfile | None], name: str) -> Pr
 
 def _null_layer(layer: LayerProfile, n_tokens: int, draw: Draw, n_final: int) -> LayerProfile:
     """Make one layer's null: the sampled queries once, and the last one `n_final` times for the `final` parts."""
-    keys, queries = np.arange(n_tokens), sampled_queries(n_tokens)
+    keys, queries = np.arange(n_tokens), sampled_queries(n_tokens, layer.n_heads)
     sees = (keys <= queries[:, None]) & (keys > queries[:, None] - visible_span(layer, n_tokens))  # [rows, n_tokens]
     weights = _softmax(draw((layer.n_heads, len(queries), n_tokens)), sees)
     final = _softmax(draw((layer.n_heads, n_final, n_tokens)), sees[-1:])

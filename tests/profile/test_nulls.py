@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from laminar_tui.profile import nulls
 from laminar_tui.profile.counts import PackedCounts, count_weights, stack
 from laminar_tui.profile.file import parse_profile, profile_bytes
-from laminar_tui.profile.nulls import head_variance, independent_scores, sampled_queries, uniform, visible_span
+from laminar_tui.profile.nulls import (
+    MAX_QUERIES,
+    MOST_WEIGHTS,
+    head_variance,
+    independent_scores,
+    sampled_queries,
+    uniform,
+    visible_span,
+)
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import LayerProfile, Profile
 
@@ -131,3 +139,13 @@ def test_one_token(make_profile: MakeProfile) -> None:
     profile = make_profile([uniform_pattern(2, 1)])
     assert uniform(profile).layer(0).layer_counts("all").n == 0
     assert independent_scores(profile).layers == (None,)
+
+
+def test_the_weights_that_are_drawn_at_once_are_bounded() -> None:
+    for n_heads, n_tokens in ((32, 2_048), (32, 32_768), (128, 131_072), (64, 1), (64, 2)):
+        queries = sampled_queries(n_tokens, n_heads)
+        assert (queries[0], queries[-1]) == (0, n_tokens - 1)
+        assert len(queries) == min(n_tokens, MAX_QUERIES) or len(queries) * n_heads * n_tokens <= max(
+            MOST_WEIGHTS, 2 * n_heads * n_tokens
+        )
+    assert len(sampled_queries(32_768, 32)) == 16
