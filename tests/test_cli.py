@@ -216,6 +216,10 @@ def test_options_that_make_no_sense(words: list[str], capsys: pytest.CaptureFixt
     assert "error:" in capsys.readouterr().err
 
 
+def test_a_profile_and_its_summary_do_not_share_standard_output(command: Run, model_folder: Path) -> None:
+    assert_refused(command("capture", model_folder, "--prompt", "a", "-o", "-", "--json"), 2, "--json")
+
+
 def test_a_capture_that_would_go_nowhere_is_refused(command: Run, model_folder: Path, tmp_path: Path) -> None:
     assert_refused(command("capture", model_folder), 2, "-o")
     assert_refused(command("capture", model_folder, "-o", tmp_path / "no" / "x.laminar"), 2, "no folder")
@@ -249,6 +253,15 @@ def test_capture_as_json_is_json_and_nothing_else(command: Run, model_folder: Pa
     code, out, _ = command("capture", model_folder, "--prompt", "hello", "--json")
     assert code == 0
     json.loads(out)
+
+
+def test_a_home_folder_that_no_shell_has_put_in_is_found(
+    command: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command("capture", model_folder, "--prompt", "hello", "-q", "--output=~/x.laminar")[0] == 0
+    assert command("export", "~/x.laminar", "--to", "csv", "-o", "~/x.csv")[0] == 0
+    assert {"x.laminar", "x.csv"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_quiet_capture_says_nothing(command: Run, model_folder: Path, tmp_path: Path) -> None:
@@ -416,3 +429,15 @@ def test_a_reader_that_goes_away_is_no_error(saved: Path) -> None:
     program.wait(60)
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+
+
+def test_a_capture_whose_story_nobody_reads_is_written(model_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.laminar"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "laminar_tui", "capture", str(model_folder), "--prompt", "hello", "-o", str(path)],
+        stderr=subprocess.PIPE,
+    )
+    assert program.stderr is not None
+    program.stderr.close()
+    assert program.wait(120) == 0
+    assert Profile.load(path).n_read == 2

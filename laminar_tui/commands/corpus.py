@@ -2,13 +2,12 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from laminar_tui.commands.arguments import positive, seconds
 from laminar_tui.commands.narration import narrated
-from laminar_tui.commands.results import shown, tell_trust
+from laminar_tui.commands.results import shown, tell, tell_trust
 from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -59,7 +58,7 @@ def capture_corpus(options: argparse.Namespace) -> int:
     if not options.quiet:
         n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
         prompts = f"{n_prompts:,} {'prompt' if n_prompts == 1 else 'prompts'}"
-        print(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens", file=sys.stderr)
+        tell(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens")
     if options.json:
         from laminar_tui.export import profile_summary
 

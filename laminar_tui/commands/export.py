@@ -26,7 +26,7 @@ def export(options: argparse.Namespace) -> int:
     from laminar_tui.export import export_profile
     from laminar_tui.profile.profile import Profile
 
-    profile = Profile.load(options.source)
+    profile = Profile.load(as_path(options.source))
     export_profile(
         profile,
         options.to,
