@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from laminar_tui.cli import COMMANDS, main
 from laminar_tui.commands.spelling import refuse_misspelt
 from laminar_tui.model.cache import CachedModel
 from laminar_tui.profile.file import parse_profile
-from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.profile import Check, Profile
 
 Run = Callable[..., tuple[int, str, str]]
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -140,6 +141,22 @@ def test_a_damaged_profile(damage: Callable[[bytes], bytes], command: Run, saved
     assert_refused(command("show", saved), 4, "run.laminar")
     assert_refused(command("export", saved, "--to", "json", "-o", tmp_path / "out.json"), 4, "run.laminar")
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["show", "--json"], ["show"], ["export", "--to", "csv", "-o", "-"], ["compare"]], ids=" ".join
+)
+def test_a_profile_that_is_not_to_be_trusted_is_told_by_every_command(
+    words: list[str], command: Run, small_profile: Profile, saved: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.laminar"
+    failed = (Check("causal", False, "looks ahead"),)
+    replace(small_profile, origin=replace(small_profile.origin, checks=failed)).save(path)
+    sources = [saved, path] if words == ["compare"] else [path]
+    code, out, err = command(words[0], *sources, *words[1:])
+    assert code == 3
+    assert out
+    assert "NOT TO BE TRUSTED: causal: looks ahead" in err
 
 
 # -- wrong words -----------------------------------------------------------------------------------------------------

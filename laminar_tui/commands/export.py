@@ -3,7 +3,7 @@
 import argparse
 
 from laminar_tui.commands.arguments import add_look_options, points
-from laminar_tui.errors import ExitCode
+from laminar_tui.commands.results import tell_trust
 from laminar_tui.source import as_path
 
 
@@ -37,4 +37,4 @@ def export(options: argparse.Namespace) -> int:
         sink=options.sink,
         layer=options.layer,
     )
-    return int(ExitCode.DONE)
+    return tell_trust(profile)
