@@ -64,3 +64,10 @@ def test_what_came_from_outside_is_harmless_in_every_view(profile: Profile, view
 def test_ascii_views_are_ascii(profile: Profile, view: str) -> None:
     rows = VIEWS[view](profile, Look(), PLACES[view], page((80, 24), ascii_only=True))
     assert "".join(row_text(row) for row in rows).isascii()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_control_is_named_first_in_every_view(profile: Profile, view: str) -> None:
+    origin = replace(profile.origin, model="someone/a-model-with-quite-a-long-name", recipe="content")
+    rows = VIEWS[view](replace(profile, origin=origin), Look(), PLACES[view], page((80, 24)))
+    assert row_text(rows[0]).startswith("CONTROL 'content': not the model's weights  ")
