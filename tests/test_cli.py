@@ -237,6 +237,24 @@ def test_a_profile_and_its_summary_do_not_share_standard_output(command: Run, mo
     assert_refused(command("capture", model_folder, "--prompt", "a", "-o", "-", "--json"), 2, "--json")
 
 
+@pytest.mark.parametrize("verb", [["show"], ["report"], ["sweep"], []], ids=str)
+@pytest.mark.parametrize(
+    "words", [["--prompt", "other"], ["--bos"], ["--max-tokens", "5"], ["--recipe", "content"], ["--allow-pickle"]]
+)
+def test_what_only_a_run_could_heed_is_refused_beside_a_profile(
+    verb: list[str], words: list[str], command: Run, saved: Path
+) -> None:
+    assert_refused(command(*verb, saved, *words), 2, f"{words[0]} is about a run")
+
+
+def test_what_a_run_would_do_anyway_is_not_refused_beside_a_profile(command: Run, saved: Path) -> None:
+    assert command("show", saved, "--dtype", "auto", "--recipe", "true")[0] == 0
+
+
+def test_a_sweep_of_profiles_saves_nothing(command: Run, saved: Path, tmp_path: Path) -> None:
+    assert_refused(command("sweep", saved, saved, "-o", tmp_path / "kept"), 2, "--revisions")
+
+
 def test_a_capture_that_would_go_nowhere_is_refused(command: Run, model_folder: Path, tmp_path: Path) -> None:
     assert_refused(command("capture", model_folder), 2, "-o")
     assert_refused(command("capture", model_folder, "-o", tmp_path / "no" / "x.laminar"), 2, "no folder")

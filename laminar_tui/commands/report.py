@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from laminar_tui.commands.arguments import add_model_options, add_roles_option
 from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.commands.results import check_format, check_target, put_out, tell_trust
-from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile
+from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile, refuse_model_options
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -66,6 +66,7 @@ def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, P
         if needs_model or options.roles:
             what = f"the null '{needs_model[0]}' needs" if needs_model else "roles need"
             raise UsageError(f"{what} the model, not a profile of it", "name the model, or capture it beforehand")
+        refuse_model_options(options)
         profile = Profile.load(as_path(source))
     named = {name: Profile.load(as_path(name)) for name in options.null if names_profile(name)}
     nulls = {
