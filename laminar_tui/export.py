@@ -228,12 +228,12 @@ def to_json(profile: Profile, options: ExportOptions) -> bytes:
         "statistics": profile.statistics,
         **({} if norms is None else {"value_norms": norms}),
     }
-    return (_dump(document) + "\n").encode()
+    return (dump_json(document) + "\n").encode()
 
 
 def profile_summary(profile: Profile) -> str:
     """Write what `to_json` does without the densities, for a person or a script: one line of JSON."""
-    return _dump(
+    return dump_json(
         {
             "origin": dataclasses.asdict(profile.origin),
             "populations": _by_population(profile, None),
@@ -259,7 +259,8 @@ def _density_object(layer: LayerProfile | None, counts: Counts, options: ExportO
     return {"bandwidth": density.bandwidth, "density": density.values}
 
 
-def _dump(document: dict[str, Any]) -> str:
+def dump_json(document: dict[str, Any]) -> str:
+    """Write one line of JSON that any program reads."""
     return json.dumps(_plain(document), allow_nan=False, separators=(",", ":"))
 
 

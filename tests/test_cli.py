@@ -16,6 +16,7 @@ from laminar_tui import __version__
 from laminar_tui.cli import COMMANDS, main
 from laminar_tui.commands.spelling import refuse_misspelt
 from laminar_tui.model.cache import CachedModel
+from laminar_tui.model.check import LayerCheck, Verdict
 from laminar_tui.profile.file import parse_profile
 from laminar_tui.profile.profile import Check, Profile
 
@@ -251,6 +252,11 @@ def test_what_a_run_would_do_anyway_is_not_refused_beside_a_profile(command: Run
     assert command("show", saved, "--dtype", "auto", "--recipe", "true")[0] == 0
 
 
+@pytest.mark.parametrize("verb", [["show"], []], ids=str)
+def test_the_bundled_model_has_no_revisions(verb: list[str], command: Run) -> None:
+    assert_refused(command(*verb, "--revision", "main"), 2, "only a hub repository has revisions")
+
+
 def test_a_sweep_of_profiles_saves_nothing(command: Run, saved: Path, tmp_path: Path) -> None:
     assert_refused(command("sweep", saved, saved, "-o", tmp_path / "kept"), 2, "--revisions")
 
@@ -327,6 +333,20 @@ def test_a_target_that_is_no_regular_file_is_left_alone(command: Run, model_fold
     assert (code, out) == (2, "")
     assert "no regular file" in err
     assert target.read_text() == "precious"
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_check_that_has_nothing_to_compare_is_json_all_the_same(
+    command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inf = float("inf")
+    verdict = Verdict((Check("as many patterns", False, "1"),), (LayerCheck(0, inf, inf, {}),), float("nan"))
+    monkeypatch.setattr("laminar_tui.run.check", lambda *_: verdict)
+    code, out, _ = command("check", "--json", "-q")
+    document = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (code, document["passed"], document["layers"][0]["max_difference"]) == (3, False, None)
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
