@@ -5,6 +5,7 @@ that `--help` is at once.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
+    _prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     make_parser, execute = COMMANDS[command]
@@ -81,6 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = getattr(error, "strerror", None) or "there is not enough memory"
         report_error(UsageError(reason, "make room, and try again"))
         return int(ExitCode.USAGE)
+
+
+def _prepare_streams() -> None:
+    """Put nothing in place of closed standard streams, and escapes in place of characters that a stream cannot hold."""
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)  # takes the number that standard output would get else
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def report_error(error: LaminarError) -> None:

@@ -496,3 +496,24 @@ def test_a_capture_whose_story_nobody_reads_is_written(model_folder: Path, tmp_p
     program.stderr.close()
     assert program.wait(120) == 0
     assert Profile.load(path).n_read == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(closed: str, saved: Path) -> None:
+    program = f"{sys.executable} -m laminar_tui show {saved} --json {closed}"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("{") == (">&-" not in closed.split())
+
+
+def test_a_prompt_from_closed_standard_input_is_empty(model_folder: Path) -> None:
+    program = f"{sys.executable} -m laminar_tui capture {model_folder} --prompt - --json <&-"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert_refused((done.returncode, done.stdout, done.stderr), 2, "empty")
+
+
+def test_what_a_stream_cannot_hold_is_escaped(saved: Path) -> None:
+    code, out, err = run_program("show", str(saved), PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, "")
+    assert out.isascii()
+    assert "\\u" in out
