@@ -5,6 +5,7 @@ that `--help` is at once.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, NoReturn
 
 from laminar_tui.commands import capture, check, compare, explore, export, report, show, sweep, tail
-from laminar_tui.commands.results import shown
+from laminar_tui.commands.results import drop_rest, shown, tell
 from laminar_tui.errors import ExitCode, LaminarError, UsageError
 
 
@@ -38,6 +39,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
+    _prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     make_parser, execute = COMMANDS[command]
@@ -69,33 +71,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(error)
         return int(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # The reader of a pipe has gone, like `head`: nothing more to say, and nobody to say it to.
-        _close_output()
+        # The reader of the result has gone, like `head`. That of standard error is no reason to stop: see `tell`.
+        drop_rest(sys.stdout)
         return int(ExitCode.DONE)
     except (OSError, MemoryError) as error:
         # The machine's, not the program's: most likely standard output is on a full disk.
-        _close_output()
+        drop_rest(sys.stdout)
         reason = getattr(error, "strerror", None) or "there is not enough memory"
         report_error(UsageError(reason, "make room, and try again"))
         return int(ExitCode.USAGE)
 
 
+def _prepare_streams() -> None:
+    """Put nothing in place of closed standard streams, and escapes in place of characters that a stream cannot hold."""
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)  # takes the number that standard output would get else
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def report_error(error: LaminarError) -> None:
     """Say what went wrong and what to do, in two harmless lines."""
-    print(f"laminar-tui: {shown(error.message)}", file=sys.stderr)
+    tell(f"laminar-tui: {shown(error.message)}")
     if error.hint:
-        print(f"  {shown(error.hint)}", file=sys.stderr)
-
-
-def _close_output() -> None:
-    """Send the rest of standard output nowhere, so that the interpreter does not fail on it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(f"  {shown(error.hint)}")
 
 
 def _refuse_words(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """Leave because of wrong words; argparse itself would print them as they are, after a page of usage."""
-    print(f"{parser.prog}: error: {shown(message)}\n  {parser.prog} --help lists what it takes", file=sys.stderr)
+    tell(f"{parser.prog}: error: {shown(message)}\n  {parser.prog} --help lists what it takes")
     raise SystemExit(int(ExitCode.USAGE))

@@ -40,7 +40,7 @@ class CorpusRequest:
     """What was asked for.
 
     Attributes:
-        run: the model; its prompt is not looked at, its `max_tokens` is the length of a window.
+        run: the model; its prompt and `chat` are not looked at, its `max_tokens` is the length of a window.
         corpus, field: as in `corpus.read_texts`.
         output: the profile to write.
         limit: read so many windows at most.
@@ -229,6 +229,8 @@ class _Reading:
             return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
         leading = leading_ids(encode("a", True), encode("a"))
+        if self._request.run.bos and leading[:1] != [self._loaded.bos_id()]:  # some put it there by themselves
+            leading = [self._loaded.bos_id(), *leading]
         if self._size <= len(leading):
             raise UsageError(f"windows of {self._size} tokens hold no text", "give a larger --max-tokens")
         texts = read_texts(self._request.corpus, self._request.field)
@@ -241,10 +243,11 @@ class _Reading:
         if not self._request.resume or not self._partial.exists():
             return None
         before = read_progress(self._partial)
+        kept = {"bos": False} | before.settings  # before it was kept, it was not read
         for name, mine in self._progress.settings.items():
-            if before.settings.get(name) != mine:
+            if kept.get(name) != mine:
                 raise UsageError(
-                    f"{self._partial} was made with another {name}: {before.settings.get(name)}, now {mine}",
+                    f"{self._partial} was made with another {name}: {kept.get(name)}, now {mine}",
                     "go on with the same, or remove it and begin anew",
                 )
         self._n_kept = before.n_seen
@@ -306,6 +309,7 @@ def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "recipe": request.run.recipe,
         "window": size,
+        "bos": request.run.bos,
         "field": request.field,
         "number of processes": peers.size,
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},

@@ -26,7 +26,7 @@ from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_est
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.render.columns import Look, color_range, head_columns, layer_columns
-from laminar_tui.render.facts import size_words
+from laminar_tui.render.facts import recipe_facts, size_words
 from laminar_tui.render.figure import Figure, lay_out
 from laminar_tui.render.png import to_png
 from laminar_tui.render.svg import to_svg
@@ -43,6 +43,8 @@ FIGURE_CELLS = 200
 """Of a figure's column: what the density is averaged over."""
 MODEL_ROOM = 40
 """Characters of a figure's subtitle that a model's name may take."""
+REVISION_ROOM = 24
+"""The same for its revision, with the `@`: the names of training steps fit, a commit is cut."""
 
 _SINK_TITLES: dict[SinkChoice, str] = {"with": "", "without": ", without the sink", "only": ", the sink alone"}
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -226,12 +228,12 @@ def to_json(profile: Profile, options: ExportOptions) -> bytes:
         "statistics": profile.statistics,
         **({} if norms is None else {"value_norms": norms}),
     }
-    return (_dump(document) + "\n").encode()
+    return (dump_json(document) + "\n").encode()
 
 
 def profile_summary(profile: Profile) -> str:
     """Write what `to_json` does without the densities, for a person or a script: one line of JSON."""
-    return _dump(
+    return dump_json(
         {
             "origin": dataclasses.asdict(profile.origin),
             "populations": _by_population(profile, None),
@@ -257,7 +259,8 @@ def _density_object(layer: LayerProfile | None, counts: Counts, options: ExportO
     return {"bandwidth": density.bandwidth, "density": density.values}
 
 
-def _dump(document: dict[str, Any]) -> str:
+def dump_json(document: dict[str, Any]) -> str:
+    """Write one line of JSON that any program reads."""
     return json.dumps(_plain(document), allow_nan=False, separators=(",", ":"))
 
 
@@ -359,9 +362,15 @@ def make_figure(profile: Profile, options: ExportOptions) -> Figure:
 def _subtitle(profile: Profile, estimator: str, n: NDArray[np.int64]) -> str:
     path = Path(profile.origin.model)
     model = fit(visible(path.name if path.is_absolute() else profile.origin.model), MODEL_ROOM).rstrip()
+    revision = fit(f"@{visible(profile.origin.revision)}", REVISION_ROOM).rstrip() if profile.origin.revision else ""
     least, most = int(n[n > 0].min(initial=n.max())), int(n.max())
     weights = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-    return f"{model} · {size_words(profile)} · n = {weights} a column · {estimator}"
+    return " · ".join(
+        [
+            *recipe_facts(profile.origin),
+            f"{model}{revision} · {size_words(profile)} · n = {weights} a column · {estimator}",
+        ]
+    )
 
 
 EXPORTS: dict[str, ExportFormat] = {

@@ -27,7 +27,7 @@ def make_request(options: argparse.Namespace) -> "Request":
         prompt = read_prompt_file(options.prompt_file)
     elif prompt == "-":
         try:
-            prompt = without_file_end(sys.stdin.read())
+            prompt = without_file_end(sys.stdin.read()) if sys.stdin is not None else ""
         except UnicodeDecodeError as error:
             raise UsageError("standard input is no UTF-8 text", "convert it, for example with iconv") from error
     if prompt == "":

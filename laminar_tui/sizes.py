@@ -17,11 +17,11 @@ def parse_size(text: str) -> int:
         UsageError: if it is none, or not positive.
     """
     found = _SIZE.fullmatch(text.strip())
-    size = int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
-    if not 0 < size <= LARGEST:
+    size = float(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0.0
+    if not 1 <= size <= LARGEST:
         shown = text if len(text) <= 30 else text[:29] + "…"
         raise UsageError(f"'{shown}' is no amount of memory", "write it like 8GB, 512MB or 1.5GiB")
-    return size
+    return int(size)
 
 
 def format_size(n_bytes: float) -> str:

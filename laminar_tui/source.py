@@ -46,9 +46,12 @@ def find_source(name: str, revision: str | None = None) -> Source:
     """Decide what a name is: an existing file or folder, else a hub id, with or without `@revision`.
 
     Raises:
-        UsageError: for a path that does not exist, or a file that is no GGUF file.
+        UsageError: for a path that does not exist, a file that is no GGUF file, a revision of a file or a folder, or
+            two revisions.
     """
     path = as_path(name)
+    if revision and path.exists():
+        raise UsageError(f"only a hub repository has revisions: {name} is on this machine", "leave --revision out")
     if path.is_dir():
         return Source(str(path), True)
     if path.is_file():
@@ -58,6 +61,8 @@ def find_source(name: str, revision: str | None = None) -> Source:
     repo, _, at = name.partition("@")
     if _looks_like_path(repo):
         raise UsageError(f"no such file or folder: {name}", "a hub id looks like EleutherAI/pythia-2.8b")
+    if revision and at:
+        raise UsageError(f"{name} names a revision, and --revision {revision} another one", "leave one of them out")
     return Source(repo, False, revision=revision or at or None)
 
 

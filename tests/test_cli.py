@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from laminar_tui import __version__
 from laminar_tui.cli import COMMANDS, main
 from laminar_tui.commands.spelling import refuse_misspelt
 from laminar_tui.model.cache import CachedModel
+from laminar_tui.model.check import LayerCheck, Verdict
 from laminar_tui.profile.file import parse_profile
-from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.profile import Check, Profile
 
 Run = Callable[..., tuple[int, str, str]]
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -142,6 +144,22 @@ def test_a_damaged_profile(damage: Callable[[bytes], bytes], command: Run, saved
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.parametrize(
+    "words", [["show", "--json"], ["show"], ["export", "--to", "csv", "-o", "-"], ["compare"]], ids=" ".join
+)
+def test_a_profile_that_is_not_to_be_trusted_is_told_by_every_command(
+    words: list[str], command: Run, small_profile: Profile, saved: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.laminar"
+    failed = (Check("causal", False, "looks ahead"),)
+    replace(small_profile, origin=replace(small_profile.origin, checks=failed)).save(path)
+    sources = [saved, path] if words == ["compare"] else [path]
+    code, out, err = command(words[0], *sources, *words[1:])
+    assert code == 3
+    assert out
+    assert "NOT TO BE TRUSTED: causal: looks ahead" in err
+
+
 # -- wrong words -----------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +234,33 @@ def test_options_that_make_no_sense(words: list[str], capsys: pytest.CaptureFixt
     assert "error:" in capsys.readouterr().err
 
 
+def test_a_profile_and_its_summary_do_not_share_standard_output(command: Run, model_folder: Path) -> None:
+    assert_refused(command("capture", model_folder, "--prompt", "a", "-o", "-", "--json"), 2, "--json")
+
+
+@pytest.mark.parametrize("verb", [["show"], ["report"], ["sweep"], []], ids=str)
+@pytest.mark.parametrize(
+    "words", [["--prompt", "other"], ["--bos"], ["--max-tokens", "5"], ["--recipe", "content"], ["--allow-pickle"]]
+)
+def test_what_only_a_run_could_heed_is_refused_beside_a_profile(
+    verb: list[str], words: list[str], command: Run, saved: Path
+) -> None:
+    assert_refused(command(*verb, saved, *words), 2, f"{words[0]} is about a run")
+
+
+def test_what_a_run_would_do_anyway_is_not_refused_beside_a_profile(command: Run, saved: Path) -> None:
+    assert command("show", saved, "--dtype", "auto", "--recipe", "true")[0] == 0
+
+
+@pytest.mark.parametrize("verb", [["show"], []], ids=str)
+def test_the_bundled_model_has_no_revisions(verb: list[str], command: Run) -> None:
+    assert_refused(command(*verb, "--revision", "main"), 2, "only a hub repository has revisions")
+
+
+def test_a_sweep_of_profiles_saves_nothing(command: Run, saved: Path, tmp_path: Path) -> None:
+    assert_refused(command("sweep", saved, saved, "-o", tmp_path / "kept"), 2, "--revisions")
+
+
 def test_a_capture_that_would_go_nowhere_is_refused(command: Run, model_folder: Path, tmp_path: Path) -> None:
     assert_refused(command("capture", model_folder), 2, "-o")
     assert_refused(command("capture", model_folder, "-o", tmp_path / "no" / "x.laminar"), 2, "no folder")
@@ -251,6 +296,15 @@ def test_capture_as_json_is_json_and_nothing_else(command: Run, model_folder: Pa
     json.loads(out)
 
 
+def test_a_home_folder_that_no_shell_has_put_in_is_found(
+    command: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command("capture", model_folder, "--prompt", "hello", "-q", "--output=~/x.laminar")[0] == 0
+    assert command("export", "~/x.laminar", "--to", "csv", "-o", "~/x.csv")[0] == 0
+    assert {"x.laminar", "x.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_quiet_capture_says_nothing(command: Run, model_folder: Path, tmp_path: Path) -> None:
     assert command("capture", model_folder, "--prompt", "hello", "-q", "-o", tmp_path / "x.laminar") == (0, "", "")
 
@@ -279,6 +333,20 @@ def test_a_target_that_is_no_regular_file_is_left_alone(command: Run, model_fold
     assert (code, out) == (2, "")
     assert "no regular file" in err
     assert target.read_text() == "precious"
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_check_that_has_nothing_to_compare_is_json_all_the_same(
+    command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inf = float("inf")
+    verdict = Verdict((Check("as many patterns", False, "1"),), (LayerCheck(0, inf, inf, {}),), float("nan"))
+    monkeypatch.setattr("laminar_tui.run.check", lambda *_: verdict)
+    code, out, _ = command("check", "--json", "-q")
+    document = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (code, document["passed"], document["layers"][0]["max_difference"]) == (3, False, None)
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
@@ -416,3 +484,36 @@ def test_a_reader_that_goes_away_is_no_error(saved: Path) -> None:
     program.wait(60)
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+
+
+def test_a_capture_whose_story_nobody_reads_is_written(model_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.laminar"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "laminar_tui", "capture", str(model_folder), "--prompt", "hello", "-o", str(path)],
+        stderr=subprocess.PIPE,
+    )
+    assert program.stderr is not None
+    program.stderr.close()
+    assert program.wait(120) == 0
+    assert Profile.load(path).n_read == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(closed: str, saved: Path) -> None:
+    program = f"{sys.executable} -m laminar_tui show {saved} --json {closed}"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("{") == (">&-" not in closed.split())
+
+
+def test_a_prompt_from_closed_standard_input_is_empty(model_folder: Path) -> None:
+    program = f"{sys.executable} -m laminar_tui capture {model_folder} --prompt - --json <&-"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert_refused((done.returncode, done.stdout, done.stderr), 2, "empty")
+
+
+def test_what_a_stream_cannot_hold_is_escaped(saved: Path) -> None:
+    code, out, err = run_program("show", str(saved), PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, "")
+    assert out.isascii()
+    assert "\\u" in out

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus, needs_w
 from laminar_tui.errors import CancelledError, PeerError, UsageError
 from laminar_tui.model.estimate import Estimate
 from laminar_tui.profile.merge import merge
+from laminar_tui.profile.partial import read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import Event, Request, Step, run
 
@@ -182,6 +184,39 @@ def test_a_run_goes_on_only_with_the_same_corpus_and_options(
     assert (tmp_path / "out.laminar.progress").read_bytes() == kept
 
 
+def test_every_window_begins_with_the_bos_token_where_it_is_asked_for(
+    request_for: Callable[..., CorpusRequest], model_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(model_folder, tmp_path / "with-bos"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": "!"}))
+    asked = request_for(limit=2)
+    asked = replace(asked, run=replace(asked.run, source=str(folder), bos=True))
+    found = capture_corpus(asked, quiet, never)
+    windows = [TEXT[: WINDOW - 1], TEXT[WINDOW - 1 : 2 * (WINDOW - 1)]]
+    expected = merge([run(Request(str(folder), window, device="cpu", bos=True)) for window in windows])
+    assert found is not None
+    assert found.layer(0).parts["sink"].n.tolist() == expected.layer(0).parts["sink"].n.tolist()
+    assert found.statistics["sink_share"].tolist() == expected.statistics["sink_share"].tolist()
+    plain = capture_corpus(replace(asked, run=replace(asked.run, bos=False)), quiet, never)
+    assert plain is not None
+    assert found.statistics["sink_share"].tolist() != plain.statistics["sink_share"].tolist()
+
+
+def test_a_run_kept_before_bos_was_read_goes_on_without_it(
+    request_for: Callable[..., CorpusRequest], tmp_path: Path
+) -> None:
+    stop_after(5, request_for())
+    partial = tmp_path / "out.laminar.progress"
+    progress = read_progress(partial)
+    del progress.settings["bos"]
+    write_progress(progress, partial)
+    resumed = request_for(resume=True)
+    with pytest.raises(UsageError, match="another bos: False, now True"):
+        capture_corpus(replace(resumed, run=replace(resumed.run, bos=True)), quiet, never)
+    assert capture_corpus(resumed, quiet, never) is not None
+
+
 def test_what_was_read_before_an_error_is_kept(request_for: Callable[..., CorpusRequest], tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     good = corpus.read_text()
@@ -300,6 +335,7 @@ def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(
         (["--corpus", ""], "no such file or folder"),
         (["--null", "shuffled"], "--null is not read on a corpus"),
         (["--roles"], "--roles is not read on a corpus"),
+        (["--chat"], "--chat is not read on a corpus"),
     ],
 )
 def test_wrong_use_is_refused(

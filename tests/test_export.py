@@ -450,3 +450,15 @@ def test_csv_holds_the_mean_and_the_first_value_norm(normed: Profile, profile: P
     assert float(rows[-1]["value_norm.first_key"]) == pytest.approx(float(norms[0, 0]), rel=5e-6)
     assert rows[0]["value_norm.mean"] == ""
     assert "value_norm.mean" not in export_bytes(profile, "csv").decode()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "label"),
+    [
+        ("literal", "CONTROL 'literal': not the model's weights"),
+        ("null: shuffled tokens", "NULL: shuffled tokens"),
+    ],
+)
+def test_a_figure_says_what_is_no_model_s_weights_and_which_revision(profile: Profile, recipe: str, label: str) -> None:
+    control = replace(profile, origin=replace(profile.origin, model="tiny", recipe=recipe, revision="step1000"))
+    assert make_figure(control, ExportOptions()).subtitle.startswith(f"{label} · tiny@step1000 · ")

@@ -1,6 +1,7 @@
 """`report` and `compare` on the command line: what goes to stdout, what is refused, and nothing heavy for a file."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,33 @@ def test_a_report_takes_nulls_from_files(command: Run, small_profile: Profile, s
     code, out, _ = command("report", saved, "--null", null)
     assert code == 0
     assert "* Against random parameters (null.laminar): " in out
+
+
+def test_nulls_of_one_name_are_told_apart_and_spoil_no_table(
+    command: Run, small_profile: Profile, saved: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / folder / "a|b.laminar" for folder in ("one", "other")]
+    for path in paths:
+        path.parent.mkdir()
+        replace(small_profile, origin=replace(small_profile.origin, recipe="null: random parameters")).save(path)
+    words = [word for path in paths for word in ("--null", path)]
+    nulls = {each["null"] for each in json.loads(command("report", saved, *words, "--json")[1])["chance"]}
+    assert {"random parameters (a|b.laminar)", "random parameters (a|b.laminar) 2"} <= nulls
+    rows = [line for line in command("report", saved, *words)[1].splitlines() if line.startswith("| random parameters")]
+    assert rows
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}
+
+
+def test_a_profile_that_is_no_null_is_refused_as_one(command: Run, saved: Path) -> None:
+    assert_refused(command("report", saved, "--null", saved), 2, "is no null")
+
+
+def test_a_null_is_known_before_the_model_is_run(
+    command: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laminar_tui.run.Session.run", lambda *_: pytest.fail("the model is run"))
+    words = ["--prompt", "a", "--null", "random", "--null", "other"]
+    assert_refused(command("report", model_folder, *words), 2, "no null 'other'")
 
 
 def test_a_model_is_run_with_its_nulls_and_roles(command: Run, model_folder: Path) -> None:

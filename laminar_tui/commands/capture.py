@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from laminar_tui.commands.arguments import add_log_options, add_model_options, add_roles_option
 from laminar_tui.commands.corpus import add_corpus_options, capture_corpus
-from laminar_tui.commands.results import check_target, shown, tell_trust
+from laminar_tui.commands.results import check_target, shown, tell, tell_trust
 from laminar_tui.commands.subject import run_model
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
@@ -46,6 +46,8 @@ def capture(options: argparse.Namespace) -> int:
     """Read the weights into a profile file."""
     if not options.output and not options.json:
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
+    if options.output == "-" and options.json:
+        raise UsageError("standard output has room for the profile or for --json", "name a file with -o FILE.laminar")
     check_target(options.output)
     if options.corpus is not None:
         return capture_corpus(options)
@@ -63,9 +65,9 @@ def capture(options: argparse.Namespace) -> int:
 
         sys.stdout.buffer.write(profile_bytes(profile))
     elif options.output:
-        profile.save(options.output)
+        profile.save(as_path(options.output))
         if not options.quiet:
-            print(f"wrote {shown(options.output)}", file=sys.stderr)
+            tell(f"wrote {shown(options.output)}")
     if options.json:
         from laminar_tui.export import profile_summary
 
@@ -81,7 +83,7 @@ def _keep_capture(options: argparse.Namespace) -> "Record":
     from laminar_tui.render.text import visible
 
     def say(sentence: str) -> None:
-        print(f"laminar-tui: {visible(sentence)}", file=sys.stderr)
+        tell(f"laminar-tui: {visible(sentence)}")
 
     request = make_request(options)
     try:
@@ -102,7 +104,7 @@ def _say_kept(record: "Record") -> None:
 
     if record.journal is not None:
         path = visible(str(record.journal.path))
-        print(f"laminar-tui: {record.journal.n_layers} layers are kept: laminar-tui {path}", file=sys.stderr)
+        tell(f"laminar-tui: {record.journal.n_layers} layers are kept: laminar-tui {path}")
         record.close()
 
 

@@ -35,9 +35,10 @@ def check(options: argparse.Namespace) -> int:
         verdict = check_source(make_request(options), narrate)
     if options.json:
         import dataclasses
-        import json
 
-        print(json.dumps({"passed": verdict.passed, **dataclasses.asdict(verdict)}))
+        from laminar_tui.export import dump_json
+
+        print(dump_json({"passed": verdict.passed, **dataclasses.asdict(verdict)}))
     else:
         _print_verdict(verdict)
     return int(ExitCode.DONE if verdict.passed else ExitCode.UNTRUSTED)

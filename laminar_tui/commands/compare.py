@@ -2,8 +2,7 @@
 
 import argparse
 
-from laminar_tui.commands.results import check_format, put_out
-from laminar_tui.errors import ExitCode
+from laminar_tui.commands.results import check_format, put_out, tell_trust
 from laminar_tui.source import as_path
 
 
@@ -29,4 +28,4 @@ def compare_profiles(options: argparse.Namespace) -> int:
     one, other = (Profile.load(as_path(name)) for name in (options.source, options.other))
     text = formats[options.format](compare(one, other, options.population, options.sink))
     put_out(text, None)
-    return int(ExitCode.DONE)
+    return max(tell_trust(one), tell_trust(other))

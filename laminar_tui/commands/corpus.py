@@ -2,13 +2,12 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from laminar_tui.commands.arguments import positive, seconds
 from laminar_tui.commands.narration import narrated
-from laminar_tui.commands.results import shown, tell_trust
+from laminar_tui.commands.results import shown, tell, tell_trust
 from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -39,8 +38,8 @@ def capture_corpus(options: argparse.Namespace) -> int:
         raise UsageError("a prompt and a corpus are two runs", "leave one of them out")
     if not options.output or options.output == "-":
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
-    if options.take_null or options.roles:
-        what = "--null" if options.take_null else "--roles"
+    asked = {"--null": options.take_null, "--roles": options.roles, "--chat": options.chat}
+    if what := next((name for name, value in asked.items() if value), ""):
         raise UsageError(f"{what} is not read on a corpus", f"capture a prompt with {what}, and the corpus without")
     request = CorpusRequest(
         make_request(options),
@@ -59,7 +58,7 @@ def capture_corpus(options: argparse.Namespace) -> int:
     if not options.quiet:
         n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
         prompts = f"{n_prompts:,} {'prompt' if n_prompts == 1 else 'prompts'}"
-        print(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens", file=sys.stderr)
+        tell(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens")
     if options.json:
         from laminar_tui.export import profile_summary
 

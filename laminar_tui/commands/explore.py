@@ -45,8 +45,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def explore(options: argparse.Namespace) -> int:
     """Open the explorer."""
-    from laminar_tui.commands.subject import check_subject
+    from laminar_tui.commands.subject import check_subject, names_profile, refuse_model_options
+    from laminar_tui.profile.sweep_folder import holds_sweep
+    from laminar_tui.source import as_path
     from laminar_tui.ui.start import start_app
 
     check_subject(options)
+    if options.sample or names_profile(options.source) or (options.source and holds_sweep(as_path(options.source))):
+        refuse_model_options(options)
     return start_app(options)

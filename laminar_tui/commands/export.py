@@ -3,7 +3,7 @@
 import argparse
 
 from laminar_tui.commands.arguments import add_look_options, points
-from laminar_tui.errors import ExitCode
+from laminar_tui.commands.results import tell_trust
 from laminar_tui.source import as_path
 
 
@@ -26,7 +26,7 @@ def export(options: argparse.Namespace) -> int:
     from laminar_tui.export import export_profile
     from laminar_tui.profile.profile import Profile
 
-    profile = Profile.load(options.source)
+    profile = Profile.load(as_path(options.source))
     export_profile(
         profile,
         options.to,
@@ -37,4 +37,4 @@ def export(options: argparse.Namespace) -> int:
         sink=options.sink,
         layer=options.layer,
     )
-    return int(ExitCode.DONE)
+    return tell_trust(profile)

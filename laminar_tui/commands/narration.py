@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
+from laminar_tui.commands.results import tell
+
 if TYPE_CHECKING:
     from laminar_tui.run import Event
 
@@ -57,12 +59,12 @@ class _Narrator:
             if name == self._last and (event.done < event.total or not event.total) and now - self._told_at < 0.25:
                 return
             elapsed = now - self._started
-            print(f"\r\x1b[K{name}{progress}  {elapsed:.1f} s", end="", file=sys.stderr, flush=True)
+            tell(f"\r\x1b[K{name}{progress}  {elapsed:.1f} s", end="")
         elif name != self._last:
-            print(name, file=sys.stderr, flush=True)
+            tell(name)
         self._last, self._told_at = name, now
 
     def close(self) -> None:
         """End the line."""
         if self._is_terminal and self._last:
-            print(file=sys.stderr)
+            tell("")

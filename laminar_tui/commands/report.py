@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from laminar_tui.commands.arguments import add_model_options, add_roles_option
 from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.commands.results import check_format, check_target, put_out, tell_trust
-from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile
+from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile, refuse_model_options
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -66,17 +66,37 @@ def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, P
         if needs_model or options.roles:
             what = f"the null '{needs_model[0]}' needs" if needs_model else "roles need"
             raise UsageError(f"{what} the model, not a profile of it", "name the model, or capture it beforehand")
+        refuse_model_options(options)
         profile = Profile.load(as_path(source))
-    named = {name: Profile.load(as_path(name)) for name in options.null if names_profile(name)}
-    nulls = {
-        f"{null.origin.recipe.removeprefix('null: ')} ({as_path(name).name})": null for name, null in named.items()
-    }
+    nulls = _load_nulls([name for name in options.null if names_profile(name)])
     if not names_profile(source):
+        from laminar_tui.model.nulls import find_null
+
+        to_run = [find_null(name) for name in dict.fromkeys(options.null) if not names_profile(name)]
         session, request = Session(), make_request(options)
         with only_results(), narrated(options.quiet) as narrate:
             profile = session.run(request, narrate, lambda: False)
-            for name in options.null:
-                if name not in named:
-                    null = session.run(replace(request, null=name, roles=False), narrate, lambda: False)
-                    nulls[null.origin.recipe.removeprefix("null: ")] = null
+            for null in to_run:
+                nulls[null.title] = session.run(replace(request, null=null.name, roles=False), narrate, lambda: False)
     return profile, nulls
+
+
+def _load_nulls(names: list[str]) -> "dict[str, Profile]":
+    """Load nulls from files; each has its recipe and its file's name for a title, and a number where these are equal.
+
+    Raises:
+        UsageError: for a profile that is no null.
+    """
+    from laminar_tui.profile.profile import Profile
+
+    prefix = "null: "
+    nulls: dict[str, Profile] = {}
+    titles = []
+    for name in dict.fromkeys(names):
+        null = Profile.load(as_path(name))
+        if not null.origin.recipe.startswith(prefix):
+            raise UsageError(f"{name} is no null", "make one: laminar-tui capture SOURCE --null random -o FILE")
+        titles.append(f"{null.origin.recipe.removeprefix(prefix)} ({as_path(name).name})")
+        n = titles.count(titles[-1])
+        nulls[titles[-1] if n == 1 else f"{titles[-1]} {n}"] = null
+    return nulls

@@ -1,8 +1,9 @@
 """Where a command's result goes, and what is said about it: no character from outside reaches the terminal as it is."""
 
+import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.source import as_path
@@ -21,6 +22,19 @@ def shown(text: str) -> str:
 
     line = visible(text[: MOST_SHOWN + 1])
     return line if len(line) <= MOST_SHOWN else line[: MOST_SHOWN - 1] + "…"
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Say something on standard error; where nobody reads it any more, the work goes on without a word."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        drop_rest(sys.stderr)
+
+
+def drop_rest(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere, so that the interpreter does not fail on it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def check_target(output: str | None) -> None:
@@ -66,5 +80,5 @@ def tell_trust(profile: "Profile | SweepStep") -> int:
     from laminar_tui.render.text import visible
 
     for failed in profile.origin.failed_checks:
-        print(f"laminar-tui: NOT TO BE TRUSTED: {visible(failed.name)}: {found_words(failed.found)}", file=sys.stderr)
+        tell(f"laminar-tui: NOT TO BE TRUSTED: {visible(failed.name)}: {found_words(failed.found)}")
     return int(ExitCode.UNTRUSTED if profile.origin.failed_checks else ExitCode.DONE)

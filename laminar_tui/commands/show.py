@@ -8,7 +8,7 @@ from laminar_tui.commands.arguments import add_log_options, add_look_options, ad
 from laminar_tui.commands.picture import check_place, make_look, make_page
 from laminar_tui.commands.results import tell_trust
 from laminar_tui.commands.subject import add_subject, open_profile
-from laminar_tui.errors import ExitCode, UsageError
+from laminar_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
@@ -48,7 +48,7 @@ def show(options: argparse.Namespace) -> int:
         from laminar_tui.export import profile_summary
 
         print(profile_summary(profile))
-        return int(ExitCode.DONE)
+        return tell_trust(profile)
     rows = VIEWS[name](profile, look, Place(options.layer, options.head), page)
     sys.stdout.write(to_ansi(rows, page.ramp.depth))
     return tell_trust(profile)

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from laminar_tui.commands.arguments import add_model_options, add_roles_option
 from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
@@ -50,11 +51,29 @@ def names_profile(name: str) -> bool:
     return bool(name) and (path.suffix == SUFFIX or looks_like_profile(path))
 
 
+def refuse_model_options(options: argparse.Namespace) -> None:
+    """Refuse what only a model that is run could heed, beside a saved profile.
+
+    Raises:
+        UsageError: for the first of these options that was given another value than its own.
+    """
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    add_roles_option(parser)
+    for name, value in vars(parser.parse_args([])).items():
+        if getattr(options, name, value) != value:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} is about a run, and a saved profile is not run", "leave it out, or name a model"
+            )
+
+
 def open_profile(options: argparse.Namespace) -> "Profile":
     """Load a profile, or run the model that was named."""
     from laminar_tui.profile.profile import Profile
 
     if names_profile(name := name_of_subject(options)):
+        refuse_model_options(options)
         return Profile.load(as_path(name))
     return run_model(options, quiet=False)
 

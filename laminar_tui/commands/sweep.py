@@ -9,7 +9,7 @@ from laminar_tui.commands.arguments import add_log_options, add_look_options, ad
 from laminar_tui.commands.narration import narrated, only_results
 from laminar_tui.commands.picture import check_place, make_look, make_page
 from laminar_tui.commands.results import tell_trust
-from laminar_tui.commands.subject import names_profile
+from laminar_tui.commands.subject import names_profile, refuse_model_options
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -76,6 +76,9 @@ def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile
     from laminar_tui.sweep_run import SweepRequest, capture_sweep, parse_revisions
 
     if options.revisions is None:
+        refuse_model_options(options)
+        if options.output is not None:
+            raise UsageError("--output keeps what --revisions reads", "leave it out, or name a model and --revisions")
         for name in _sweep_files(options.sources):
             if not names_profile(name):
                 raise UsageError(f"{name} is no profile", "a model is read at several revisions: --revisions R,R")

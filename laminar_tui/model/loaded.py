@@ -52,8 +52,8 @@ class LoadedModel:
             encoded = encode(self.tokenizer, text, return_offsets_mapping=fast, add_special_tokens=not chat)
         ids = [int(each) for each in encoded["input_ids"]]
         offsets = list(encoded["offset_mapping"]) if fast else []
-        if bos and ids[:1] != [self._bos_id()]:  # some put it there by themselves
-            ids, offsets = [self._bos_id(), *ids], [(0, 0), *offsets]
+        if bos and ids[:1] != [self.bos_id()]:  # some put it there by themselves
+            ids, offsets = [self.bos_id(), *ids], [(0, 0), *offsets]
         ids = ids[:max_tokens]
         if not ids:
             raise PromptError(
@@ -72,7 +72,7 @@ class LoadedModel:
 
     def begins_with_bos(self, ids: Sequence[int]) -> bool:
         """Whether the first of these tokens is the tokenizer's beginning of a sequence."""
-        return self.has_bos and list(ids[:1]) == [self._bos_id()]
+        return self.has_bos and list(ids[:1]) == [self.bos_id()]
 
     @property
     def has_chat_template(self) -> bool:
@@ -86,7 +86,12 @@ class LoadedModel:
         limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         return int(limit) if limit and limit > 0 else None
 
-    def _bos_id(self) -> int:
+    def bos_id(self) -> int:
+        """The tokenizer's beginning-of-sequence token.
+
+        Raises:
+            PromptError: if it has none.
+        """
         if not self.has_bos:
             raise PromptError(
                 f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave the BOS token out"

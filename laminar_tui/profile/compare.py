@@ -41,6 +41,7 @@ class Comparison:
             the two layers do not have as many heads.
         is_same_model, is_same_tokens, is_same_dtype, is_same_recipe: whether these are equal.
         are_same_layers: whether layers were matched by number, not by depth.
+        are_read: bool [n_pairs], whether both of a pair were read; they may still hold no such weights.
     """
 
     one: Origin
@@ -60,6 +61,7 @@ class Comparison:
     is_same_dtype: bool
     is_same_recipe: bool
     are_same_layers: bool
+    are_read: NDArray[np.bool_]
 
     @property
     def order(self) -> list[int]:
@@ -98,10 +100,12 @@ def compare(one: Profile, other: Profile, population: str = "final", sink: SinkC
     n_heads = max(one.n_heads, other.n_heads)
     pooled = np.full((4, len(pairs)), np.nan)
     heads = np.full((2, len(pairs), n_heads), np.nan)
+    are_read = np.zeros(len(pairs), bool)
     for at, (mine, theirs) in enumerate(pairs):
         a, b = one.layers[mine], other.layers[theirs]
         if a is None or b is None:
             continue
+        are_read[at] = True
         pooled[:, at] = _layer_distances(a.layer_counts(population, sink), b.layer_counts(population, sink))
         if a.n_heads == b.n_heads:
             heads[:, at, : a.n_heads] = _head_distances(a, b, population, sink)
@@ -123,6 +127,7 @@ def compare(one: Profile, other: Profile, population: str = "final", sink: SinkC
         is_same_dtype=one.origin.dtype == other.origin.dtype,
         is_same_recipe=one.origin.recipe == other.origin.recipe,
         are_same_layers=one.n_layers == other.n_layers,
+        are_read=are_read,
     )
 
 
@@ -147,8 +152,10 @@ def comparison_sentences(comparison: Comparison) -> tuple[str, ...]:
         n_one, n_other = len(one.layer_kinds), len(other.layer_kinds)
         sentences.append(f"A has {n_one} layers and B {n_other}: layers of the nearest depth are compared.")
     order = comparison.order
-    if not order:
+    if not comparison.are_read.any():
         return (*sentences, "There is no layer that both have read.")
+    if not order:
+        return (*sentences, "In no layer do both have weights of the chosen kind.")
     if not comparison.wasserstein[order].any():
         return (*sentences, "Every layer has the same distribution in both.")
     at = order[0]
@@ -169,8 +176,12 @@ def _name(origin: Origin) -> str:
     revision = f"@{origin.revision}" if origin.revision else ""
     recipe = "" if origin.recipe == "true" else f", {origin.recipe}"
     prompts = f" in {origin.n_prompts:,} prompts" if origin.n_prompts > 1 else ""
-    n_tokens = origin.n_tokens or len(origin.tokens)
-    return f"{origin.model}{revision}, {origin.dtype}, {n_tokens:,} tokens{prompts}{recipe}"
+    return f"{origin.model}{revision}, {origin.dtype}, {_n_tokens(origin):,} tokens{prompts}{recipe}"
+
+
+def _n_tokens(origin: Origin) -> int:
+    """Of several prompts, whose tokens are not kept, their number is."""
+    return origin.n_tokens or len(origin.tokens)
 
 
 def _say_same(comparison: Comparison) -> str:
@@ -234,7 +245,7 @@ def comparison_json(comparison: Comparison) -> str:
         origin: Origin = getattr(comparison, name)
         document[name] = {
             field: getattr(origin, field) for field in ("model", "revision", "dtype", "recipe", "architecture")
-        } | {"n_tokens": len(origin.tokens), "n_layers": len(origin.layer_kinds)}
+        } | {"n_tokens": _n_tokens(origin), "n_layers": len(origin.layer_kinds)}
     for name in ("model", "tokens", "dtype", "recipe"):
         document[f"is_same_{name}"] = getattr(comparison, f"is_same_{name}")
     for name in ("layers", "depth", "wasserstein", "jensen_shannon", "below", "above"):

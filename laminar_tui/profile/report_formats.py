@@ -87,7 +87,7 @@ def _between(interval: Interval | None) -> str:
 def _chance_table(report: Report) -> str:
     rows = [
         [
-            each.null,
+            _escaped(each.null),
             each.shares.population,
             each.shares.sink,
             name_layers(each.shares.first_layer, each.shares.last_layer),

@@ -262,6 +262,7 @@ def sweep_json(sweep: Sweep) -> str:
             "name": step.name,
             "step": step.step,
             "model": step.origin.model,
+            "recipe": step.origin.recipe,
             "n": int(step.counts.n),
             "below_0.01": step.below,
             "above_0.5": step.above,

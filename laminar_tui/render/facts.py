@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.profile import Origin, Profile
 from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.profile.wording import part
 from laminar_tui.render.columns import Columns
@@ -35,17 +35,24 @@ WIDEST_INTERVAL = 13
 _SHARES = {"sink_share", "previous_token", "self", "off_sequence", "final.sink_share"}
 
 
-def model_facts(profile: Profile) -> list[str]:
-    """Name model, size, prompt and device, the most important first."""
+def recipe_facts(origin: Origin) -> list[str]:
+    """Say of a control or a null that it is one: first of all, so that it is never what there is no room for."""
+    if origin.recipe == "true":
+        return []
+    if origin.recipe.startswith("null: "):
+        return [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
+    return [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
+
+
+def model_facts(profile: Profile, *place: str) -> list[str]:
+    """Name what is no model's weights, the place in the model, model, size, prompt and device."""
     origin = profile.origin
     name = visible(origin.model) + (f"@{visible(origin.revision)}" if origin.revision else "")
     heads = f" × {profile.n_heads}H" if profile.n_heads else ""
-    control = [] if origin.recipe == "true" else [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
-    if origin.recipe.startswith("null: "):
-        control = [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
     return [
+        *recipe_facts(origin),
+        *place,
         name,
-        *control,
         f"{profile.n_layers}L{heads}",
         size_words(profile),
         visible(f"{origin.dtype} {origin.device}"),

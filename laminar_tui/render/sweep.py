@@ -9,7 +9,7 @@ from laminar_tui.profile.counts import stack
 from laminar_tui.profile.sweep import Sweep
 from laminar_tui.render.columns import Columns, Look
 from laminar_tui.render.entries import wrap
-from laminar_tui.render.facts import picture_facts
+from laminar_tui.render.facts import picture_facts, recipe_facts
 from laminar_tui.render.heatmap import Drawing, View, plan
 from laminar_tui.render.numbers import number, percent
 from laminar_tui.render.rows import Row
@@ -45,7 +45,7 @@ def draw_sweep(sweep: Sweep, look: Look, page: Page) -> list[Row]:
     columns = sweep_columns(sweep, look, shown, ascii_only=page.ascii_only)
     left_out = f"{len(shown)} of {len(sweep.steps)} revisions" if len(shown) < len(sweep.steps) else ""
     models = dict.fromkeys(visible(step.origin.model, ascii_only=page.ascii_only) for step in sweep.steps)
-    facts = [", ".join(models), sweep.place.title(), "by training step", left_out]
+    facts = [*sweep_recipes(sweep), ", ".join(models), sweep.place.title(), "by training step", left_out]
     top = [page.facts([fact for fact in facts if fact], "  "), page.facts(picture_facts(columns), " · ")]
     layout = plan(
         page.width,
@@ -58,6 +58,16 @@ def draw_sweep(sweep: Sweep, look: Look, page: Page) -> list[Row]:
     )
     drawing = Drawing(columns.heatmap(layout), layout, page.ramp, ascii_only=page.ascii_only)
     return [*top, *drawing.rows(View()), page.line(""), *sweep_table(sweep, page)]
+
+
+def sweep_recipes(sweep: Sweep) -> list[str]:
+    """Say which steps are controls or nulls; of all steps, where they are all of one recipe."""
+    steps: dict[str, list[str]] = {}
+    for label, step in zip(sweep.labels, sweep.steps, strict=True):
+        for fact in recipe_facts(step.origin):
+            steps.setdefault(fact, []).append(visible(label))
+    n = len(sweep.steps)
+    return [fact if len(labels) == n else f"{fact} ({', '.join(labels)})" for fact, labels in steps.items()]
 
 
 def sweep_table(sweep: Sweep, page: Page) -> list[Row]:

@@ -87,7 +87,7 @@ def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Ro
     tokens = token_rows(
         profile.origin.tokens, _final_row(profile, layer, head), page.ramp, page.width, ascii_only=page.ascii_only
     )
-    head_line = page.facts([f"layer {layer}, head {head}", *model_facts(profile)], "  ")
+    head_line = page.facts(model_facts(profile, f"layer {layer}, head {head}"), "  ")
     title = page.facts(look.facts(), " · ")
     n_token_rows = min(len(tokens), max(1, (page.height - 12) // 2))
     final = _final_row(profile, layer, head)

@@ -119,15 +119,14 @@ def _run(app: "LaminarApp", terminal: TextIO, options: argparse.Namespace) -> in
 def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile | None]":
     """What to run, or the profile to open: exactly one of them."""
     from laminar_tui.profile.file import SUFFIX, looks_like_profile
-    from laminar_tui.run import SAMPLE_PROFILE
+    from laminar_tui.run import BUNDLED_MODEL, SAMPLE_PROFILE
 
     path = as_path(options.source)
     if options.sample:
         return None, _load(SAMPLE_PROFILE)
     if options.source and (path.suffix == SUFFIX or looks_like_profile(path)):
         return None, _load(path)
-    if options.source:
-        find_source(options.source, options.revision)
+    find_source(options.source or str(BUNDLED_MODEL), options.revision)
     return make_request(options), None
 
 

@@ -15,7 +15,7 @@ from laminar_tui.profile.sweep import Place, Sweep, sweep_measures
 from laminar_tui.profile.sweep_folder import SavedSweep
 from laminar_tui.render.columns import Columns
 from laminar_tui.render.rows import Row
-from laminar_tui.render.sweep import sweep_columns
+from laminar_tui.render.sweep import sweep_columns, sweep_recipes
 from laminar_tui.render.sweep_screen import SweepDrawing, step_rows, value_text
 from laminar_tui.render.text import visible
 from laminar_tui.ui.choice import ChoiceDialog
@@ -112,7 +112,7 @@ one prompt also differ by chance, and a head may change its place between seeds.
         models = dict.fromkeys(
             visible(step.origin.model, ascii_only=self.terminal.ascii_only) for step in self.sweep.steps
         )
-        return [", ".join(models), f"{len(self.sweep.steps)} steps"]
+        return [*sweep_recipes(self.sweep), ", ".join(models), f"{len(self.sweep.steps)} steps"]
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -102,7 +102,6 @@ def test_names_that_the_system_refuses_are_refused_in_words(name: str) -> None:
         ("owner/name", None, Source("owner/name", False)),
         ("owner/name@step1000", None, Source("owner/name", False, "step1000")),
         ("owner/name", "main", Source("owner/name", False, "main")),
-        ("owner/name@step1000", "step2", Source("owner/name", False, "step2")),
         ("owner/name@", None, Source("owner/name", False)),
         ("owner/name@refs/pr/1", None, Source("owner/name", False, "refs/pr/1")),
     ],
@@ -113,6 +112,15 @@ def test_the_rest_is_a_hub_id_with_or_without_a_revision(
     monkeypatch.chdir(tmp_path)
     assert find_source(name, asked) == expected
     assert find_source(name, asked).name == expected.path
+
+
+def test_a_revision_is_of_a_hub_repository_and_one(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    for local in (tmp_path, tmp_path / "small.gguf"):
+        with pytest.raises(UsageError, match="only a hub repository has revisions"):
+            find_source(str(local), "main")
+    with pytest.raises(UsageError, match="step1000 names a revision, and --revision step2 another one"):
+        find_source("owner/name@step1000", "step2")
 
 
 # -- round trips -----------------------------------------------------------------------------------------------------

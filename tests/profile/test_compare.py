@@ -133,3 +133,17 @@ def test_a_models_name_keeps_to_its_line(pair: tuple[Profile, Profile]) -> None:
     named = replace(pair[0], origin=replace(pair[0].origin, model="a\nb\x1b[31m"))
     lines = comparison_text(compare(named, pair[1])).splitlines()
     assert lines[0].startswith("A: a\\nb\\x1b[31m")
+
+
+def test_a_population_that_one_does_not_have_is_not_called_unread(
+    patterns: Patterns, make_profile: MakeProfile, pair: tuple[Profile, Profile]
+) -> None:
+    one_token = make_profile([patterns(seed, 2, 1) for seed in range(3)])
+    said = comparison_sentences(compare(pair[0], one_token, "past"))[-1]
+    assert said == "In no layer do both have weights of the chosen kind."
+
+
+def test_json_says_how_many_tokens_several_prompts_had(pair: tuple[Profile, Profile]) -> None:
+    origin = replace(pair[0].origin, tokens=(), token_ids=(), n_tokens=4096, n_prompts=8)
+    document = json.loads(comparison_json(compare(replace(pair[0], origin=origin), pair[1])))
+    assert (document["one"]["n_tokens"], document["other"]["n_tokens"]) == (4096, 24)

@@ -137,6 +137,11 @@ def test_profiles_are_named_by_what_tells_them_apart(profiles: dict[str, Profile
     assert name_profiles(folders, files) == [f"checkpoint-{at}" for at in range(4)]
 
 
+def test_json_names_the_recipe(profiles: dict[str, Profile]) -> None:
+    document = json.loads(sweep_json(sweep_of(profiles, Place())))
+    assert {step["recipe"] for step in document["steps"]} == {"true"}
+
+
 def test_json_has_null_where_there_is_no_number(profiles: dict[str, Profile]) -> None:
     document = json.loads(sweep_json(sweep_of(profiles, Place(0, 1, "self", "only"))))
     assert [row["step"] for row in document["steps"]] == [0, 1000, 143000, None]

@@ -46,6 +46,18 @@ def test_a_sweep_is_drawn_as_it_was(profiles: dict[str, Profile], width: int, as
     assert text.isascii() or not ascii_only
 
 
+def test_what_is_no_model_s_weights_is_named_first(profiles: dict[str, Profile]) -> None:
+    def with_recipe(profile: Profile, recipe: str) -> Profile:
+        return replace(profile, origin=replace(profile.origin, recipe=recipe))
+
+    controls = {name: with_recipe(profile, "literal") for name, profile in profiles.items()}
+    first = text_of(draw_sweep(sweep_of(controls, Place()), Look(), page())).splitlines()[0]
+    assert first.startswith("CONTROL 'literal': not the model's weights  ")
+    one = profiles | {"step1000": with_recipe(profiles["step1000"], "null: random parameters")}
+    first = text_of(draw_sweep(sweep_of(one, Place()), Look(), page())).splitlines()[0]
+    assert first.startswith("NULL: random parameters (1000)  ")
+
+
 def test_a_column_is_that_of_show(profiles: dict[str, Profile]) -> None:
     columns = sweep_columns(sweep_of(profiles, Place(1)), Look())
     assert columns.labels[:3] == ("0", "1000", "143000")

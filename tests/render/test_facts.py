@@ -17,9 +17,9 @@ def test_facts_are_left_out_whole() -> None:
     assert join_fitting([], " · ", 9) == ""
 
 
-def test_a_control_is_named_before_the_sizes(small_profile: Profile) -> None:
+def test_a_control_is_named_before_all_else(small_profile: Profile) -> None:
     control = replace(small_profile, origin=replace(small_profile.origin, recipe="literal"))
-    assert "CONTROL 'literal'" in model_facts(control)[1]
+    assert "CONTROL 'literal'" in model_facts(control, "layer 3")[0]
     assert not any("CONTROL" in fact for fact in model_facts(small_profile))
 
 

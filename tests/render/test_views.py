@@ -82,3 +82,10 @@ def test_the_numbers_are_whole(patterns: Callable[..., Any], make_profile: Calla
     assert [each.strip() for each in row_text(closing).rstrip().split("  ")] == [
         each.strip() for each in whole[: len(row_text(closing).rstrip().split("  "))]
     ]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_control_is_named_first_in_every_view(profile: Profile, view: str) -> None:
+    origin = replace(profile.origin, model="someone/a-model-with-quite-a-long-name", recipe="content")
+    rows = VIEWS[view](replace(profile, origin=origin), Look(), PLACES[view], page((80, 24)))
+    assert row_text(rows[0]).startswith("CONTROL 'content': not the model's weights  ")

@@ -39,8 +39,9 @@ class Scripted:
         script = Path(__file__).parent / "scripted.py"
         return [sys.executable, str(script), str(self._profile), str(self.gate), behaviour, *words]
 
-    def start(self, behaviour: str = "plain", *words: str, n_layers: int = 0, **options: Any) -> Any:
-        emulator = self._emulate(command=self.words(behaviour, "--prompt", SECRET, *words), **options)
+    def start(self, behaviour: str = "plain", *words: str, n_layers: int = 0, runs: bool = True, **options: Any) -> Any:
+        prompt = ["--prompt", SECRET] if runs else []  # which is refused beside a profile
+        emulator = self._emulate(command=self.words(behaviour, *prompt, *words), **options)
         self.read(n_layers)
         if n_layers:
             emulator.until("not saved" if n_layers == N_LAYERS else f"layer {n_layers} of")
@@ -221,7 +222,7 @@ def test_it_is_not_offered_to_one_who_opens_a_profile(
     cut_off: Scripted, tmp_path: Path, small_profile: Profile
 ) -> None:
     small_profile.save(tmp_path / "named.laminar")
-    emulator = cut_off.start("plain", str(tmp_path / "named.laminar"))
+    emulator = cut_off.start("plain", str(tmp_path / "named.laminar"), runs=False)
     emulator.until("of 4 layers")
     assert "cut off" not in emulator.text
     emulator.type("q")
