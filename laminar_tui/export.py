@@ -28,6 +28,7 @@ from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.render.columns import Look, color_range, head_columns, layer_columns
 from laminar_tui.render.facts import recipe_facts, size_words
 from laminar_tui.render.figure import Figure, lay_out
+from laminar_tui.render.palette import check_color_map
 from laminar_tui.render.png import to_png
 from laminar_tui.render.svg import to_svg
 from laminar_tui.render.text import fit, visible
@@ -38,6 +39,7 @@ Arrays: TypeAlias = Iterator[tuple[str, NDArray[Any]]]
 STDOUT = "-"
 DEFAULT_EXPORT_ESTIMATOR = "gaussian"
 DEFAULT_POPULATION = "final"
+DEFAULT_COLOR_MAP = "magma"
 
 FIGURE_CELLS = 200
 """Of a figure's column: what the density is averaged over."""
@@ -59,6 +61,7 @@ class ExportOptions:
         n_grid: points of the density (npz, json).
         population, sink: what a figure shows (svg, png); the other formats hold all of them.
         layer: a figure shows the heads of this layer; all layers, heads pooled, where None.
+        color_map: of a figure; a name in `COLOR_MAPS`.
     """
 
     estimator: str = DEFAULT_EXPORT_ESTIMATOR
@@ -66,16 +69,18 @@ class ExportOptions:
     population: str = DEFAULT_POPULATION
     sink: SinkChoice = "with"
     layer: int | None = None
+    color_map: str = DEFAULT_COLOR_MAP
 
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A kind of file that a profile can be written as."""
+    """A kind of file that a profile can be written as; `reads` are the names of the options that it heeds."""
 
     name: str
     suffix: str
     description: str
     function: Callable[[Profile, ExportOptions], bytes]
+    reads: tuple[str, ...]
 
 
 def export_profile(
@@ -88,6 +93,7 @@ def export_profile(
     population: str = DEFAULT_POPULATION,
     sink: SinkChoice = "with",
     layer: int | None = None,
+    color_map: str = DEFAULT_COLOR_MAP,
 ) -> None:
     """Write a profile in another format, so that a failure leaves an old file whole.
 
@@ -95,13 +101,13 @@ def export_profile(
         profile: at least one layer of it read.
         to: a name in `EXPORTS`.
         path: the file; `-` for the standard output.
-        estimator, n_grid, population, sink, layer: see `ExportOptions`.
+        estimator, n_grid, population, sink, layer, color_map: see `ExportOptions`.
 
     Raises:
         UsageError: for an unknown name, a layer that does not exist, an empty profile, a missing library, or a
             file that cannot be written.
     """
-    payload = export_bytes(profile, to, ExportOptions(estimator, n_grid, population, sink, layer))
+    payload = export_bytes(profile, to, ExportOptions(estimator, n_grid, population, sink, layer, color_map))
     if str(path) == STDOUT:
         sys.stdout.buffer.write(payload)
         sys.stdout.buffer.flush()
@@ -116,6 +122,7 @@ def export_bytes(profile: Profile, to: str, options: ExportOptions | None = None
         raise UsageError(f"there is no export format '{to}'", f"choose one of: {', '.join(EXPORTS)}")
     find_estimator(options.estimator)
     population_parts(options.population, options.sink)
+    check_color_map(options.color_map)
     if not profile.n_read:
         raise UsageError("the profile holds no attention weights", "capture it again, and let it read a layer")
     return EXPORTS[to].function(profile, options)
@@ -356,6 +363,7 @@ def make_figure(profile: Profile, options: ExportOptions) -> Figure:
         y_low=estimator.low,
         y_high=estimator.high,
         y_log=estimator.is_log,
+        color_map=options.color_map,
     )
 
 
@@ -373,13 +381,18 @@ def _subtitle(profile: Profile, estimator: str, n: NDArray[np.int64]) -> str:
     )
 
 
+_GRID = ("estimator", "n_grid")
+_FIGURE = ("estimator", "population", "sink", "layer", "color_map")
+
 EXPORTS: dict[str, ExportFormat] = {
     export.name: export
     for export in (
-        ExportFormat("npz", ".npz", "all densities, counts' sums and numbers as numpy arrays", to_npz),
-        ExportFormat("json", ".json", "origin, densities by layer, numbers by head", to_json),
-        ExportFormat("csv", ".csv", "a table: one row per layer and head", to_csv),
-        ExportFormat("svg", ".svg", "the heatmap of one population as a vector figure", to_svg_file),
-        ExportFormat("png", ".png", "the heatmap of one population as an image (needs the extra png)", to_png_file),
+        ExportFormat("npz", ".npz", "all densities, counts' sums and numbers as numpy arrays", to_npz, _GRID),
+        ExportFormat("json", ".json", "origin, densities by layer, numbers by head", to_json, _GRID),
+        ExportFormat("csv", ".csv", "a table: one row per layer and head", to_csv, ()),
+        ExportFormat("svg", ".svg", "the heatmap of one population as a vector figure", to_svg_file, _FIGURE),
+        ExportFormat(
+            "png", ".png", "the heatmap of one population as an image (needs the extra png)", to_png_file, _FIGURE
+        ),
     )
 }

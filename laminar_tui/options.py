@@ -60,11 +60,10 @@ def make_terminal_ramp(options: argparse.Namespace, *, is_terminal: bool | None 
     Raises:
         UsageError: for a colour map or a depth that does not exist.
     """
-    from laminar_tui.render.palette import COLOR_MAPS, detect_depth, make_ramp
+    from laminar_tui.render.palette import check_color_map, detect_depth, make_ramp
 
     depths = ("truecolor", "256", "16", "none")
-    if options.color_map not in COLOR_MAPS:
-        raise UsageError(f"there is no colour map '{options.color_map}'", f"choose one of: {', '.join(COLOR_MAPS)}")
+    check_color_map(options.color_map)
     if options.color not in ("auto", *depths):
         raise UsageError(f"there is no colour depth '{options.color}'", f"choose one of: auto, {', '.join(depths)}")
     is_terminal = sys.stdout.isatty() if is_terminal is None else is_terminal

@@ -517,3 +517,30 @@ def test_what_a_stream_cannot_hold_is_escaped(saved: Path) -> None:
     assert (code, err) == (0, "")
     assert out.isascii()
     assert "\\u" in out
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("npz", ["--layer", "0"]),
+        ("json", ["--population", "past"]),
+        ("csv", ["--sink", "only"]),
+        ("csv", ["--n-grid", "10"]),
+        ("npz", ["--color-map", "gray"]),
+        ("svg", ["--n-grid", "10"]),
+    ],
+)
+def test_what_an_export_does_not_read_is_refused(
+    to: str, words: list[str], command: Run, saved: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    assert_refused(
+        command("export", saved, "--to", to, "-o", path, *words), 2, f"{words[0]} is nothing that {to} reads"
+    )
+    assert not path.exists()
+
+
+def test_a_figure_has_the_colours_that_were_asked_for(command: Run, saved: Path) -> None:
+    words = ["export", saved, "--to", "svg", "-o", "-"]
+    assert command(*words, "--color-map", "gray")[1] != command(*words)[1] == command(*words, "--color-map", "magma")[1]
+    assert_refused(command(*words, "--color-map", "rainbow"), 2, "rainbow", "viridis")

@@ -232,7 +232,8 @@ def test_a_full_disk_ends_the_journal_and_not_the_run(
 
 def test_the_command_line_writes_a_log_without_the_prompt(path: Path, small_profile: Profile, tmp_path: Path) -> None:
     small_profile.save(tmp_path / "run.laminar")
-    assert main(["show", str(tmp_path / "run.laminar"), "--log-file", str(path), "--prompt", SECRET]) == 0
+    # Beside a profile a prompt is refused, which the log is begun before.
+    assert main(["show", str(tmp_path / "run.laminar"), "--log-file", str(path), "--prompt", SECRET]) == 2
     assert "show" in path.read_text()
     assert SECRET not in path.read_text()
     assert main(["show", str(tmp_path / "run.laminar"), "--log-file", str(tmp_path)]) == 2

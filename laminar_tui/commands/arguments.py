@@ -42,16 +42,24 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_look_options(parser: argparse.ArgumentParser, estimator: str = "reflected") -> None:
+def add_look_options(
+    parser: argparse.ArgumentParser,
+    estimator: str = "reflected",
+    color_map: str = "viridis",
+    *,
+    on_terminal: bool = True,
+) -> None:
     """Let a command say what is looked at, and in which colours."""
     group = parser.add_argument_group("picture")
     group.add_argument("--population", default="final", metavar="P", help="final, self, past, all")
     group.add_argument("--sink", default="with", metavar="S", help="with, without, only")
     group.add_argument("--estimator", default=estimator, metavar="E", help="reflected, gaussian, histogram, log")
-    group.add_argument("--color-map", default="viridis", metavar="C", help="viridis, magma, cividis, gray, inferno")
-    group.add_argument("--color", default="auto", metavar="DEPTH", help="auto, truecolor, 256, 16, none")
-    group.add_argument("--no-color", action="store_const", const="none", dest="color", help="the same as --color none")
-    group.add_argument("--ascii", action="store_true", help="nothing but ASCII characters")
+    group.add_argument("--color-map", default=color_map, metavar="C", help="viridis, magma, cividis, gray, inferno")
+    if on_terminal:
+        group.add_argument("--color", default="auto", metavar="DEPTH", help="auto, truecolor, 256, 16, none")
+        same = "the same as --color none"
+        group.add_argument("--no-color", action="store_const", const="none", dest="color", help=same)
+        group.add_argument("--ascii", action="store_true", help="nothing but ASCII characters")
 
 
 def add_log_options(parser: argparse.ArgumentParser) -> None:

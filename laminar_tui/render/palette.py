@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.color import Color
 from rich.style import Style
 
+from laminar_tui.errors import UsageError
 from laminar_tui.render.rows import Depth
 
 Scale = Literal["log", "sqrt", "linear"]
@@ -95,6 +96,16 @@ class Ramp:
     def cells(self) -> dict[tuple[int, int], tuple[str, Style | None]]:
         """The cells that were drawn so far, by their two levels: a picture is made of the same few hundred."""
         return {}
+
+
+def check_color_map(name: str) -> None:
+    """Find out whether there is a colour map.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
+    if name not in COLOR_MAPS:
+        raise UsageError(f"there is no colour map '{name}'", f"choose one of: {', '.join(COLOR_MAPS)}")
 
 
 def make_ramp(name: str, depth: Depth, *, reverse: bool = False, ascii_only: bool = False) -> Ramp:
