@@ -397,7 +397,7 @@ the difference."""
 
     def _say_reference(self) -> None:
         """Say which side is chance, if one is."""
-        more = " · another profile: Esc M, open it, 5" if self._marked is None else ""
+        more = " · another: Esc M, open it, 5" if self._marked is None else ""
         side = "B" if self.is_swapped else "A"
         self.say(f"{side} is chance: {self.null} · b goes on{more}" if self.null else "")
 

@@ -67,7 +67,7 @@ class FileActions(RunScreen):
             if name is not None:
                 self._in_background(name, partial(export_by_name, profile, look, layer, name))
 
-        title = "export to (.npz .json .csv: everything; .svg .png: this picture)"
+        title = "export to (.npz .json .csv: everything; .svg .png: a figure)"
         self.app.push_screen(FileDialog(title, file_stem(profile) + ".csv", problem_with(suffixes)), export)
 
     def action_screenshot(self) -> None:
@@ -86,7 +86,7 @@ class FileActions(RunScreen):
             else:
                 self._in_background(name, partial(export_by_name, profile, look, layer, name))
 
-        title = "screenshot to (.svg: this screen; .png: the picture alone)"
+        title = "screenshot to (.svg: this screen; .png: a figure)"
         dialog = FileDialog(title, file_stem(profile) + "-screen.svg", problem_with((".svg", ".png")))
         self.app.push_screen(dialog, write)
 
