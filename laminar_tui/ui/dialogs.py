@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.geometry import Size
 from textual.screen import ModalScreen
-from textual.strip import Strip
 from textual.widgets import Input, Static, TextArea
 
 from laminar_tui.render.rows import Row
@@ -75,11 +74,10 @@ class LongText(Painted):
         del container, viewport
         return len(self._wrap(width))
 
-    def render_line(self, y: int) -> Strip:
+    def make_row(self, y: int) -> Row:
         """Draw one row."""
-        width = self.size.width
-        rows = self._wrap(width)
-        return Strip(rows[y] if y < len(rows) else []).adjust_cell_length(width).apply_style(self._ground)
+        rows = self._wrap(self.size.width)
+        return rows[y] if y < len(rows) else []
 
     def _wrap(self, width: int) -> list[Row]:
         if width <= 0:  # a terminal that is all frame

@@ -6,11 +6,12 @@ What of a line is sent, the painter decides.
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
+from typing import Self
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Region, Size
+from textual.geometry import Region, Size, Spacing
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -29,14 +30,74 @@ def _draw_nothing(_width: int, _height: int) -> list[Row]:
 
 
 class Painted(Widget):
-    """A widget of lines, all on the same ground."""
+    """A widget of rows, all on the same ground, with padding at most: each row becomes a strip once.
 
-    _ground = Style()
+    Textual's own way from a line to the screen, which also knows frames, titles, tints and opacity, makes five strips
+    of each.
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._strips: dict[int, Strip] = {}
+        self._made_for: tuple[object, ...] = ()
+        self._styles: dict[Style | None, Style | None] = {}
+
+    def make_row(self, y: int) -> Row:
+        """Make one row of the content, as wide as `self.size`."""
+        raise NotImplementedError
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Give the lines in a region; the ground is looked up once for them and not for each."""
-        self._ground = self.rich_style
-        return super().render_lines(crop)
+        """Give the lines in a region of the widget, its padding included."""
+        ground, filters = self.rich_style, tuple(self.get_line_filters())
+        outer, padding = self.outer_size, self.styles.padding
+        made_for = ground, filters, outer, padding, self.background_colors[1]
+        if made_for != self._made_for:
+            self._made_for = made_for
+            self._strips.clear()
+            self._styles.clear()
+        strips = []
+        for y in crop.line_range:
+            if y not in self._strips:
+                inside = padding.top <= y < outer.height - padding.bottom
+                row = self.make_row(y - padding.top) if inside else []
+                self._strips[y] = self._strip(row, padding, outer.width)
+            strips.append(self._strips[y])
+        if crop.column_span == (0, outer.width):
+            return strips
+        return [strip.crop(*crop.column_span) for strip in strips]
+
+    def render_line(self, y: int) -> Strip:
+        """Give one line of the content, without filters: for who wants a line alone."""
+        return Strip(self.make_row(y)).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Make lines anew: those of some regions of the content, or all."""
+        top = self.styles.padding.top
+        for region in regions:
+            for y in region.line_range:
+                self._strips.pop(y + top, None)
+        if not regions:
+            self._strips.clear()
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def _strip(self, row: Row, padding: Spacing, width: int) -> Strip:
+        """Put a row on the ground, cut or filled up to the width of the content, with the padding beside it."""
+        known = self._styles.get
+        blank = known(None) or self._on_ground(None)
+        strip = Strip([Segment(text, known(style) or self._on_ground(style)) for text, style, _ in row])
+        if strip.cell_length != width - padding.width:
+            strip = strip.adjust_cell_length(width - padding.width, blank)
+        if not padding.width:
+            return strip
+        return Strip([Segment(" " * padding.left, blank), *strip, Segment(" " * padding.right, blank)], width)
+
+    def _on_ground(self, style: Style | None) -> Style | None:
+        """A style on the ground, as the app's filters leave it."""
+        segments = [Segment(" ", self.rich_style if style is None else self.rich_style + style)]
+        for each in self.get_line_filters():
+            segments = each.apply(segments, self.background_colors[1])
+        self._styles[style] = segments[0].style
+        return segments[0].style
 
 
 class Lines(Painted):
@@ -65,13 +126,11 @@ class Lines(Painted):
             if old != new:
                 self.refresh(Region(0, y, self.size.width, 1))
 
-    def render_line(self, y: int) -> Strip:
+    def make_row(self, y: int) -> Row:
         """Give one row; the size may have changed before any resize event."""
         if self._drawn_for != self.size:
             self._make_rows()
-        width = self.size.width
-        row = self._rows[y] if y < len(self._rows) else [Segment(" " * width)]
-        return Strip(row).adjust_cell_length(width).apply_style(self._ground)
+        return self._rows[y] if y < len(self._rows) else []
 
     def _make_rows(self) -> None:
         self._drawn_for = self.size
@@ -155,14 +214,12 @@ class HeatmapView(Painted):
         curve = max(34, container.width * 5 // 16)
         return self._plan(max(20, container.width - curve), container.height).used_width + 2
 
-    def render_line(self, y: int) -> Strip:
+    def make_row(self, y: int) -> Row:
         """Draw one row; the drawing is made anew when size, columns or colours have changed."""
         drawing = self._drawing
         if drawing is None or (drawing.layout.width, drawing.layout.height) != (self.size.width, self.size.height):
             drawing = self._make_drawing()
-        if drawing is None:
-            return Strip.blank(self.size.width, self._ground)
-        return Strip(drawing.row(y, self._view), self.size.width).apply_style(self._ground)
+        return [] if drawing is None else drawing.row(y, self._view)
 
     def _plan(self, width: int, height: int) -> Layout:
         assert self._columns is not None
@@ -258,14 +315,12 @@ class PatternView(Painted):
         for y, x, width in drawing.changed_cells(before, self._view):
             self.refresh(Region(x, y, width, 1))
 
-    def render_line(self, y: int) -> Strip:
+    def make_row(self, y: int) -> Row:
         """Draw one row; the drawing is made anew when size, weights or colours have changed."""
         drawing = self._drawing
         if drawing is None or not self._fits(drawing):
             drawing = self._make_drawing()
-        if drawing is None:
-            return Strip.blank(self.size.width, self._ground)
-        return Strip(drawing.row(y, self._view), self.size.width).apply_style(self._ground)
+        return [] if drawing is None else drawing.row(y, self._view)
 
     def _fits(self, drawing: PatternDrawing) -> bool:
         return (drawing.layout.width, drawing.layout.height) == (self.size.width, self.size.height)

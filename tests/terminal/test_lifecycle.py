@@ -31,6 +31,7 @@ def assert_given_back(written: bytes) -> None:
 def opened(emulate: Emulate, path: Path, **options: Any) -> Any:
     emulator = emulate(str(path), **options)
     emulator.until("layer 0 ")
+    emulator.until(lambda: "drawing the curves" not in emulator.text)
     emulator.quiet()
     return emulator
 
