@@ -9,7 +9,7 @@ import pytest
 from laminar_tui.cli import COMMANDS
 from laminar_tui.errors import PromptError
 from laminar_tui.model.load import load_model
-from laminar_tui.model.loaded import LoadedModel
+from laminar_tui.model.loaded import LoadedModel, find_leading
 from laminar_tui.options import make_request
 from laminar_tui.run import BUNDLED_MODEL, Request, Session
 from laminar_tui.source import find_source
@@ -45,6 +45,20 @@ def test_bos_is_put_in_front_by_its_own_name(loaded: LoadedModel) -> None:
     assert prompt.tokens == ("<s>", *plain.tokens)
     assert loaded.begins_with_bos(prompt.ids)
     assert loaded.tokenize("héllo", 3, bos=True).ids == prompt.ids[:3]
+
+
+@pytest.mark.parametrize(
+    ("special", "plain", "leading"),
+    [([0, 5], [5], [0]), ([5], [5], []), ([1, 2, 5, 3], [5], [1, 2]), ([5, 3], [5], []), ([9], [5], [])],
+)
+def test_what_a_tokenizer_puts_in_front(special: list[int], plain: list[int], leading: list[int]) -> None:
+    assert find_leading(special, plain) == leading
+
+
+def test_bos_stands_once_in_front_of_every_text(loaded: LoadedModel, bundled: LoadedModel) -> None:
+    assert loaded.leading_ids() == []
+    assert loaded.leading_ids(bos=True) == [256]
+    assert bundled.leading_ids() == bundled.leading_ids(bos=True) == [bundled.bos_id()]
 
 
 @pytest.fixture(scope="module")
