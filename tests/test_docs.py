@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 from laminar_tui.cli import COMMANDS
@@ -31,6 +33,16 @@ def test_every_module_has_its_half_line() -> None:
     modules = {path.stem for path in (ROOT / "laminar_tui").rglob("*.py") if not path.stem.startswith("_")}
     named = set(re.findall(r"`([a-z_]+)`", page))
     assert modules <= named, f"say what they are for: {sorted(modules - named)}"
+
+
+def test_the_package_says_that_it_is_typed_and_goes_into_the_wheel_whole() -> None:
+    """Hatch takes a package with all its files, those that git ignores or a setting names left out."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "Typing :: Typed" in settings["project"]["classifiers"]
+    assert resources.files("laminar_tui").joinpath("py.typed").is_file()
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["laminar_tui"]}
+    assert settings["tool"]["hatch"]["build"].keys() == {"targets"}
+    assert not any("py.typed" in rule or "assets" in rule for rule in (ROOT / ".gitignore").read_text().splitlines())
 
 
 def test_the_readmes_figures_of_families_are_those_of_the_table() -> None:
