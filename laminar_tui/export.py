@@ -143,7 +143,7 @@ def to_npz(profile: Profile, options: ExportOptions) -> bytes:
     `bandwidth_layer.P.S` [n_layers], `bandwidth_head.P.S` [n_layers, n_heads]; `stat.NAME` [n_layers, n_heads];
     `tokens`, `token_ids` [n_tokens]; `estimator`, `model` []; where value vectors were seen, `value_norms`
     [n_layers, n_heads, n_tokens], the length of the one that each key's weight multiplies. Densities and bandwidths
-    are those of `Profile.density`: NaN where a layer was not read.
+    are those of `Profile.density`: NaN where a layer was not read, or has no such head.
     """
     payload = io.BytesIO()
     with zipfile.ZipFile(payload, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
@@ -208,7 +208,6 @@ def _population_arrays(
         rows = (index, slice(0, layer.n_heads))
         arrays["density_layer"][index] = pooled.values
         arrays["bandwidth_layer"][index] = pooled.bandwidth
-        arrays["density_head"][index] = 0.0  # as `Profile.density` for heads that this layer does not have
         arrays["density_head"][rows] = each.values
         arrays["bandwidth_head"][rows] = each.bandwidth
         arrays["n"][rows], arrays["total"][rows], arrays["total_sq"][rows] = heads.n, heads.total, heads.total_sq
