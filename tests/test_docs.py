@@ -7,7 +7,11 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+import pytest
+
 from laminar_tui.cli import COMMANDS
+from laminar_tui.profile.profile import Profile
+from laminar_tui.run import BUNDLED_MODEL
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,6 +30,18 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_picture_and_page_that_the_readme_names_is_there() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_library_part_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert programs
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)  # tiny tensors: threads only wait for one another
+    exec("\n".join(programs).replace("EleutherAI/pythia-70m", str(BUNDLED_MODEL)), {})
+    saved = Profile.load(tmp_path / "ishmael.laminar")
+    assert "".join(saved.origin.tokens).endswith("Call me Ishmael.")
 
 
 def test_every_module_has_its_half_line() -> None:

@@ -26,7 +26,7 @@ from laminar_tui.model.hub_calls import TIMEOUT
 from laminar_tui.model.loaded import LoadedModel, encode
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.progress import OnProgress, hear_progress
-from laminar_tui.source import Source
+from laminar_tui.source import Source, find_source
 
 MOST_LAYERS = 4096
 """More would take minutes to build before anything could be found wrong."""
@@ -57,7 +57,7 @@ class Terms:
 
 
 def load_model(
-    source: Source,
+    source: Source | str,
     *,
     dtype: str = "auto",
     device: str | None = None,
@@ -70,7 +70,7 @@ def load_model(
     """Load a causal LM and its tokenizer.
 
     Args:
-        source: from `laminar_tui.source.find_source`.
+        source: a hub id (with `@revision` for a revision), a folder, a .gguf file; or from `source.find_source`.
         dtype: one of `DTYPES`; `auto` is the checkpoint's own on a GPU, float32 on a CPU.
         device: like `cpu`, `cuda`, `cuda:1`; the first GPU if there is one when left out.
         device_map: handed to accelerate, like `auto`: layers over several devices; or module -> device.
@@ -80,12 +80,13 @@ def load_model(
         is_cancelled: asked at every step of that.
 
     Raises:
-        UsageError: for a dtype or device that does not exist.
+        UsageError: for a source, dtype or device that does not exist.
         NetworkError: if the hub does not hand the model out.
         ModelError: if there is no such model, it is no causal LM, or its parameters are not complete and finite.
         MemoryNeededError: if it does not fit into what is free.
         CancelledError: if `is_cancelled` said so.
     """
+    source = find_source(source) if isinstance(source, str) else source
     target = _find_device(device)
     terms = terms or Terms()
     wanted = _find_dtype(dtype, target)

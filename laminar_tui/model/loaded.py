@@ -14,6 +14,8 @@ from laminar_tui.source import Source
 _tokenizer_lock = threading.Lock()
 """A fast tokenizer refuses to be used by two threads at once: a run's, and the one that counts while one types."""
 
+BYTES_OF_A_CHARACTER = 4
+"""At most, in UTF-8."""
 PLAIN = "leave the chat template out"
 
 
@@ -62,7 +64,7 @@ class LoadedModel:
         if fast:
             tokens = _pieces(text, offsets, self.tokenizer.convert_ids_to_tokens(ids))
         else:
-            tokens = [self.tokenizer.decode([each]) for each in ids]
+            tokens = decode_tokens(self.tokenizer, ids)
         return TokenizedPrompt(tuple(ids), tuple(tokens))
 
     def encode_text(self, text: str, *, special: bool = False) -> list[int]:
@@ -147,6 +149,29 @@ def encode(tokenizer: Any, prompt: str, **options: bool) -> Any:
     except Exception as error:  # it is made of a stranger's files
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise PromptError(f"the tokenizer fails on this text: {reason}", "try another one") from error
+
+
+def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Each token's text; of a character that several tokens make, the first has it and the others have none.
+
+    It is decoded behind the token before it: alone, some lose the blank that they begin with.
+    """
+
+    def decode(some: Sequence[int]) -> str:
+        return str(tokenizer.decode(some, clean_up_tokenization_spaces=False))
+
+    texts: list[str] = []
+    before: list[int] = []
+    group: list[int] = []
+    for number, each in enumerate(ids, 1):
+        group.append(int(each))
+        known, whole = decode(before), decode([*before, *group])
+        text = whole.removeprefix(known) if whole.startswith(known) else decode(group)
+        if text.endswith("\N{REPLACEMENT CHARACTER}") and len(group) < BYTES_OF_A_CHARACTER and number < len(ids):
+            continue  # the first bytes of a character
+        texts += [text, *[""] * (len(group) - 1)]
+        before, group = group, []
+    return texts
 
 
 def find_leading(with_special: list[int], without: list[int]) -> list[int]:
