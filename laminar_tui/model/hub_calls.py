@@ -112,7 +112,7 @@ class Waiting:
                 if time.monotonic() - beat.last > self.timeout:
                     raise NetworkError(
                         f"nothing came from {_host()} for {self.timeout:g} s ({beat.step[0]})",
-                        "try again later, or allow more with --timeout SECONDS",
+                        "try again later, or allow more seconds (--timeout)",
                     )
         finally:
             beat.is_left = True

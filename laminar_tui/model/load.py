@@ -196,7 +196,7 @@ def _find_device(name: str | None) -> torch.device:
 def _devices() -> str:
     """What `--device` can name here, in words."""
     names = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return ", ".join(["cpu", *names]) + ("" if names else " only: leave --device out")
+    return ", ".join(["cpu", *names]) + ("" if names else " only: leave the device out")
 
 
 def _find_dtype(name: str, device: torch.device) -> torch.dtype | str:
@@ -265,7 +265,7 @@ def _explain(source: Source, error: Exception) -> LaminarError:
     text = " ".join(str(error).split())
     reason = text if len(text) <= 160 else text[:159] + "…"
     if is_out_of_memory(error):
-        return MemoryNeededError(f"out of memory while {source.name} was loaded", "take --dtype bfloat16 or a GPU")
+        return MemoryNeededError(f"out of memory while {source.name} was loaded", "take bfloat16 (--dtype) or a GPU")
     if isinstance(error, UnpicklingError):
         return ModelError(f"the pickle of {source.name} holds more than numbers", _NO_CODE)
     if "trust_remote_code" in text or "custom code" in text:

@@ -133,7 +133,7 @@ class _Exchange:
     def restart_layer(self) -> None:
         """Begin the layer anew, if the receiver can."""
         if not isinstance(self._receiver, Restarts):
-            raise MemoryNeededError("out of memory while a control was read", "cut the prompt with --max-tokens")
+            raise MemoryNeededError("out of memory while a control was read", "take fewer tokens (--max-tokens)")
         self._receiver.restart_layer()
 
     def let_go(self) -> bool:
