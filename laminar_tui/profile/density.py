@@ -280,6 +280,10 @@ class Density:
     values: NDArray[np.float64]
     bandwidth: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        low, high = self.grid[[0, -1]]
+        return f"Density(values {list(self.values.shape)}, {len(self.grid)} points from {low:g} to {high:g})"
+
 
 def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid: int = DEFAULT_GRID) -> Density:
     """Estimate densities on a regular grid over the whole axis.

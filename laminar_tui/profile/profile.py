@@ -21,6 +21,8 @@ from laminar_tui.profile.spread import Spread
 from laminar_tui.profile.statistics import STATISTICS
 
 By = Literal["layer", "head"]
+MOST_SHOWN = 60
+"""Characters of a model's name in a profile's `repr`."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,10 @@ class LayerProfile:
     value_norms: NDArray[np.float32] | None = None
     groups: Groups | None = None
 
+    def __repr__(self) -> str:
+        n = sum(int(self.parts[part].n.sum()) for part in population_parts("all"))
+        return f"LayerProfile({self.n_heads} heads, {n:,} weights)"
+
     @property
     def n_heads(self) -> int:
         """How many heads the layer has."""
@@ -170,6 +176,15 @@ class Profile:
     origin: Origin
     layers: tuple[LayerProfile | None, ...]
     roles: Roles | None = None
+
+    def __repr__(self) -> str:
+        model = self.origin.model if len(self.origin.model) <= MOST_SHOWN else self.origin.model[: MOST_SHOWN - 1] + "…"
+        layers = (
+            f"{self.n_layers} layers ({self.n_read} read)" if self.n_read < self.n_layers else f"{self.n_layers} layers"
+        )
+        tokens = f"{self.total_tokens:,} tokens"
+        prompts = f" of {self.origin.n_prompts:,} prompts" if self.origin.n_prompts > 1 else ""
+        return f"Profile({model!r}, {layers} x {self.n_heads} heads, {tokens}{prompts})"
 
     @property
     def n_layers(self) -> int:

@@ -1,6 +1,7 @@
 """The profile: shapes, gaps, differing heads, and how prompts are added up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ def test_sizes(small_profile: Profile) -> None:
         12,
         3,
     )
+
+
+def test_what_python_shows_of_a_profile_is_one_line(small_profile: Profile) -> None:
+    assert repr(small_profile) == "Profile('tiny/model', 4 layers (3 read) x 3 heads, 12 tokens)"
+    corpus = replace(small_profile.origin, model="m" * 5000 + "\n", n_prompts=3, n_tokens=1234)
+    shown = repr(Profile(corpus, (small_profile.layers[0],)))
+    assert shown == f"Profile('{'m' * 59}…', 1 layers x 3 heads, 1,234 tokens of 3 prompts)"
+    layer = small_profile.layer(2)
+    assert repr(layer) == "LayerProfile(2 heads, 154 weights)"
+    assert repr(layer.parts["sink"]) == "PackedCounts(2 heads, 22 weights)"
+    assert repr(small_profile.counts("past")) == "Counts(of shape [4, 3], 528 weights)"
+    assert repr(small_profile.density("past", n_grid=50)) == "Density(values [4, 50], 50 points from 0 to 1)"
 
 
 @pytest.mark.parametrize("population", POPULATIONS)
