@@ -24,6 +24,7 @@ from laminar_tui.files import write_bytes
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
+from laminar_tui.profile.plain import plain
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.render.columns import Look, color_range, head_columns, layer_columns
 from laminar_tui.render.facts import recipe_facts, size_words
@@ -266,8 +267,8 @@ def _density_object(layer: LayerProfile | None, counts: Counts, options: ExportO
 
 
 def dump_json(document: dict[str, Any]) -> str:
-    """Write one line of JSON that any program reads."""
-    return json.dumps(_plain(document), allow_nan=False, separators=(",", ":"))
+    """Write one line of JSON that any program reads, its numbers with six digits."""
+    return json.dumps(plain(document, 6), allow_nan=False, separators=(",", ":"))
 
 
 def _numbers(counts: Counts) -> dict[str, NDArray[Any]]:
@@ -279,19 +280,6 @@ def _numbers(counts: Counts) -> dict[str, NDArray[Any]]:
         "share_above_0.5": counts.share_above(0.5),
         "share_below_0.01": 1 - counts.share_above(0.01),  # 0.01 lies between two bins
     }
-
-
-def _plain(value: Any) -> Any:
-    """Turn arrays into lists, and NaN and infinity, which JSON does not have, into None."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
 
 
 def to_csv(profile: Profile, _options: ExportOptions) -> bytes:

@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them: `8GB`, `512 MiB`, `1.5g`."""
+"""Amounts of memory as people write them (`8GB`, `512 MiB`, `1.5g`), and as they read them, times too."""
 
 import re
 

@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "log",
         "record",
         "recovery",
+        "sizes",
         "tail",
     },
     "commands": {
