@@ -141,7 +141,7 @@ def encode(tokenizer: Any, prompt: str, **options: bool) -> Any:
     """
     try:
         prompt.encode()
-    except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
+    except UnicodeEncodeError as error:  # bytes on the command line that are no text, half a surrogate pair
         raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
     try:
         with _tokenizer_lock:

@@ -298,7 +298,7 @@ def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid:
     """
     chosen = find_estimator(estimator)
     if n_grid < 2:
-        raise UsageError(f"a grid of {n_grid} points is none", "use at least 2; 300 is the default")
+        raise UsageError(f"a grid cannot have {n_grid} points", "use at least 2; 300 is the default")
     grid = np.linspace(chosen.low, chosen.high, n_grid)
     edges = np.concatenate([grid[:1], (grid[1:] + grid[:-1]) / 2, grid[-1:]])
     shape = counts.total.shape
