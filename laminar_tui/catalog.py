@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from laminar_tui.errors import UsageError
-from laminar_tui.files import write_bytes
+from laminar_tui.files import state_folder, state_path, write_bytes
 from laminar_tui.profile.sweep_folder import find_profiles, holds_sweep
 from laminar_tui.run import BUNDLED_MODEL, BUNDLED_NAME, SAMPLE_PROFILE
 
 Kind = Literal["profile", "model", "sweep"]
+RECENT_NAME = "recent.json"
 MAX_RECENT = 20
 MAX_LIST_BYTES = 200_000
 """Of the list of recent profiles: twenty of the longest paths are 82 KB."""
@@ -119,7 +118,7 @@ def _first_int(config: dict[str, Any], names: Iterable[str]) -> int | None:
 
 def recent_path() -> Path:
     """Where the list is kept."""
-    return platformdirs.user_state_path("laminar_tui") / "recent.json"
+    return state_path(RECENT_NAME)
 
 
 def read_recent() -> list[Path]:
@@ -141,6 +140,5 @@ def remember(path: str | Path) -> None:
     with suppress(OSError, UsageError, RuntimeError):
         kept = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - a link stays the name it was given
         listed = [kept, *(each for each in read_recent() if each != kept)][:MAX_RECENT]
-        recent_path().parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([os.fspath(each) for each in listed], indent=1)
-        write_bytes(recent_path(), text.encode("utf-8", "backslashreplace"))
+        write_bytes(state_folder() / RECENT_NAME, text.encode("utf-8", "backslashreplace"))

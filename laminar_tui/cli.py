@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare_streams() -> None:
     """Put nothing in place of closed standard streams, and escapes in place of characters that a stream cannot hold."""
     if sys.stdin is None:
-        os.open(os.devnull, os.O_RDONLY)  # takes the number that standard output would get else
+        os.open(os.devnull, os.O_RDONLY)  # takes the number that standard output would otherwise get
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115

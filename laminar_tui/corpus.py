@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from laminar_tui.errors import UsageError
+from laminar_tui.errors import PromptError, UsageError
 from laminar_tui.source import as_path
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -177,14 +177,6 @@ def _opened(path: Path) -> Any:
         raise UsageError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
 
 
-def leading_ids(with_special: list[int], without: list[int]) -> list[int]:
-    """The ids that a tokenizer puts in front of every text, from one text with its special tokens and without."""
-    for n in range(len(with_special) - len(without) + 1):
-        if with_special[n : n + len(without)] == without:
-            return with_special[:n]
-    return []
-
-
 def cut_windows(texts: Iterable[Text], encode: Encode, leading: list[int], size: int) -> Iterator[list[int]]:
     """Cut texts into windows of token ids, none of which holds tokens of two texts.
 
@@ -198,12 +190,18 @@ def cut_windows(texts: Iterable[Text], encode: Encode, leading: list[int], size:
 
     Returns:
         [at most size] ids each.
+
+    Raises:
+        PromptError: for a text that cannot be encoded; it says which one.
     """
     room = size - len(leading)
     for text in texts:
         rest: list[int] = []
         for piece in text.pieces:
-            rest += encode(piece) if piece else []
+            try:
+                rest += encode(piece) if piece else []
+            except PromptError as error:
+                raise PromptError(f"{text.place}: {error.message}", "leave this text out of the corpus") from error
             while len(rest) >= room:
                 yield leading + rest[:room]
                 rest = rest[room:]

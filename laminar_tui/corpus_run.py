@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laminar_tui.corpus import corpus_files, cut_windows, leading_ids, measure_corpus, read_texts
+from laminar_tui.corpus import corpus_files, cut_windows, measure_corpus, read_texts
 from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
 from laminar_tui.profile.partial import Progress, read_progress, write_progress
 from laminar_tui.profile.profile import Profile
@@ -223,14 +223,7 @@ class _Reading:
         """All windows of the corpus, whoever reads them."""
         from laminar_tui.model.probe import prepare
 
-        tokenizer = self._loaded.tokenizer
-
-        def encode(text: str, special: bool = False) -> list[int]:
-            return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
-
-        leading = leading_ids(encode("a", True), encode("a"))
-        if self._request.run.bos and leading[:1] != [self._loaded.bos_id()]:  # some put it there by themselves
-            leading = [self._loaded.bos_id(), *leading]
+        encode, leading = self._loaded.encode_text, self._loaded.leading_ids(bos=self._request.run.bos)
         if self._size <= len(leading):
             raise UsageError(f"windows of {self._size} tokens hold no text", "give a larger --max-tokens")
         texts = read_texts(self._request.corpus, self._request.field)

@@ -27,6 +27,8 @@ class LaminarError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(hint)  # below the message where a script ends with a traceback
 
 
 class UsageError(LaminarError):
@@ -39,7 +41,7 @@ class PromptError(LaminarError):
     @classmethod
     def empty(cls) -> "PromptError":
         """Say that there is no text."""
-        return cls("the prompt is empty", "give some text with --prompt, --prompt-file or on standard input")
+        return cls("the prompt is empty", "give some text (--prompt, --prompt-file, or standard input)")
 
 
 class ModelError(LaminarError):

@@ -24,6 +24,7 @@ from laminar_tui.files import write_bytes
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID, estimate_density, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
+from laminar_tui.profile.plain import plain
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.render.columns import Look, color_range, head_columns, layer_columns
 from laminar_tui.render.facts import recipe_facts, size_words
@@ -143,7 +144,7 @@ def to_npz(profile: Profile, options: ExportOptions) -> bytes:
     `bandwidth_layer.P.S` [n_layers], `bandwidth_head.P.S` [n_layers, n_heads]; `stat.NAME` [n_layers, n_heads];
     `tokens`, `token_ids` [n_tokens]; `estimator`, `model` []; where value vectors were seen, `value_norms`
     [n_layers, n_heads, n_tokens], the length of the one that each key's weight multiplies. Densities and bandwidths
-    are those of `Profile.density`: NaN where a layer was not read.
+    are those of `Profile.density`: NaN where a layer was not read, or has no such head.
     """
     payload = io.BytesIO()
     with zipfile.ZipFile(payload, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
@@ -208,7 +209,6 @@ def _population_arrays(
         rows = (index, slice(0, layer.n_heads))
         arrays["density_layer"][index] = pooled.values
         arrays["bandwidth_layer"][index] = pooled.bandwidth
-        arrays["density_head"][index] = 0.0  # as `Profile.density` for heads that this layer does not have
         arrays["density_head"][rows] = each.values
         arrays["bandwidth_head"][rows] = each.bandwidth
         arrays["n"][rows], arrays["total"][rows], arrays["total_sq"][rows] = heads.n, heads.total, heads.total_sq
@@ -267,8 +267,8 @@ def _density_object(layer: LayerProfile | None, counts: Counts, options: ExportO
 
 
 def dump_json(document: dict[str, Any]) -> str:
-    """Write one line of JSON that any program reads."""
-    return json.dumps(_plain(document), allow_nan=False, separators=(",", ":"))
+    """Write one line of JSON that any program reads, its numbers with six digits."""
+    return json.dumps(plain(document, 6), allow_nan=False, separators=(",", ":"))
 
 
 def _numbers(counts: Counts) -> dict[str, NDArray[Any]]:
@@ -280,19 +280,6 @@ def _numbers(counts: Counts) -> dict[str, NDArray[Any]]:
         "share_above_0.5": counts.share_above(0.5),
         "share_below_0.01": 1 - counts.share_above(0.01),  # 0.01 lies between two bins
     }
-
-
-def _plain(value: Any) -> Any:
-    """Turn arrays into lists, and NaN and infinity, which JSON does not have, into None."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
 
 
 def to_csv(profile: Profile, _options: ExportOptions) -> bytes:

@@ -19,15 +19,20 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
+def state_path(name: str = "") -> Path:
+    """Where what outlives a run is (XDG_STATE_HOME), or something in it; it may not be there."""
+    return platformdirs.user_state_path(APP_NAME) / name
+
+
 def state_folder(name: str = "") -> Path:
-    """Give the folder for what outlives a run (XDG_STATE_HOME), or one in it; made when it is not there.
+    """Give the folder for what outlives a run, or one in it; made for its owner only when it is not there.
 
     Raises:
         OSError: if it cannot be made.
     """
-    folder = platformdirs.user_state_path(APP_NAME) / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    for folder in (state_path(), state_path(name)):  # parents that `mkdir` makes would be open to all
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return state_path(name)
 
 
 def write_bytes(path: Path, payload: bytes) -> None:

@@ -59,7 +59,7 @@ class Record:
         if isinstance(error, LaminarError) and error.exit_code == 130:
             LOGGER.info("stopped: %s", error.message)
         elif isinstance(error, LaminarError):
-            LOGGER.error("%s (%s)", error.message, error.hint, exc_info=error)
+            LOGGER.error("%s", error.message, exc_info=error)
         else:
             LOGGER.error("%s", "interrupted" if isinstance(error, KeyboardInterrupt) else "a bug", exc_info=error)
         if isinstance(error, UntrustedWeightsError) or (self.journal is not None and not self.journal.n_layers):

@@ -325,9 +325,14 @@ def _free_circles() -> None:
     gc.collect()
 
 
-def run(request: Request, on_event: OnEvent | None = None, is_cancelled: IsCancelled | None = None) -> Profile:
-    """Load and read in one go: what the headless commands do."""
-    session = Session(keeps_patterns=False)
+def run(
+    request: Request,
+    on_event: OnEvent | None = None,
+    is_cancelled: IsCancelled | None = None,
+    session: Session | None = None,
+) -> Profile:
+    """Load and read in one go, or in a session that goes on: what the headless commands do."""
+    session = session or Session(keeps_patterns=False)
     return session.run(request, on_event or (lambda _event: None), is_cancelled or (lambda: False))
 
 

@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them: `8GB`, `512 MiB`, `1.5g`."""
+"""Amounts of memory as people write them (`8GB`, `512 MiB`, `1.5g`), and as they read them, times too."""
 
 import re
 
@@ -14,7 +14,7 @@ def parse_size(text: str) -> int:
     """Read an amount of memory, in bytes: GB is 10^9, GiB is 2^30.
 
     Raises:
-        UsageError: if it is none, or not positive.
+        UsageError: if it is no amount of memory, or not positive.
     """
     found = _SIZE.fullmatch(text.strip())
     size = float(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0.0

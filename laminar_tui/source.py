@@ -51,7 +51,7 @@ def find_source(name: str, revision: str | None = None) -> Source:
     """
     path = as_path(name)
     if revision and path.exists():
-        raise UsageError(f"only a hub repository has revisions: {name} is on this machine", "leave --revision out")
+        raise UsageError(f"only a hub repository has revisions: {name} is on this machine", "leave the revision out")
     if path.is_dir():
         return Source(str(path), True)
     if path.is_file():

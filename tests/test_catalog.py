@@ -1,6 +1,7 @@
 """What can be opened without typing its name: recent profiles survive damage, the cache is read from its files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from laminar_tui.catalog import (
     recent_path,
     remember,
 )
+from laminar_tui.files import state_folder as make_state_folder
 from laminar_tui.profile.profile import Profile
 
 
@@ -30,6 +32,16 @@ def test_the_newest_is_first_and_none_is_listed_twice(tmp_path: Path) -> None:
         remember(tmp_path / f"{name}.laminar")
     assert [path.name for path in read_recent()] == ["a.laminar", "c.laminar", "b.laminar"]
     assert json.loads(recent_path().read_text()) == [str(path) for path in read_recent()], "paths and nothing else"
+
+
+def test_only_their_owner_sees_what_is_kept(state_folder: Path, tmp_path: Path) -> None:
+    assert read_recent() == []
+    assert not state_folder.exists(), "to look makes nothing"
+    remember(tmp_path / "a.laminar")
+    assert recent_path().parent.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(state_folder)
+    for folder in (make_state_folder("runs"), make_state_folder()):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_list_is_bounded(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from laminar_tui import corpus
-from laminar_tui.corpus import Text, corpus_files, cut_windows, leading_ids, read_texts
+from laminar_tui.corpus import Text, corpus_files, cut_windows, read_texts
 from laminar_tui.errors import UsageError
 
 
@@ -123,11 +123,3 @@ def test_no_more_is_read_than_was_asked_for() -> None:
     for _ in range(4):
         next(windows)
     assert len(read) <= 9
-
-
-@pytest.mark.parametrize(
-    ("special", "plain", "leading"),
-    [([0, 5], [5], [0]), ([5], [5], []), ([1, 2, 5, 3], [5], [1, 2]), ([5, 3], [5], []), ([9], [5], [])],
-)
-def test_what_a_tokenizer_puts_in_front(special: list[int], plain: list[int], leading: list[int]) -> None:
-    assert leading_ids(special, plain) == leading

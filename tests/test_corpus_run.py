@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 
 from laminar_tui.cli import main
 from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus, needs_words
-from laminar_tui.errors import CancelledError, PeerError, UsageError
+from laminar_tui.errors import CancelledError, PeerError, PromptError, UsageError
 from laminar_tui.model.estimate import Estimate
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.partial import read_progress, write_progress
@@ -182,6 +182,29 @@ def test_a_run_goes_on_only_with_the_same_corpus_and_options(
         capture_corpus(resumed, quiet, never)
     assert "go on with --resume" not in other.value.hint
     assert (tmp_path / "out.laminar.progress").read_bytes() == kept
+
+
+def test_a_tokenizer_that_fails_amid_a_corpus_loses_no_window(
+    request_for: Callable[..., CorpusRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenize = PreTrainedTokenizerFast.__call__
+
+    def fail(self: Any, text: str, **options: Any) -> Any:
+        if text == TEXT[77:318]:
+            raise RuntimeError("a hole in the vocabulary")
+        return tokenize(self, text, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", fail)
+    with pytest.raises(PromptError, match=r"corpus\.jsonl, line 2: .*a hole in the vocabulary") as failed:
+        capture_corpus(request_for(), quiet, never)
+    n_windows = -(-150 // WINDOW)
+    assert f"{n_windows} windows are kept in " in failed.value.hint
+    monkeypatch.undo()
+    capture_corpus(request_for(resume=True), quiet, never)
+    capture_corpus(request_for("whole.laminar"), quiet, never)
+    assert_same_run(tmp_path / "out.laminar", tmp_path / "whole.laminar")
 
 
 def test_every_window_begins_with_the_bos_token_where_it_is_asked_for(

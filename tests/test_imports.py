@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import laminar_tui
+from laminar_tui import errors
 from laminar_tui.profile.profile import Profile
 
 PACKAGE = Path(laminar_tui.__file__).parent
@@ -45,6 +46,7 @@ MAY_IMPORT = {
         "log",
         "record",
         "recovery",
+        "sizes",
         "tail",
     },
     "commands": {
@@ -53,7 +55,7 @@ MAY_IMPORT = {
     },
     "cli": {"commands", "errors", "log"},
     "__main__": {"cli"},
-    "": {"profile", "model"},
+    "": {"errors", "export", "profile", "model"},
 }
 """Which part of the house may import which; `""` is the package itself."""
 
@@ -203,6 +205,22 @@ def test_the_library_loads_a_profile_without_anything_heavy(small_profile: Profi
     path = tmp_path / "run.laminar"
     small_profile.save(path)
     assert heavy_after(f"import laminar_tui; laminar_tui.Profile.load({str(path)!r}).density('final')") == []
+
+
+def test_what_the_library_offers_is_listed_and_is_there() -> None:
+    assert set(laminar_tui.__all__) <= set(dir(laminar_tui))
+    assert {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)} <= {
+        *laminar_tui.__all__
+    }
+    for name in laminar_tui.__all__:
+        assert getattr(laminar_tui, name) is not None
+    assert laminar_tui.UsageError is errors.UsageError
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = laminar_tui.nothing
+
+
+def test_the_library_is_imported_without_anything_heavy() -> None:
+    assert heavy_after("import laminar_tui; dir(laminar_tui); laminar_tui.LaminarError, laminar_tui.make_report") == []
 
 
 def test_the_app_is_imported_without_torch() -> None:

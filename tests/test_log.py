@@ -183,8 +183,9 @@ def test_an_error_is_told_with_its_traceback(path: Path) -> None:
         raise PromptError("too long", "shorten it")
     except PromptError as error:
         Record(Request(prompt=SECRET)).fail(error)
-    assert "too long (shorten it)" in path.read_text()
+    assert "ERROR" in path.read_text()
     assert "Traceback" in path.read_text()
+    assert "PromptError: too long\nshorten it\n" in path.read_text()
 
 
 # -- the journal of a record ----------------------------------------------------------------------------------------

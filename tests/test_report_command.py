@@ -9,6 +9,7 @@ import pytest
 from test_cli import Run, assert_refused, command
 from test_imports import heavy_after
 
+from laminar_tui.log import stop_log
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import SAMPLE_PROFILE
 
@@ -83,6 +84,20 @@ def test_a_model_is_run_with_its_nulls_and_roles(command: Run, model_folder: Pat
     nulls = {each["null"] for each in document["chance"]}
     assert nulls == {"uniform attention", "independent scores", "random parameters", "shuffled tokens"}
     assert any(each.startswith("Induction: ") for each in document["chapters"]["Roles"])
+
+
+def test_a_report_keeps_no_queries_and_keys_and_logs_its_runs_without_the_prompt(
+    command: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laminar_tui.model.patterns import KeptPatterns
+
+    monkeypatch.setattr(KeptPatterns, "keep", lambda *_: pytest.fail("kept for questions that nobody asks"))
+    log, words = tmp_path / "here.log", ["--prompt", "some words", "--null", "shuffled", "--device", "cpu", "-q"]
+    code, _, err = command("report", model_folder, *words, "--log-file", log)
+    stop_log()
+    assert (code, err) == (0, "")
+    assert log.read_text().count("done in ") == 2
+    assert "some words" not in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,15 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (63e6, "63 MB"), (5.64e9, "5.6 GB"), (999.9e6, "1.0 GB")],
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (63e6, "63 MB"),
+        (5.64e9, "5.6 GB"),
+        (999.9e6, "1.0 GB"),
+        (3e15, "3,000 TB"),
+    ],
 )
 def test_sizes_are_written_in_few_digits(size: float, expected: str) -> None:
     assert format_size(size) == expected

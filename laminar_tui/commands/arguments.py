@@ -67,7 +67,7 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("log")
     group.add_argument("--log-file", metavar="FILE", help="write the log there (default: in the XDG state folder)")
     group.add_argument("-v", "--verbose", action="store_true", help="more of it")
-    group.add_argument("--log-prompt", action="store_true", help="with the prompt's text, which is left out else")
+    group.add_argument("--log-prompt", action="store_true", help="with the prompt's text, which is otherwise left out")
 
 
 def positive(text: str) -> int:

@@ -3,10 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from laminar_tui.commands.arguments import add_model_options, add_roles_option
-from laminar_tui.commands.narration import narrated, only_results
+from laminar_tui.commands.arguments import add_log_options, add_model_options, add_roles_option
 from laminar_tui.commands.results import check_format, check_target, put_out, tell_trust
-from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile, refuse_model_options
+from laminar_tui.commands.subject import add_subject, name_of_subject, names_profile, refuse_model_options, run_model
 from laminar_tui.errors import UsageError
 from laminar_tui.options import make_request
 from laminar_tui.source import as_path
@@ -36,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
     add_roles_option(parser)
     add_model_options(parser)
+    add_log_options(parser)
     return parser
 
 
@@ -58,6 +58,7 @@ def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, P
     from dataclasses import replace
 
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.record import Record
     from laminar_tui.run import Session
 
     source = name_of_subject(options)
@@ -73,11 +74,11 @@ def _open_with_nulls(options: argparse.Namespace) -> "tuple[Profile, dict[str, P
         from laminar_tui.model.nulls import find_null
 
         to_run = [find_null(name) for name in dict.fromkeys(options.null) if not names_profile(name)]
-        session, request = Session(), make_request(options)
-        with only_results(), narrated(options.quiet) as narrate:
-            profile = session.run(request, narrate, lambda: False)
-            for null in to_run:
-                nulls[null.title] = session.run(replace(request, null=null.name, roles=False), narrate, lambda: False)
+        session, request = Session(keeps_patterns=False), make_request(options)
+        profile = run_model(options, quiet=options.quiet, record=Record(request), session=session)
+        for null in to_run:
+            record = Record(replace(request, null=null.name, roles=False))
+            nulls[null.title] = run_model(options, quiet=options.quiet, record=record, session=session)
     return profile, nulls
 
 

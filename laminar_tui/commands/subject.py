@@ -12,7 +12,7 @@ from laminar_tui.source import as_path
 if TYPE_CHECKING:
     from laminar_tui.profile.profile import Profile
     from laminar_tui.record import Record
-    from laminar_tui.run import Event
+    from laminar_tui.run import Event, Session
 
 
 def add_subject(parser: argparse.ArgumentParser) -> None:
@@ -78,13 +78,19 @@ def open_profile(options: argparse.Namespace) -> "Profile":
     return run_model(options, quiet=False)
 
 
-def run_model(options: argparse.Namespace, *, quiet: bool, record: "Record | None" = None) -> "Profile":
-    """Run the model that was asked for; what is read on the way goes into a record."""
+def run_model(
+    options: argparse.Namespace, *, quiet: bool, record: "Record | None" = None, session: "Session | None" = None
+) -> "Profile":
+    """Run the model that was asked for; what is read on the way goes into a record.
+
+    Args:
+        record: of the request; left out, one of what the options say, without a journal.
+        session: has the model in memory for the next request; left out, the model is let go of.
+    """
     from laminar_tui.record import Record
     from laminar_tui.run import run
 
-    request = make_request(options) if record is None else record.request
-    kept = record or Record(request)
+    kept = record or Record(make_request(options))
     with narrated(quiet) as narrate:
 
         def listen(event: "Event") -> None:
@@ -93,7 +99,7 @@ def run_model(options: argparse.Namespace, *, quiet: bool, record: "Record | Non
 
         try:
             with only_results():
-                profile = run(request, listen)
+                profile = run(kept.request, listen, session=session)
             kept.end(profile)
         except BaseException as error:
             kept.fail(error)

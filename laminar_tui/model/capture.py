@@ -16,6 +16,7 @@ from laminar_tui.errors import CancelledError
 from laminar_tui.model import fast
 from laminar_tui.model.attention import is_attention
 from laminar_tui.model.forward import check_prompt, evaluating, input_device
+from laminar_tui.model.loaded import decode_tokens
 from laminar_tui.model.mechanisms import FAST, TAP, Mechanism, by_recipe, find_mechanism
 from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.probe import probe
@@ -33,6 +34,7 @@ def capture(
     attention_mask: torch.Tensor | None = None,
     *,
     tokens: Sequence[str] | None = None,
+    tokenizer: Any = None,
     recipe: str = TRUE_RECIPE,
     on_layer: OnLayer | None = None,
     is_cancelled: IsCancelled | None = None,
@@ -45,7 +47,8 @@ def capture(
         model: a transformers causal LM in memory, on any device; it is left as it was found.
         input_ids: token ids, [n_tokens] or [batch, n_tokens].
         attention_mask: 1 for tokens, 0 for padding, the shape of `input_ids`; padding is neither key nor query.
-        tokens: each token's text, for the screen; the ids when left out.
+        tokens: each token's text, for the screen; left out, as the tokenizer decodes them, or the ids.
+        tokenizer: gives the tokens' texts where `tokens` does not.
         recipe: `true`, or a control in `model.recipes.RECIPES` that makes other weights than the model's.
         on_layer: called after each layer with its index and its profile, in the calling thread.
         is_cancelled: asked before each layer and each chunk of query rows; True stops the forward.
@@ -67,6 +70,8 @@ def capture(
     check_prompt(model, ids)
     spans = [span_of(row) for row in mask]
     own_tokens = None if tokens is None else list(tokens)[spans[0]]
+    if tokens is None and tokenizer is not None:
+        own_tokens = decode_tokens(tokenizer, ids[0, spans[0]].tolist())
     ids, mask = (_begin_with_tokens(each, spans) for each in (ids, mask))
     first = span_of(mask[0])
     profile = empty_profile(model, ids[:, first], own_tokens)

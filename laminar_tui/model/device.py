@@ -221,7 +221,7 @@ def hand_over(found: Found, mask: torch.Tensor | None, tally: LayerTally) -> Non
     if not (math.isfinite(error) and bool(torch.isfinite(on_host.sum()))):
         raise UntrustedWeightsError(
             "the model gave attention weights that are not finite",
-            "its parameters may be damaged, or overflow in this dtype: try --dtype float32",
+            "its parameters may be damaged, or overflow in this dtype: try float32 (--dtype)",
         )
     if error > 1e-4:
         raise UntrustedWeightsError(f"a query's weights sum to 1 within {error:.1g} only", "report this as a bug")

@@ -16,7 +16,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 PARAMETER_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 MAX_TEXT_BYTES = 2**28
 """The largest tokenizer files have tens of megabytes."""
-PICKLE_HINT = "opening a pickle can run code: take a safetensors version, or --allow-pickle if you trust who made it"
+PICKLE_HINT = "opening one can run code: take a safetensors version, or trust who made it and say so (--allow-pickle)"
 
 _TEXT_ENDINGS = (".json", ".txt", ".jinja", ".model", ".tiktoken")
 

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import MemoryNeededError, ModelError, PromptError
-from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.model.memory import NEED_LESS, is_out_of_memory
 
 
 def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None, **options: bool) -> Any:
@@ -32,7 +32,7 @@ def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
         if is_out_of_memory(error):
             raise MemoryNeededError(
                 f"out of memory in the forward pass of {ids.shape[-1]:,} tokens",
-                "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto",
+                NEED_LESS,
             ) from error
         if _is_own(error):
             raise
@@ -71,11 +71,12 @@ def check_prompt(model: PreTrainedModel, ids: torch.Tensor) -> None:
     """
     n_tokens = ids.shape[1]
     if n_tokens == 0:
-        raise PromptError("the prompt has no tokens", "give some text with --prompt")
+        raise PromptError("the prompt has no tokens", "give some text")
     limit = context_length(model)
     if limit and limit < n_tokens:
         raise PromptError(
-            f"the prompt has {n_tokens:,} tokens, the model takes {limit:,}", f"cut it with --max-tokens {limit}"
+            f"the prompt has {n_tokens:,} tokens, the model takes {limit:,}",
+            f"take the first {limit:,} of them (--max-tokens {limit})",
         )
     n_known = model.get_input_embeddings().weight.shape[0]
     unknown = ids[(ids < 0) | (ids >= n_known)]

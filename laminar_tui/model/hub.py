@@ -192,7 +192,7 @@ def _complete_snapshot(repo: str, revision: str) -> Path | None:
     """The model's folder in the hub's cache, if nothing is missing: then the hub, which may be away, is not asked."""
     try:
         config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    except ValueError:  # an id that is none: the hub's own words say why
+    except ValueError:  # an id that is not valid: the hub's own words say why
         return None
     if not isinstance(config, str):
         return None

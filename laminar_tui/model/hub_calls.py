@@ -112,7 +112,7 @@ class Waiting:
                 if time.monotonic() - beat.last > self.timeout:
                     raise NetworkError(
                         f"nothing came from {_host()} for {self.timeout:g} s ({beat.step[0]})",
-                        "try again later, or allow more with --timeout SECONDS",
+                        "try again later, or allow more seconds (--timeout)",
                     )
         finally:
             beat.is_left = True
@@ -238,7 +238,7 @@ def _explained(repo: str, error: BaseException, timeout: float) -> BaseException
             f"{repo} is not in the local cache, and {_host()} cannot be reached: {reason}",
             f"tried {len(PAUSES) + 1} times within {timeout:g} s; give a folder or a .gguf file to go without it",
         )
-    if isinstance(error, ValueError):  # an id that is none
+    if isinstance(error, ValueError):  # an id that is not valid
         return ModelError(" ".join(str(error).split())[:160], "a hub id looks like owner/name, or owner/name@revision")
     if isinstance(error, OSError):
         reason = " ".join(str(error).split())[:160]

@@ -26,7 +26,7 @@ from laminar_tui.model.hub_calls import TIMEOUT
 from laminar_tui.model.loaded import LoadedModel, encode
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.progress import OnProgress, hear_progress
-from laminar_tui.source import Source
+from laminar_tui.source import Source, find_source
 
 MOST_LAYERS = 4096
 """More would take minutes to build before anything could be found wrong."""
@@ -57,7 +57,7 @@ class Terms:
 
 
 def load_model(
-    source: Source,
+    source: Source | str,
     *,
     dtype: str = "auto",
     device: str | None = None,
@@ -70,7 +70,7 @@ def load_model(
     """Load a causal LM and its tokenizer.
 
     Args:
-        source: from `laminar_tui.source.find_source`.
+        source: a hub id (with `@revision` for a revision), a folder, a .gguf file; or from `source.find_source`.
         dtype: one of `DTYPES`; `auto` is the checkpoint's own on a GPU, float32 on a CPU.
         device: like `cpu`, `cuda`, `cuda:1`; the first GPU if there is one when left out.
         device_map: handed to accelerate, like `auto`: layers over several devices; or module -> device.
@@ -80,12 +80,13 @@ def load_model(
         is_cancelled: asked at every step of that.
 
     Raises:
-        UsageError: for a dtype or device that does not exist.
+        UsageError: for a source, dtype or device that does not exist.
         NetworkError: if the hub does not hand the model out.
         ModelError: if there is no such model, it is no causal LM, or its parameters are not complete and finite.
         MemoryNeededError: if it does not fit into what is free.
         CancelledError: if `is_cancelled` said so.
     """
+    source = find_source(source) if isinstance(source, str) else source
     target = _find_device(device)
     terms = terms or Terms()
     wanted = _find_dtype(dtype, target)
@@ -195,7 +196,7 @@ def _find_device(name: str | None) -> torch.device:
 def _devices() -> str:
     """What `--device` can name here, in words."""
     names = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return ", ".join(["cpu", *names]) + ("" if names else " only: leave --device out")
+    return ", ".join(["cpu", *names]) + ("" if names else " only: leave the device out")
 
 
 def _find_dtype(name: str, device: torch.device) -> torch.dtype | str:
@@ -264,7 +265,7 @@ def _explain(source: Source, error: Exception) -> LaminarError:
     text = " ".join(str(error).split())
     reason = text if len(text) <= 160 else text[:159] + "…"
     if is_out_of_memory(error):
-        return MemoryNeededError(f"out of memory while {source.name} was loaded", "take --dtype bfloat16 or a GPU")
+        return MemoryNeededError(f"out of memory while {source.name} was loaded", "take bfloat16 (--dtype) or a GPU")
     if isinstance(error, UnpicklingError):
         return ModelError(f"the pickle of {source.name} holds more than numbers", _NO_CODE)
     if "trust_remote_code" in text or "custom code" in text:

@@ -8,11 +8,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from laminar_tui.errors import PromptError
+from laminar_tui.model.forward import context_length
 from laminar_tui.source import Source
 
 _tokenizer_lock = threading.Lock()
 """A fast tokenizer refuses to be used by two threads at once: a run's, and the one that counts while one types."""
 
+BYTES_OF_A_CHARACTER = 4
+"""At most, in UTF-8."""
 PLAIN = "leave the chat template out"
 
 
@@ -48,13 +51,12 @@ class LoadedModel:
             raise PromptError.empty()
         text = self._as_message(prompt) if chat else prompt
         fast = bool(getattr(self.tokenizer, "is_fast", False))
-        with _tokenizer_lock:  # a template brings its own special tokens
-            encoded = encode(self.tokenizer, text, return_offsets_mapping=fast, add_special_tokens=not chat)
+        # A template brings its own special tokens.
+        encoded = encode(self.tokenizer, text, return_offsets_mapping=fast, add_special_tokens=not chat)
         ids = [int(each) for each in encoded["input_ids"]]
         offsets = list(encoded["offset_mapping"]) if fast else []
-        if bos and ids[:1] != [self.bos_id()]:  # some put it there by themselves
-            ids, offsets = [self.bos_id(), *ids], [(0, 0), *offsets]
-        ids = ids[:max_tokens]
+        front = self._missing_bos(ids) if bos else []
+        ids, offsets = [*front, *ids][:max_tokens], [*[(0, 0)] * len(front), *offsets]
         if not ids:
             raise PromptError(
                 "the tokenizer makes no tokens of this prompt", "the model's tokenizer files may be missing"
@@ -62,8 +64,28 @@ class LoadedModel:
         if fast:
             tokens = _pieces(text, offsets, self.tokenizer.convert_ids_to_tokens(ids))
         else:
-            tokens = [self.tokenizer.decode([each]) for each in ids]
+            tokens = decode_tokens(self.tokenizer, ids)
         return TokenizedPrompt(tuple(ids), tuple(tokens))
+
+    def encode_text(self, text: str, *, special: bool = False) -> list[int]:
+        """A text's token ids.
+
+        Args:
+            special: with what the tokenizer puts around every text.
+
+        Raises:
+            PromptError: if the tokenizer fails on it.
+        """
+        return [int(each) for each in encode(self.tokenizer, text, add_special_tokens=special)["input_ids"]]
+
+    def leading_ids(self, *, bos: bool = False) -> list[int]:
+        """The ids that stand in front of every text: the tokenizer's own, and BOS where it is asked for.
+
+        Raises:
+            PromptError: if the tokenizer fails, or has no such token.
+        """
+        leading = find_leading(self.encode_text("a", special=True), self.encode_text("a"))
+        return [*self._missing_bos(leading), *leading] if bos else leading
 
     @property
     def has_bos(self) -> bool:
@@ -82,9 +104,7 @@ class LoadedModel:
     @property
     def max_tokens(self) -> int | None:
         """How many tokens the model has positions for; None where it does not say."""
-        config = self.model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        return int(limit) if limit and limit > 0 else None
+        return context_length(self.model)
 
     def bos_id(self) -> int:
         """The tokenizer's beginning-of-sequence token.
@@ -97,6 +117,10 @@ class LoadedModel:
                 f"the tokenizer of {self.source.name} has no beginning-of-sequence token", "leave the BOS token out"
             )
         return int(self.tokenizer.bos_token_id)
+
+    def _missing_bos(self, ids: list[int]) -> list[int]:
+        """The BOS token that is to be put in front of these ids; none where the tokenizer has put it there."""
+        return [] if ids[:1] == [self.bos_id()] else [self.bos_id()]
 
     def _as_message(self, prompt: str) -> str:
         if not self.has_chat_template:
@@ -117,13 +141,45 @@ def encode(tokenizer: Any, prompt: str, **options: bool) -> Any:
     """
     try:
         prompt.encode()
-    except UnicodeEncodeError as error:  # bytes on the command line that are none, half a surrogate pair
+    except UnicodeEncodeError as error:  # bytes on the command line that are no text, half a surrogate pair
         raise PromptError("the prompt is no UTF-8 text", "convert it, for example with iconv") from error
     try:
-        return tokenizer(prompt, verbose=False, **options)
+        with _tokenizer_lock:
+            return tokenizer(prompt, verbose=False, **options)
     except Exception as error:  # it is made of a stranger's files
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise PromptError(f"the tokenizer fails on this prompt: {reason}", "try another prompt") from error
+        raise PromptError(f"the tokenizer fails on this text: {reason}", "try another one") from error
+
+
+def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Each token's text; of a character that several tokens make, the first has it and the others have none.
+
+    It is decoded behind the token before it: alone, some lose the blank that they begin with.
+    """
+
+    def decode(some: Sequence[int]) -> str:
+        return str(tokenizer.decode(some, clean_up_tokenization_spaces=False))
+
+    texts: list[str] = []
+    before: list[int] = []
+    group: list[int] = []
+    for number, each in enumerate(ids, 1):
+        group.append(int(each))
+        known, whole = decode(before), decode([*before, *group])
+        text = whole.removeprefix(known) if whole.startswith(known) else decode(group)
+        if text.endswith("\N{REPLACEMENT CHARACTER}") and len(group) < BYTES_OF_A_CHARACTER and number < len(ids):
+            continue  # the first bytes of a character
+        texts += [text, *[""] * (len(group) - 1)]
+        before, group = group, []
+    return texts
+
+
+def find_leading(with_special: list[int], without: list[int]) -> list[int]:
+    """The ids that a tokenizer puts in front of every text, from one text with its special tokens and without."""
+    for n in range(len(with_special) - len(without) + 1):
+        if with_special[n : n + len(without)] == without:
+            return with_special[:n]
+    return []
 
 
 def _pieces(prompt: str, offsets: list[tuple[int, int]], names: list[str]) -> list[str]:

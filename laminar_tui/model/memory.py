@@ -8,6 +8,11 @@ from pathlib import Path
 
 import torch
 
+NEED_LESS = (
+    "take fewer tokens (--max-tokens), bfloat16 (--dtype), another device (--device) or several (--device-map auto)"
+)
+"""What to do where it ran out."""
+
 _SAID_BY_THE_HOST = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory")
 """Torch has a class of error for a GPU that is full; for a host it is a plain RuntimeError with one of these."""
 

@@ -54,7 +54,7 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
     if len(places) > 1 or "meta" in places:
         raise ModelError(
             f"{model.config.model_type} is spread over devices, where no model of random parameters can be made",
-            "take --device with one device that has room for it twice, or --null shuffled",
+            "take one device that has room for it twice (--device), or the null `shuffled`",
         )
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -68,7 +68,7 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
             if is_out_of_memory(error):
                 raise MemoryNeededError(
                     f"out of memory: no room for {model.config.model_type} a second time, with random parameters",
-                    "take --dtype bfloat16, another --device, or --null shuffled",
+                    "take bfloat16 (--dtype), another device (--device), or the null `shuffled`",
                 ) from error
             raise ModelError(
                 f"no model can be made of the config of {model.config.model_type}", " ".join(str(error).split())[:160]

@@ -68,7 +68,7 @@ class Peers:
 
         Raises:
             PeerError: if one failed, or got no further for too long.
-        CancelledError: if the user said so.
+            CancelledError: if the user said so.
         """
         if self._store is None:
             return

@@ -1,6 +1,6 @@
 """Other ways to make weights from a model's numbers, kept as controls: shown beside the truth, never instead of it.
 
-`literal` is what the course exercise writes down: the fused query-key-value output of GPT-NeoX cut into thirds, no
+`literal` is a recipe that is right for GPT-2: the fused query-key-value output of GPT-NeoX cut into thirds, no
 rotary embedding, 1/sqrt(d), a triangle, softmax. GPT-NeoX lays the output out head by head, so the thirds pair no
 head's own query with its own key. `content` cuts it in the right places and leaves the rotary embedding out: what the
 tokens' content alone would attend to.
@@ -133,7 +133,7 @@ class _Exchange:
     def restart_layer(self) -> None:
         """Begin the layer anew, if the receiver can."""
         if not isinstance(self._receiver, Restarts):
-            raise MemoryNeededError("out of memory while a control was read", "cut the prompt with --max-tokens")
+            raise MemoryNeededError("out of memory while a control was read", "take fewer tokens (--max-tokens)")
         self._receiver.restart_layer()
 
     def let_go(self) -> bool:

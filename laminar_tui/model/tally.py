@@ -211,7 +211,7 @@ class LayerTally:
         if not torch.isfinite(weights.sum()):
             raise UntrustedWeightsError(
                 "the model gave attention weights that are not finite",
-                "its parameters may be damaged, or overflow in this dtype: try --dtype float32",
+                "its parameters may be damaged, or overflow in this dtype: try float32 (--dtype)",
             )
         if weights.amin() < 0:
             raise UntrustedWeightsError(

@@ -28,7 +28,7 @@ from laminar_tui.model.eager import (
     weigh,
     weights_in_row,
 )
-from laminar_tui.model.memory import is_out_of_memory, release_unused
+from laminar_tui.model.memory import NEED_LESS, is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
 FAST_TOLERANCE = 1e-5
@@ -215,11 +215,8 @@ def _too_much(call: Call, tried: list[int]) -> MemoryNeededError:
     return MemoryNeededError(
         f"out of memory {_place_of(call.module)}: no room for {n_heads} heads x {n_keys:,} keys "
         f"at {tries} query rows at a time",
-        _LESS,
+        NEED_LESS,
     )
-
-
-_LESS = "cut the prompt with --max-tokens, or take --dtype bfloat16, another --device or --device-map auto"
 
 
 def _place_of(module: nn.Module) -> str:
@@ -268,7 +265,7 @@ def _too_much_in_tiles(module: nn.Module, query: torch.Tensor) -> MemoryNeededEr
     _, n_heads, n_tokens, _ = query.shape
     return MemoryNeededError(
         f"out of memory {_place_of(module)}: no room to read {n_heads} heads on {n_tokens:,} tokens in tiles",
-        _LESS,
+        NEED_LESS,
     )
 
 

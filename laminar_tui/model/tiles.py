@@ -138,7 +138,7 @@ def not_finite() -> UntrustedWeightsError:
     """The error of a layer whose weights are no numbers."""
     return UntrustedWeightsError(
         "the model gave attention weights that are not finite",
-        "its parameters may be damaged, or overflow in this dtype: try --dtype float32",
+        "its parameters may be damaged, or overflow in this dtype: try float32 (--dtype)",
     )
 
 

@@ -62,11 +62,6 @@ class Groups:
         counts = self.counts if head is None else self.counts[head : head + 1]
         return np.asarray(counts[:, :, chosen].sum(axis=(0, 2), dtype=np.int64))
 
-    @property
-    def n_used(self) -> int:
-        """How many groups hold prompts."""
-        return int((self.counts.sum(axis=(0, 2, 3), dtype=np.int64) > 0).sum())
-
 
 def group_of(token_ids: Sequence[int], number: int | None = None) -> int:
     """Choose a prompt's group: by its number in the corpus, else by what it says, so that no order matters."""

@@ -1,6 +1,6 @@
-"""The numbers behind the exercise's claims: how many weights are small or large, on which tokens, and in a null.
+"""The numbers behind the claims: how many weights are small or large, on which tokens, and in a null.
 
-The claims themselves are in `report.py`.
+The claims themselves, those of the common reading of such pictures, are in `report.py`.
 """
 
 import math
@@ -15,9 +15,9 @@ from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 
 LOW, HIGH = 0.01, 0.5
-"""Below and above which the exercise's two sets of weights are looked for."""
+"""Below and above which the claims' two sets of weights are looked for."""
 SATELLITE = 0.6
-"""From here on the exercise speaks of satellites."""
+"""From here on a weight is called a satellite."""
 SINKS: tuple[SinkChoice, ...] = ("with", "without")
 THIRDS = ("first", "middle", "last")
 

@@ -5,7 +5,6 @@ are compared with their sign, the second profile minus the first.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice, population_parts
+from laminar_tui.profile.plain import plain
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
 from laminar_tui.profile.wording import points
 
@@ -249,13 +249,7 @@ def comparison_json(comparison: Comparison) -> str:
     for name in ("model", "tokens", "dtype", "recipe"):
         document[f"is_same_{name}"] = getattr(comparison, f"is_same_{name}")
     for name in ("layers", "depth", "wasserstein", "jensen_shannon", "below", "above"):
-        document[name] = _plain(getattr(comparison, name).tolist())
+        document[name] = getattr(comparison, name)
     for name in ("head_wasserstein", "head_jensen_shannon"):
-        document[name] = _plain(getattr(comparison, name).tolist())
-    return json.dumps(document, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        document[name] = getattr(comparison, name)
+    return json.dumps(plain(document), allow_nan=False)

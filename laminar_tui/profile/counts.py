@@ -46,6 +46,9 @@ class Counts:
     total: NDArray[np.float64]
     total_sq: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return f"Counts(of shape {list(self.total.shape)}, {int(self.hits.sum()):,} weights)"
+
     @classmethod
     def empty(cls, shape: tuple[int, ...] = ()) -> "Counts":
         """Make counts of no weights at all."""
@@ -187,6 +190,9 @@ class PackedCounts:
     zeros: NDArray[np.int64]
     total: NDArray[np.float64]
     total_sq: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"PackedCounts({self.n_heads} heads, {int(self.hits.sum()):,} weights)"
 
     @classmethod
     def pack(cls, counts: Counts) -> "PackedCounts":

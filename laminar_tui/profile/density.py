@@ -280,6 +280,10 @@ class Density:
     values: NDArray[np.float64]
     bandwidth: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        low, high = self.grid[[0, -1]]
+        return f"Density(values {list(self.values.shape)}, {len(self.grid)} points from {low:g} to {high:g})"
+
 
 def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid: int = DEFAULT_GRID) -> Density:
     """Estimate densities on a regular grid over the whole axis.
@@ -294,7 +298,7 @@ def estimate_density(counts: Counts, estimator: str = DEFAULT_ESTIMATOR, n_grid:
     """
     chosen = find_estimator(estimator)
     if n_grid < 2:
-        raise UsageError(f"a grid of {n_grid} points is none", "use at least 2; 300 is the default")
+        raise UsageError(f"a grid cannot have {n_grid} points", "use at least 2; 300 is the default")
     grid = np.linspace(chosen.low, chosen.high, n_grid)
     edges = np.concatenate([grid[:1], (grid[1:] + grid[:-1]) / 2, grid[-1:]])
     shape = counts.total.shape

@@ -396,7 +396,7 @@ def _unpack_layer(
         raise ValueError("the numbers do not fit the heads")
     norms = per_token["value_norms"]
     if norms is not None and not ((norms >= 0) & (norms < np.inf)).all():  # False for NaN
-        raise ValueError("a value norm is none")
+        raise ValueError("a value norm is not valid")
     return LayerProfile(parts, statistics, per_token["final_weights"], per_token["key_shares"], value_norms=norms)
 
 

@@ -123,7 +123,6 @@ class JournalReader:
 
     Attributes:
         profile: what has been read so far; None before the first record.
-        is_finished: whether the capture came to its end.
         is_damaged: whether a record did not fit; nothing is read beyond it.
     """
 
@@ -134,7 +133,6 @@ class JournalReader:
 
     def _start(self, nonce: bytes) -> None:
         self.profile: Profile | None = None
-        self.is_finished = False
         self.is_damaged = False
         self._offset = len(JOURNAL_MAGIC) + _NONCE_BYTES
         self._nonce = self._digest = nonce
@@ -196,7 +194,6 @@ class JournalReader:
                 return [index]
         elif kind == _DONE and self.profile is not None and profile.n_layers == self.profile.n_layers:
             self.profile = Profile(profile.origin, self.profile.layers)
-            self.is_finished = True
         return []
 
 

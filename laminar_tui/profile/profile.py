@@ -21,6 +21,8 @@ from laminar_tui.profile.spread import Spread
 from laminar_tui.profile.statistics import STATISTICS
 
 By = Literal["layer", "head"]
+MOST_SHOWN = 60
+"""Characters of a model's name in a profile's `repr`."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,10 @@ class LayerProfile:
     value_norms: NDArray[np.float32] | None = None
     groups: Groups | None = None
 
+    def __repr__(self) -> str:
+        n = sum(int(self.parts[part].n.sum()) for part in population_parts("all"))
+        return f"LayerProfile({self.n_heads} heads, {n:,} weights)"
+
     @property
     def n_heads(self) -> int:
         """How many heads the layer has."""
@@ -170,6 +176,15 @@ class Profile:
     origin: Origin
     layers: tuple[LayerProfile | None, ...]
     roles: Roles | None = None
+
+    def __repr__(self) -> str:
+        model = self.origin.model if len(self.origin.model) <= MOST_SHOWN else self.origin.model[: MOST_SHOWN - 1] + "…"
+        layers = (
+            f"{self.n_layers} layers ({self.n_read} read)" if self.n_read < self.n_layers else f"{self.n_layers} layers"
+        )
+        tokens = f"{self.total_tokens:,} tokens"
+        prompts = f" of {self.origin.n_prompts:,} prompts" if self.origin.n_prompts > 1 else ""
+        return f"Profile({model!r}, {layers} x {self.n_heads} heads, {tokens}{prompts})"
 
     @property
     def n_layers(self) -> int:
@@ -226,10 +241,20 @@ class Profile:
     def counts(self, population: str, sink: SinkChoice = "with") -> Counts:
         """Give the counts of a population, [n_layers, n_heads]; zero where a layer has no attention or no such head.
 
-        Dense bins: 123 KB a head. For one layer take `layer(i).head_counts(...)`.
+        Dense bins: 123 KB a head. For one layer take `layer(i).head_counts(...)`, for how many weights there are
+        `n_weights`.
         """
         population_parts(population, sink)
         return stack([self._padded(layer, population, sink) for layer in self.layers])
+
+    def n_weights(self, population: str, sink: SinkChoice = "with") -> NDArray[np.int64]:
+        """How many weights of a population were read, [n_layers, n_heads]; 0 where `counts` is zero."""
+        parts = population_parts(population, sink)
+        table = np.zeros((self.n_layers, self.n_heads), np.int64)
+        for row, layer in zip(table, self.layers, strict=True):
+            if layer is not None:
+                row[: layer.n_heads] += sum(layer.parts[part].n for part in parts)
+        return table
 
     def layer_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
         """Give the counts of a population with the heads of each layer pooled, [n_layers]."""
@@ -249,26 +274,29 @@ class Profile:
         """Estimate the density of a population's weights.
 
         Returns:
-            values [n_layers, n_grid], or [n_layers, n_heads, n_grid] by head; NaN where a layer has no attention.
+            values [n_layers, n_grid], or [n_layers, n_heads, n_grid] by head; NaN where a layer has no attention, or
+            no such head.
 
         Raises:
             UsageError: for an unknown population, sink choice or estimator.
         """
         if by == "layer":
             density = estimate_density(self.layer_counts(population, sink), estimator, n_grid)
-        else:
+            density.values[[layer is None for layer in self.layers]] = np.nan
+            return density
+        population_parts(population, sink)
+        grid = estimate_density(Counts.empty(), estimator, n_grid).grid
+        shape = self.n_layers, self.n_heads
+        density = Density(grid, np.full((*shape, n_grid), np.nan), np.full(shape, np.nan))
 
-            def estimate(layer: LayerProfile | None) -> Density:
-                return estimate_density(self._padded(layer, population, sink), estimator, n_grid)
+        def fill(values: NDArray[np.float64], bandwidth: NDArray[np.float64], layer: LayerProfile | None) -> None:
+            if layer is not None:
+                found = estimate_density(layer.head_counts(population, sink), estimator, n_grid)
+                values[: layer.n_heads], bandwidth[: layer.n_heads] = found.values, found.bandwidth
 
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter to others
-                rows = list(pool.map(estimate, self.layers))
-            density = Density(
-                rows[0].grid,
-                np.stack([row.values for row in rows]),
-                np.stack([row.bandwidth for row in rows]),
-            )
-        density.values[[layer is None for layer in self.layers]] = np.nan
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter to others
+            for _ in pool.map(fill, density.values, density.bandwidth, self.layers):
+                pass
         return density
 
     @property

@@ -1,4 +1,4 @@
-"""The exercise's reading of a laminar profile, put to the numbers, in plain words.
+"""The common reading of a picture of attention weights, put to the numbers, in plain words. It says:
 
 1. Early and middle layers press almost everything to zero; late layers spread, with satellites at 0.6 to 0.8.
 2. The satellites are a few past tokens that matter.

@@ -1,12 +1,12 @@
 """A report as text: Markdown for people, JSON for programs."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, Interval, Shares
+from laminar_tui.profile.plain import plain
 from laminar_tui.profile.report import CAVEAT, Report
 from laminar_tui.profile.wording import name_layers, percent, times
 
@@ -19,20 +19,11 @@ def report_json(report: Report) -> str:
         document[name] = [_share_object(each) for each in getattr(report, name)]
     document["chance"] = [asdict(each) | {"shares": _share_object(each.shares)} for each in report.chance]
     document["caveat"] = CAVEAT
-    return json.dumps(_plain(document), allow_nan=False)
+    return json.dumps(plain(document), allow_nan=False)
 
 
 def _share_object(shares: Shares) -> dict[str, Any]:
     return asdict(shares) | {"share_below": shares.share_below, "share_above": shares.share_above}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no keys but text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report_markdown(report: Report) -> str:

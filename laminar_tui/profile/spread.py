@@ -16,7 +16,7 @@ from laminar_tui.profile.counts import BIN_VALUES, PackedCounts
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 
 SMALL, LARGE = 0.01, 0.5
-"""Weights that the exercise calls pressed to zero are below the one, those that matter above the other."""
+"""Weights that are called pressed to zero are below the one, large ones above the other."""
 
 SHARES = {
     "mean": "the mean weight",

@@ -1,7 +1,8 @@
 """The numbers of a head: their names, what they mean, and each one's formula on a dense pattern.
 
 The capture makes them on the device (`model.tally`); the formulas here are the definition and the independent check.
-Each is a mean over the queries that see at least two keys. The `rest.` numbers leave the sink (key 0) out and divide
+Each is a mean over the queries that see at least two keys, over all from the second on where its description says
+`q >= 1`, or of the last query alone (`final.`). The `rest.` numbers leave the sink (key 0) out and divide
 what remains by its sum.
 """
 

@@ -20,6 +20,7 @@ from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
 from laminar_tui.profile.measures import SHARES, Measure
 from laminar_tui.profile.parts import SinkChoice, population_parts
+from laminar_tui.profile.plain import plain
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
 from laminar_tui.profile.statistics import STATISTICS
 
@@ -279,10 +280,6 @@ def sweep_json(sweep: Sweep) -> str:
         "population": place.population,
         "sink": place.sink,
         "notes": sweep.notes(),
-        "steps": [{name: _plain(value) for name, value in row.items()} for row in rows],
+        "steps": rows,
     }
-    return json.dumps(document, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(plain(document), allow_nan=False)

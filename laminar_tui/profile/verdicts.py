@@ -23,8 +23,8 @@ from laminar_tui.profile.wording import (
     times,
 )
 
-EXERCISE = ("final", "self")
-"""The populations that the exercise looks at."""
+CLAIMED = ("final", "self")
+"""The populations that the claims are about."""
 _WHOSE = {"final": "Of the final token's weights on earlier tokens", "self": "Of the tokens' weights on themselves"}
 
 
@@ -32,11 +32,11 @@ def say_spread(shares: Sequence[Shares], thirds: Mapping[str, tuple[int, int]]) 
     """Say how much is pressed to zero in each third of the depth, and where the large weights are.
 
     Args:
-        shares: of the thirds, in order; other populations than the exercise's are passed over.
+        shares: of the thirds, in order; other populations than the claims' are passed over.
         thirds: name -> first and last layer.
     """
     sentences = []
-    for population in EXERCISE:
+    for population in CLAIMED:
         for sink in SINKS:
             rows = [each for each in shares if (each.population, each.sink) == (population, sink) and each.n]
             if rows:

@@ -125,7 +125,7 @@ def part(share: float) -> str:
     """Write a small share of the whole so that it can be read aloud: `40 %`, `0.31 %`, `1 part in 2.8 million`.
 
     Raises:
-        ValueError: for a share that is none: 0, negative or not finite; what that means depends on what is measured.
+        ValueError: for a share that is 0, negative or not finite; what that means depends on what is measured.
     """
     if not (share > 0 and math.isfinite(share)):
         raise ValueError(f"{share} is no share")

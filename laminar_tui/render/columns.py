@@ -163,7 +163,7 @@ class Columns:
         some = self.measured & (self.n > 0)
         return float(1 / (3 * self.n[some] * width[some]).max()) if some.any() else 1.0
 
-    def heatmap(self, layout: Layout, title: str = "") -> Heatmap:
+    def heatmap(self, layout: Layout) -> Heatmap:
         """Make the picture for a layout."""
         density = self.densities(layout.n_pixels)
         low, high = color_range(density, self.faintest(layout.n_pixels), self.look.scale)
@@ -178,7 +178,6 @@ class Columns:
             y_low=self.look.weights[0],
             y_high=self.look.weights[1],
             y_log=self.look.method.is_log,
-            title=title,
             x_name=self.kind,
         )
 

@@ -157,7 +157,7 @@ class PairDrawing:
 
     def _layout(self, gutter: int, cell_width: int, n_visible: int) -> Layout:
         width = gutter + n_visible * cell_width
-        return Layout(width, self.height, False, self.n_rows, gutter, cell_width, self.pair.n_columns, n_visible, 0)
+        return Layout(width, self.height, self.n_rows, gutter, cell_width, self.pair.n_columns, n_visible, 0)
 
     def _make_levels(self, side: Side, n_pixels: int) -> NDArray[np.int16]:
         a, b = self.pair.densities(n_pixels)

@@ -21,7 +21,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from laminar_tui.render.rows import Row, merge_runs
-from laminar_tui.render.ticks import axis_ticks, fraction, place_labels, short_number, tick_cells, tick_labels
+from laminar_tui.render.ticks import axis_ticks, fraction, place_labels, tick_cells, tick_labels
 
 Mode = Literal["braille", "quadrant", "ascii"]
 MODES: tuple[Mode, ...] = ("braille", "quadrant", "ascii")
@@ -36,7 +36,6 @@ _DOTS = {"braille": (2, 4), "quadrant": (2, 2), "ascii": (1, 1)}
 _MARKERS = {"braille": "braille", "quadrant": "hd", "ascii": "*"}
 _ASCII_BAND = "."
 _MAX_DECADES = 8.0
-_MARK = Style(bold=True)
 _EMPTY_NOTE = "nothing to draw"
 # plotext writes one colour per run of characters; the colour carries the number of the curve.
 _RUN = re.compile(r"\x1b\[([0-9;]*)m([^\x1b]*)")
@@ -76,11 +75,10 @@ class _Frame:
     corners: str  # upper left, upper right, lower left, lower right
     tick_x: str
     tick_y: str
-    marker: str
 
 
-_FRAME = _Frame("─", "│", "┌┐└┘", "┬", "┤", "▲")
-_FRAME_ASCII = _Frame("-", "|", "++++", "+", "+", "^")
+_FRAME = _Frame("─", "│", "┌┐└┘", "┬", "┤")
+_FRAME_ASCII = _Frame("-", "|", "++++", "+", "+")
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,6 @@ def draw_curves(
     x_range: Range | None = None,
     y_range: Range | None = None,
     mode: Mode = "braille",
-    marker_x: float | None = None,
     label_width: int = 0,
     title: str = "",
 ) -> list[Row]:
@@ -120,8 +117,6 @@ def draw_curves(
         x_range: the ends of the x axis; by default those of the data.
         y_range: the ends of the y axis; by default from 0 to the highest point in x_range.
         mode: which characters the lines are made of; `ascii` keeps the frame in ASCII too.
-        marker_x: an x that is marked on the axis, with its value in brackets. It changes the two lowest rows
-            only.
         label_width: the least width for the y labels, so that the canvas does not move when the labels get
             shorter.
         title: what the axes are of; in the upper border of the frame where there is room.
@@ -152,7 +147,7 @@ def draw_curves(
         label = y_labels.get(row, "")
         left = label.rjust(gutter) + (frame.tick_y if label else frame.vertical)
         out.append(merge_runs([(left, None), *canvas[row], (frame.vertical, None)]))
-    return [*out, *_x_rows(x_axis, gutter, columns, frame, marker_x)]
+    return [*out, *_x_rows(x_axis, gutter, columns, frame)]
 
 
 def _x_axis(curves: Sequence[Curve], x_range: Range | None, log: bool) -> _Axis:
@@ -225,7 +220,7 @@ def _border(gutter: str, corners: str, line: str) -> Row:
     return [Segment(gutter + corners[0] + line + corners[1])]
 
 
-def _x_rows(axis: _Axis, gutter: int, columns: int, frame: _Frame, marker_x: float | None) -> list[Row]:
+def _x_rows(axis: _Axis, gutter: int, columns: int, frame: _Frame) -> list[Row]:
     """The lower border with ticks, and the labels below it."""
     ticks, labels = _x_ticks(axis, columns, gutter + columns + 2)
     cells = tick_cells(ticks, axis.low, axis.high, columns, log=axis.log)
@@ -234,14 +229,8 @@ def _x_rows(axis: _Axis, gutter: int, columns: int, frame: _Frame, marker_x: flo
         line[cell] = frame.tick_x
     origin = gutter + 1
     marks = [(cell + origin, label) for cell, label in zip(cells, labels, strict=True)]
-    kept = None
-    pieces: list[_Piece] = [("".join(line), None)]
-    if marker_x is not None and _lies_on(marker_x, axis):
-        at = tick_cells([marker_x], axis.low, axis.high, columns, log=axis.log)[0]
-        kept = (at + origin, f"[{short_number(float(f'{marker_x:.3g}'))}]")
-        pieces = [("".join(line[:at]), None), (frame.marker, _MARK), ("".join(line[at + 1 :]), None)]
-    border = merge_runs([(" " * gutter + frame.corners[2], None), *pieces, (frame.corners[3], None)])
-    return [border, _label_row(marks, kept, gutter + columns + 2)]
+    border = [Segment(" " * gutter + frame.corners[2] + "".join(line) + frame.corners[3])]
+    return [border, _label_row(marks, gutter + columns + 2)]
 
 
 def _x_ticks(axis: _Axis, columns: int, width: int) -> tuple[list[float], list[str]]:
@@ -257,17 +246,12 @@ def _x_ticks(axis: _Axis, columns: int, width: int) -> tuple[list[float], list[s
     return [], []
 
 
-def _lies_on(value: float, axis: _Axis) -> bool:
-    return axis.low <= value <= axis.high and not math.isnan(value)
-
-
-def _label_row(marks: list[tuple[int, str]], kept: tuple[int, str] | None, width: int) -> Row:
-    pieces: list[_Piece] = []
-    end = 0
-    for start, label in place_labels(marks, 0, width, kept=kept):
-        pieces += [(" " * (start - end), None), (label, _MARK if kept and label == kept[1] else None)]
+def _label_row(marks: list[tuple[int, str]], width: int) -> Row:
+    line, end = "", 0
+    for start, label in place_labels(marks, 0, width):
+        line += " " * (start - end) + label
         end = start + cell_len(label)
-    return merge_runs([*pieces, (" " * (width - end), None)])
+    return [Segment(line + " " * (width - end))]
 
 
 def _draw_canvas(

@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from rich.cells import cell_len
 from laminar_tui.render.palette import GAP, NOTHING, make_ramp, to_levels
 from laminar_tui.render.text import visible
 from laminar_tui.render.ticks import axis_ticks, fraction, tick_labels
-
-if TYPE_CHECKING:
-    pass
 
 Anchor = Literal["start", "middle", "end"]
 

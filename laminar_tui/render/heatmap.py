@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 
 from laminar_tui.render.palette import (
     GAP,
@@ -76,7 +75,6 @@ class Heatmap:
         x_labels: [n_columns] short visible texts, usually the numbers of layers or heads.
         y_low, y_high: weights at the lower and the upper edge of the picture (both positive when y_log).
         y_log: equal steps upwards multiply the weight.
-        title: one visible line above the picture; empty for no such line.
         x_name: what a column is; beside the labels where there is room.
     """
 
@@ -88,7 +86,6 @@ class Heatmap:
     y_low: float = 0.0
     y_high: float = 1.0
     y_log: bool = False
-    title: Text | str = ""
     x_name: str = ""
 
 
@@ -98,7 +95,6 @@ class Layout:
 
     Attributes:
         width, height: of the whole drawing.
-        title: a title row is on top.
         rows: rows of the picture; two more (ruler, labels) are below.
         gutter: columns left of the picture, the axis line included.
         cell_width: characters a column of the picture takes.
@@ -110,7 +106,6 @@ class Layout:
 
     width: int
     height: int
-    title: bool
     rows: int
     gutter: int
     cell_width: int
@@ -133,11 +128,6 @@ class Layout:
     def used_width(self) -> int:
         """Cells up to the end of the colour bar: what is to the right of it may be given away."""
         return self.gutter + self.picture_width + self.bar
-
-    @property
-    def picture_top(self) -> int:
-        """The row of the drawing in which the picture begins."""
-        return 1 if self.title else 0
 
     def column_at(self, x: int, first_column: int) -> int | None:
         """The column under cell `x` of the drawing, for the mouse."""
@@ -168,8 +158,6 @@ def plan(
     y_low: float = 0.0,
     y_high: float = 1.0,
     y_log: bool = False,
-    title: bool = True,
-    color_bar: bool = True,
     max_cell_width: int = MAX_CELL_WIDTH,
     y_name: str = "",
 ) -> Layout:
@@ -188,8 +176,6 @@ def plan(
                 y_low=y_low,
                 y_high=y_high,
                 y_log=y_log,
-                title=title,
-                color_bar=color_bar,
                 max_cell_width=max_cell_width,
             )
             for each in (width, width - NAME_WIDTH)
@@ -198,20 +184,19 @@ def plan(
         if not is_free or wide.rows < len(y_name):
             return wide
         return replace(wide, gutter=wide.gutter + NAME_WIDTH, y_name=y_name)
-    title = title and height >= 4
-    rows = max(1, height - 2 - title)
+    rows = max(1, height - 2)
     labels = y_tick_labels(rows, y_low, y_high, y_log)
     gutter = max([_MIN_Y_LABEL_WIDTH, *(cell_len(label) for label in labels.values())]) + 1
     gutter = min(gutter, max(0, width - 1))
     room = max(1, width - gutter)
-    bar = BAR_WIDTH if color_bar and rows >= MIN_ROWS_WITH_BAR and room >= 2 * BAR_WIDTH else 0
+    bar = BAR_WIDTH if rows >= MIN_ROWS_WITH_BAR and room >= 2 * BAR_WIDTH else 0
     if room - bar < n_columns <= room:
         bar = 0
     room -= bar
     n_columns = max(0, n_columns)
     cell_width = min(max_cell_width, max(1, room // max(1, n_columns)))
     n_visible = min(n_columns, room // cell_width)
-    return Layout(width, height, title, rows, gutter, cell_width, n_columns, n_visible, bar)
+    return Layout(width, height, rows, gutter, cell_width, n_columns, n_visible, bar)
 
 
 def scroll_to(first_column: int, cursor: int, layout: Layout) -> int:
@@ -407,23 +392,6 @@ def label_row(heatmap: Heatmap, layout: Layout, view: View) -> Row:
     return merge_runs([*pieces, (" " * (layout.width - end), None)])
 
 
-def title_row(title: Text | str, width: int, *, ascii_only: bool = False) -> Row:
-    """One line of text, cut or padded to the width; a Text keeps its styles."""
-    if isinstance(title, str):
-        return [Segment(fit(title, width, ascii_only=ascii_only))] if width > 0 else []
-    title = title.copy()
-    title.truncate(max(0, width), overflow="crop" if ascii_only else "ellipsis", pad=True)
-    return merge_runs((character, _style_at(title, i)) for i, character in enumerate(title.plain))
-
-
-def _style_at(text: Text, index: int) -> Style | None:
-    styles = [s.style for s in text.spans if s.start <= index < s.end]
-    if not styles and not text.style:
-        return None
-    parsed = [style if isinstance(style, Style) else Style.parse(style) for style in (text.style, *styles)]
-    return Style.combine(parsed)
-
-
 class Drawing:
     """A heatmap laid out for one size and one ramp, whose rows are made one at a time, in any order.
 
@@ -445,14 +413,11 @@ class Drawing:
 
     def row(self, y: int, view: View) -> Row:
         """Row `y` of the drawing, from the top; layout.width cells; blank below the last."""
-        row = y - self.layout.picture_top
-        if row < 0:
-            return title_row(self.heatmap.title, self.layout.width, ascii_only=self.ascii_only)
-        if row < self.layout.rows:
-            return self._picture_row(row, view)
-        if row == self.layout.rows and y < self.layout.height:
+        if y < self.layout.rows:
+            return self._picture_row(y, view)
+        if y == self.layout.rows and y < self.layout.height:
             return ruler_row(self.heatmap, self.layout, view, self.signs)
-        if row == self.layout.rows + 1 and y < self.layout.height:
+        if y == self.layout.rows + 1 and y < self.layout.height:
             return label_row(self.heatmap, self.layout, view)
         return [Segment(" " * self.layout.width)]
 
@@ -461,16 +426,15 @@ class Drawing:
         return [self.row(y, view) for y in range(self.layout.height)]
 
     def changed_rows(self, old: View, new: View) -> list[int]:
-        """The rows that look different after a move; after scrolling, all but the title."""
+        """The rows that look different after a move; after scrolling, all of them."""
         layout = self.layout
         if old.first_column != new.first_column:
-            return list(range(layout.picture_top, layout.height))
+            return list(range(layout.height))
         changed: set[int] = set()
         if old.crosshair != new.crosshair:
-            changed |= {layout.picture_top + row for row in (old.crosshair, new.crosshair) if row is not None}
+            changed |= {row for row in (old.crosshair, new.crosshair) if row is not None}
         if old.cursor != new.cursor:
-            below = layout.picture_top + layout.rows
-            changed |= {below, below + 1}
+            changed |= {layout.rows, layout.rows + 1}
         return sorted(y for y in changed if y < layout.height)
 
     def _picture_row(self, row: int, view: View) -> Row:

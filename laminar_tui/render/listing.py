@@ -12,7 +12,6 @@ from laminar_tui.render.text import fit
 SIZE_WIDTH, SHAPE_WIDTH, NOTE_WIDTH = 9, 12, 26
 _BOLD = Style(bold=True)
 _MARKED = Style(reverse=True)
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,3 @@ def fit_end(text: str, width: int, *, ascii_only: bool = False) -> str:
     while tail and fit(mark + tail, width, ascii_only=ascii_only).rstrip() != mark + tail:
         tail = tail[1:]
     return fit(mark + tail, width, ascii_only=ascii_only)
-
-
-def size_text(n_bytes: int | None) -> str:
-    """Write a size: `420 kB`, `9.0 MB`, `5.7 GB`; nothing where it is not known."""
-    if n_bytes is None:
-        return ""
-    value = float(n_bytes)
-    for unit in _UNITS:
-        if value < 999.5 or unit == _UNITS[-1]:
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if value >= 99.5 or unit == "B" else f"{value:.1f} {unit}"

@@ -128,13 +128,12 @@ class MatrixDrawing:
         self.heads_a_row = 1 if fits else 2
         self.rows_a_head = max(1, min(MAX_ROWS_A_HEAD, room // max(1, n_heads))) if fits else 1
         self.n_rows = min(room // self.rows_a_head, -(-n_heads // self.heads_a_row)) * self.rows_a_head
-        self.n_visible_heads = min(n_heads, self.n_rows // self.rows_a_head * self.heads_a_row)
         gutter = min(width - 1, max(4, len(str(max(0, n_heads - 1))) + 3))
         bar = BAR_WIDTH if width - gutter >= 2 * BAR_WIDTH and self.n_rows >= 3 else 0
         across = max(1, width - gutter - bar)
         cell_width = max(1, min(MAX_LAYER_WIDTH, across // max(1, n_layers)))
         n_visible = min(n_layers, across // cell_width)
-        self.layout = Layout(width, height, False, self.n_rows, gutter, cell_width, n_layers, n_visible, bar)
+        self.layout = Layout(width, height, self.n_rows, gutter, cell_width, n_layers, n_visible, bar)
         low, high = matrix.ends
         self._levels = value_levels(matrix.values, low, high, matrix.scale, ramp.n_levels)
         labels = tuple(str(layer) for layer in range(n_layers))

@@ -153,10 +153,6 @@ class PatternDrawing:
             return self._labels(view)
         return [Segment(" " * layout.width)]
 
-    def all_rows(self, view: MapView) -> list[Row]:
-        """All rows, from the top."""
-        return [self.row(y, view) for y in range(self.layout.height)]
-
     def cell_at(self, x: int, y: int, view: MapView) -> tuple[int, int] | None:
         """The query and the key under a cell of the drawing, for the mouse; the upper one of two queries."""
         layout = self.layout

@@ -54,7 +54,6 @@ def draw_sweep(sweep: Sweep, look: Look, page: Page) -> list[Row]:
         y_low=look.weights[0],
         y_high=look.weights[1],
         y_log=look.method.is_log,
-        title=False,
     )
     drawing = Drawing(columns.heatmap(layout), layout, page.ramp, ascii_only=page.ascii_only)
     return [*top, *drawing.rows(View()), page.line(""), *sweep_table(sweep, page)]
@@ -102,5 +101,5 @@ def _label(text: str, ascii_only: bool) -> str:
 
 def _shown(n_steps: int, width: int) -> list[int]:
     """Which revisions have a column: all, or as many as fit, evenly spaced, the first and the last among them."""
-    room = max(1, plan(width, 10, n_steps, title=False).n_visible)
+    room = max(1, plan(width, 10, n_steps).n_visible)
     return sorted({round(each) for each in np.linspace(0, n_steps - 1, min(room, n_steps)).tolist()})

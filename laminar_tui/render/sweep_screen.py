@@ -48,7 +48,6 @@ class SweepDrawing:
             y_low=low,
             y_high=high,
             y_log=look.method.is_log,
-            title=False,
             max_cell_width=MAX_STEP_WIDTH,
         )
         self.layout = replace(layout, gutter=GUTTER, width=width)

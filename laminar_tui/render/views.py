@@ -182,7 +182,6 @@ def _draw_columns(profile: Profile, columns: Columns, chosen: int | None, page: 
             y_low=y_range[0],
             y_high=y_range[1],
             y_log=look.method.is_log,
-            title=False,
             y_name=look.axis_name,
         )
         drawing = Drawing(columns.heatmap(layout), layout, page.ramp, ascii_only=page.ascii_only)

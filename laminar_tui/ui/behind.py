@@ -48,7 +48,7 @@ class RowsBehind:
             LOGGER.error("a bug in a drawing", exc_info=error)
             self._is_drawing, self._drawn = False, (key, [])  # a crash is told, not delivered
             taken, crash = partial(self._take, key, []), traceback.format_exc()
-        self._post(Answered(0, "rows", crash=crash, then=taken, is_outdated=lambda: False))
+        self._post(Answered(0, crash=crash, then=taken, is_outdated=lambda: False))
 
     def _take(self, key: Hashable, rows: list[Row]) -> None:
         self._is_drawing, self._drawn = False, (key, rows)

@@ -3,9 +3,7 @@
 A detour is given the explorer's state and does not change it: what is chosen there is its result.
 """
 
-import os
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from textwrap import wrap
@@ -21,6 +19,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
+from laminar_tui.log import LOGGER
 from laminar_tui.render.facts import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
@@ -248,8 +247,8 @@ class Detour(LeftOnce[Result]):
                 go_on = partial(then, work())
             except LaminarError as error:
                 go_on = partial(fail, f"{error.message}: {error.hint}".rstrip(": "))
-            except Exception as error:  # a bug: the thread would vanish with it, so it is shown, and its story logged
-                os.write(2, traceback.format_exc().encode(errors="replace"))
+            except Exception as error:  # a bug: the thread would vanish with it, so it is shown and logged
+                LOGGER.error("a bug behind a screen", exc_info=error)
                 go_on = partial(fail, f"a bug in laminar_tui: {error!r}")
             self.post_message(self.Done(partial(end, go_on)))
 

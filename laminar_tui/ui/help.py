@@ -115,7 +115,7 @@ def _flowing(paragraph: str) -> str:
 
 
 def _moment(created: str) -> str:
-    """A time as a person writes it; as it stands where it is none."""
+    """A time as a person writes it; as it stands where it is not valid."""
     try:
         return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M %Z}".rstrip()
     except ValueError:

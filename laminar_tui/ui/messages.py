@@ -50,8 +50,6 @@ class Answered(RunMessage):
     """A question for exact weights was answered; the screen calls `deliver`.
 
     Attributes:
-        kind: of the question; only the newest one of a kind counts.
-        value: the answer; None if there is none.
         error: what the user can do something about; None for none.
         crash: a bug's traceback; empty for none.
     """
@@ -59,8 +57,6 @@ class Answered(RunMessage):
     def __init__(
         self,
         run: int,
-        kind: str,
-        value: object = None,
         error: LaminarError | None = None,
         crash: str = "",
         *,
@@ -68,8 +64,6 @@ class Answered(RunMessage):
         is_outdated: Callable[[], bool],
     ) -> None:
         super().__init__(run)
-        self.kind = kind
-        self.value = value
         self.error = error
         self.crash = crash
         self._then = then

@@ -16,10 +16,11 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.file import SUFFIX, looks_like_profile
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep, holds_sweep
-from laminar_tui.render.listing import Item, listing_rows, size_text
+from laminar_tui.render.listing import Item, listing_rows
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
+from laminar_tui.sizes import format_size
 from laminar_tui.source import as_path, find_source
 from laminar_tui.ui.detour import PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
@@ -137,7 +138,8 @@ heads are read from the model's config."""
 
     def _item(self, entry: Entry) -> Item:
         shape = f"{entry.shape[0]} × {entry.shape[1]}" if entry.shape else "" if entry.kind == "model" else entry.kind
-        return Item(entry.section, visible(entry.name), size_text(entry.size), shape, visible(entry.note))
+        size = "" if entry.size is None else format_size(entry.size)
+        return Item(entry.section, visible(entry.name), size, shape, visible(entry.note))
 
     def action_refresh_list(self) -> None:
         """List what is at hand, and look into the cache in a thread."""

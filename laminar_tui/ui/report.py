@@ -1,4 +1,4 @@
-"""The report on the present profile: what it says about the exercise's claims, in words and tables."""
+"""The report on the present profile: what it says about the claims of the common reading, in words and tables."""
 
 from functools import partial
 from itertools import zip_longest

@@ -40,8 +40,6 @@ class _Question:
         """Make the message that brings the answer."""
         return Answered(
             self.run,
-            self.kind,
-            value,
             error,
             crash,
             then=lambda: self.then(value),

@@ -131,7 +131,7 @@ def _find_subject(options: argparse.Namespace) -> "tuple[Request | None, Profile
 
 
 def _find_sweep(options: argparse.Namespace) -> "SavedSweep | None":
-    """The sweep in the folder that was given; None where it is none."""
+    """The sweep in the folder that was given; None where it is not one."""
     from laminar_tui.profile.sweep_folder import SavedSweep, holds_sweep
 
     path = as_path(options.source)

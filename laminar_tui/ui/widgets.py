@@ -200,7 +200,7 @@ class HeatmapView(Painted):
             return
         self._view = self._placed(cursor)
         scrolled = before.first_column != self._view.first_column
-        ruler = drawing.layout.picture_top + drawing.layout.rows
+        ruler = drawing.layout.rows
         for y in drawing.changed_rows(before, self._view):
             # The crosshair stands on the weight axis: the picture beside it is not sent again.
             width = self.size.width if scrolled or y >= ruler else drawing.layout.gutter
@@ -227,9 +227,7 @@ class HeatmapView(Painted):
         low, high = look.weights
         n_columns = len(self._columns.labels)
         is_log = look.method.is_log
-        return plan(
-            width, max(3, height), n_columns, y_low=low, y_high=high, y_log=is_log, title=False, y_name=look.axis_name
-        )
+        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=is_log, y_name=look.axis_name)
 
     def _make_drawing(self) -> Drawing | None:
         if self._columns is None or self._ramp is None or not self.size.area:
@@ -255,7 +253,7 @@ class HeatmapView(Painted):
         column = layout.column_at(event.x, self._view.first_column)
         if column is None or column >= layout.n_columns:
             return
-        row = layout.rows - 1 - (event.y - layout.picture_top)
+        row = layout.rows - 1 - event.y
         height = (row + 0.5) / layout.rows if 0 <= row < layout.rows else self._height
         self.post_message(self.Picked(column, height))
         if event.chain == 2:

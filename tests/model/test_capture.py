@@ -510,6 +510,16 @@ def test_library_use(ids: Any, tiny_model: TinyModel, tmp_path: Any, same_profil
     same_profile(laminar_tui.Profile.load(tmp_path / "run.laminar"), profile)
 
 
+def test_a_tokenizer_gives_the_tokens_their_words(tiny_model: TinyModel, tokenizer: Any) -> None:
+    ids = tokenizer("a né").input_ids
+    model = tiny_model("llama")
+    assert laminar_tui.capture(model, ids, tokenizer=tokenizer).origin.tokens == ("a", " ", "n", "é", "")
+    assert laminar_tui.capture(model, ids, tokenizer=tokenizer, tokens="abcde").origin.tokens == tuple("abcde")
+    padded = torch.tensor([[0, 0, *ids]])
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1]])
+    assert laminar_tui.capture(model, padded, mask, tokenizer=tokenizer).origin.tokens == ("a", " ", "n", "é", "")
+
+
 def test_the_origin_says_where_the_profile_comes_from(tiny_model: TinyModel) -> None:
     model = tiny_model("mistral")
     origin = capture(model, torch.tensor([[5, 6, 7]]), tokens=["a", "b", "c"]).origin

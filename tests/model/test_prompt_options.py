@@ -9,7 +9,7 @@ import pytest
 from laminar_tui.cli import COMMANDS
 from laminar_tui.errors import PromptError
 from laminar_tui.model.load import load_model
-from laminar_tui.model.loaded import LoadedModel
+from laminar_tui.model.loaded import LoadedModel, decode_tokens, find_leading
 from laminar_tui.options import make_request
 from laminar_tui.run import BUNDLED_MODEL, Request, Session
 from laminar_tui.source import find_source
@@ -45,6 +45,38 @@ def test_bos_is_put_in_front_by_its_own_name(loaded: LoadedModel) -> None:
     assert prompt.tokens == ("<s>", *plain.tokens)
     assert loaded.begins_with_bos(prompt.ids)
     assert loaded.tokenize("héllo", 3, bos=True).ids == prompt.ids[:3]
+
+
+@pytest.mark.parametrize(
+    ("special", "plain", "leading"),
+    [([0, 5], [5], [0]), ([5], [5], []), ([1, 2, 5, 3], [5], [1, 2]), ([5, 3], [5], []), ([9], [5], [])],
+)
+def test_what_a_tokenizer_puts_in_front(special: list[int], plain: list[int], leading: list[int]) -> None:
+    assert find_leading(special, plain) == leading
+
+
+def test_bos_stands_once_in_front_of_every_text(loaded: LoadedModel, bundled: LoadedModel) -> None:
+    assert loaded.leading_ids() == []
+    assert loaded.leading_ids(bos=True) == [256]
+    assert bundled.leading_ids() == bundled.leading_ids(bos=True) == [bundled.bos_id()]
+
+
+@pytest.mark.parametrize("text", ["Call me Ishmael.", "héllo → 🙂 end", "🙂"])
+def test_tokens_are_decoded_as_they_stand_in_the_text(text: str, plain: LoadedModel, bundled: LoadedModel) -> None:
+    for each in (plain, bundled):
+        prompt = each.tokenize(text)
+        assert tuple(decode_tokens(each.tokenizer, prompt.ids)) == prompt.tokens
+
+
+def test_a_token_keeps_the_blank_that_it_loses_alone() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"▁Call": 0, "▁me": 1, "?": 2}, unk_token="?"))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    assert tokenizer.decode([1]) == "me"
+    assert decode_tokens(tokenizer, [0, 1, 1]) == ["Call", " me", " me"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The profile: shapes, gaps, differing heads, and how prompts are added up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ def test_sizes(small_profile: Profile) -> None:
         12,
         3,
     )
+
+
+def test_what_python_shows_of_a_profile_is_one_line(small_profile: Profile) -> None:
+    assert repr(small_profile) == "Profile('tiny/model', 4 layers (3 read) x 3 heads, 12 tokens)"
+    corpus = replace(small_profile.origin, model="m" * 5000 + "\n", n_prompts=3, n_tokens=1234)
+    shown = repr(Profile(corpus, (small_profile.layers[0],)))
+    assert shown == f"Profile('{'m' * 59}…', 1 layers x 3 heads, 1,234 tokens of 3 prompts)"
+    layer = small_profile.layer(2)
+    assert repr(layer) == "LayerProfile(2 heads, 154 weights)"
+    assert repr(layer.parts["sink"]) == "PackedCounts(2 heads, 22 weights)"
+    assert repr(small_profile.counts("past")) == "Counts(of shape [4, 3], 528 weights)"
+    assert repr(small_profile.density("past", n_grid=50)) == "Density(values [4, 50], 50 points from 0 to 1)"
 
 
 @pytest.mark.parametrize("population", POPULATIONS)
@@ -55,6 +68,18 @@ def test_counts_have_a_row_a_layer_and_zeros_where_nothing_is(small_profile: Pro
 
 @pytest.mark.parametrize("sink", SINK_CHOICES)
 @pytest.mark.parametrize("population", POPULATIONS)
+def test_how_many_weights_there_are_needs_no_dense_bins(
+    population: str, sink: Any, small_profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = small_profile.counts(population, sink).n
+    monkeypatch.setattr(Counts, "empty", lambda *_: pytest.fail("dense bins"))
+    found = small_profile.n_weights(population, sink)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("sink", SINK_CHOICES)
+@pytest.mark.parametrize("population", POPULATIONS)
 def test_a_layers_counts_are_its_heads_pooled(population: str, sink: Any, small_profile: Profile) -> None:
     by_head, by_layer = small_profile.counts(population, sink), small_profile.layer_counts(population, sink)
     np.testing.assert_array_equal(by_head.pool().hits, by_layer.hits)
@@ -71,8 +96,14 @@ def test_densities_have_their_shapes_and_gaps(estimator: str, small_profile: Pro
     assert heads.bandwidth.shape == (4, 3)
     for values in (layers.values, heads.values):
         assert np.isnan(values[1]).all()
-        assert np.isfinite(values[[0, 2, 3]]).all()
-    assert (heads.values[2, 2] == 0).all(), "layer 2 has no third head"
+        assert np.isfinite(values[[0, 3]]).all()
+    assert np.isfinite(layers.values[2]).all()
+    assert np.isfinite(heads.values[2, :2]).all()
+    assert np.isnan(heads.values[2, 2]).all(), "layer 2 has no third head, which would be 0 in a mean"
+    expected = estimate_density(small_profile.layer(2).head_counts("past"), estimator, 50)
+    np.testing.assert_array_equal(heads.values[2, :2], expected.values)
+    np.testing.assert_array_equal(heads.bandwidth[2, :2], expected.bandwidth)
+    np.testing.assert_array_equal(heads.grid, expected.grid)
 
 
 def test_a_layers_density_is_that_of_its_pooled_counts(small_profile: Profile) -> None:
@@ -114,7 +145,7 @@ def test_unknown_layers_heads_and_gaps_are_refused(small_profile: Profile) -> No
     small_profile.check_head(2, 1)
 
 
-@pytest.mark.parametrize("ask", ["counts", "layer_counts", "density"])
+@pytest.mark.parametrize("ask", ["counts", "layer_counts", "n_weights", "density"])
 def test_unknown_populations_are_refused_also_without_any_layer(ask: str, small_profile: Profile) -> None:
     for profile in (small_profile, Profile(small_profile.origin, (None,) * 4)):
         with pytest.raises(UsageError):

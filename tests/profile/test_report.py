@@ -136,7 +136,7 @@ def test_shares_are_those_of_the_dense_weights(patterns: Patterns, make_profile:
 
 
 def test_the_reading_is_confirmed_where_it_is_true(patterns: Patterns, make_profile: MakeProfile) -> None:
-    """Sharp early and middle layers, calm late ones with a few large weights: the exercise's picture."""
+    """Sharp early and middle layers, calm late ones with a few large weights: the common reading's picture."""
     sharp = [patterns(seed, 4, 60, spread=4.0) for seed in range(4)]
     sharp = [final_on(each, dict.fromkeys(((head, 5) for head in range(4)), 0.3)) for each in sharp]
     late = [final_on(patterns(seed, 4, 60, spread=0.1), {(0, 0): 0.7}) for seed in range(2)]

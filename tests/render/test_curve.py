@@ -29,8 +29,8 @@ GOLDEN_ASCII = """\
  |  **                             |
  |   **               ********     |
 0+    *****************      ******|
- ++-----+------+-----+---^--+-----++
- 0.0   0.2    0.4      [0.72]    1.0
+ ++-----+------+-----+------+-----++
+ 0.0   0.2    0.4   0.6    0.8   1.0
 """
 
 GOLDEN_BRAILLE = """\
@@ -44,8 +44,8 @@ GOLDEN_BRAILLE = """\
  │  ⠹⡀                             │
  │   ⠹⣄               ⣀⠴⠒⠒⠒⠢⣄⡀     │
 0┤    ⠈⠓⠦⢤⣀⣀⣀⣀⣀⣀⣀⣀⣀⡤⠔⠊⠁      ⠉⠓⠤⣄⣀⣀│
- └┬─────┬──────┬─────┬───▲──┬─────┬┘
- 0.0   0.2    0.4      [0.72]    1.0
+ └┬─────┬──────┬─────┬──────┬─────┬┘
+ 0.0   0.2    0.4   0.6    0.8   1.0
 """
 
 
@@ -54,11 +54,11 @@ def text(rows: list[Row]) -> str:
 
 
 def test_a_small_curve_in_braille() -> None:
-    assert text(draw_curves([Curve(X, PEAK_AND_BUMP)], 36, 12, marker_x=0.72)) == GOLDEN_BRAILLE
+    assert text(draw_curves([Curve(X, PEAK_AND_BUMP)], 36, 12)) == GOLDEN_BRAILLE
 
 
 def test_a_small_curve_in_ascii() -> None:
-    rows = draw_curves([Curve(X, PEAK_AND_BUMP)], 36, 12, mode="ascii", marker_x=0.72)
+    rows = draw_curves([Curve(X, PEAK_AND_BUMP)], 36, 12, mode="ascii")
     assert text(rows) == GOLDEN_ASCII
     assert text(rows).isascii()
 
@@ -130,7 +130,7 @@ AWKWARD = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("log", [(False, False), (True, False), (False, True), (True, True)])
 def test_awkward_data_gives_a_labelled_frame(name: str, mode: Mode, log: tuple[bool, bool]) -> None:
-    rows = draw_curves(AWKWARD[name], 36, 12, mode=mode, x_log=log[0], y_log=log[1], marker_x=0.5)
+    rows = draw_curves(AWKWARD[name], 36, 12, mode=mode, x_log=log[0], y_log=log[1])
     assert [row_width(row) for row in rows] == [36] * 12
     lines = [row_text(row) for row in rows]
     assert any(character.isdigit() for character in lines[-1])
@@ -166,9 +166,8 @@ def test_a_gap_in_the_data_is_a_gap_in_the_line() -> None:
 def test_every_row_has_the_width_asked_for(size: tuple[int, int], mode: Mode) -> None:
     for x, log in ((X, False), (np.logspace(-8, 0, 300), True)):
         curves = [Curve(x, PEAK_AND_BUMP * scale) for scale in (1e-9, 1.0, 1e6)]
-        for marker in (None, 0.0, 0.3, 1.0, 7.0, float("nan")):
-            rows = draw_curves(curves, *size, x_log=log, y_log=log, mode=mode, marker_x=marker)
-            assert [row_width(row) for row in rows] == [size[0]] * size[1]
+        rows = draw_curves(curves, *size, x_log=log, y_log=log, mode=mode)
+        assert [row_width(row) for row in rows] == [size[0]] * size[1]
 
 
 @settings(deadline=None, max_examples=60)
@@ -177,22 +176,12 @@ def test_every_row_has_the_width_asked_for(size: tuple[int, int], mode: Mode) ->
     st.floats(-1e4, 1e4),
     st.floats(1e-3, 1e4),
     st.booleans(),
-    st.none() | st.floats(0, 1),
 )
-def test_x_labels_are_whole_and_apart(width: int, low: float, extent: float, log: bool, marker: float | None) -> None:
+def test_x_labels_are_whole_and_apart(width: int, low: float, extent: float, log: bool) -> None:
     low = abs(low) + 1e-6 if log else low
     curve = Curve(np.array([low, low + extent]), np.array([0.0, 1.0]))
-    marker_x = None if marker is None else low + marker * extent
-    rows = draw_curves([curve], width, 10, x_log=log, marker_x=marker_x)
-    labels = row_text(rows[-1]).split()
-    assert all(np.isfinite(float(label.strip("[]"))) for label in labels)
-    assert sum(label.startswith("[") for label in labels) == (marker_x is not None and marker_x <= low + extent)
-
-
-def test_the_marker_changes_the_two_lowest_rows_only() -> None:
-    before = draw_curves([Curve(X, PEAK_AND_BUMP)], 60, 20, marker_x=0.2)
-    after = draw_curves([Curve(X, PEAK_AND_BUMP)], 60, 20, marker_x=0.3)
-    assert [y for y in range(20) if before[y] != after[y]] == [18, 19]
+    rows = draw_curves([curve], width, 10, x_log=log)
+    assert all(np.isfinite(float(label)) for label in row_text(rows[-1]).split())
 
 
 def test_the_canvas_keeps_its_place_when_labels_get_shorter() -> None:
@@ -277,7 +266,7 @@ def test_a_band_down_to_nothing_ends_at_the_lower_edge_of_a_log_axis() -> None:
 def test_a_band_without_values_draws_nothing() -> None:
     nothing = np.full(300, np.nan)
     curve = Curve(X, PEAK_AND_BUMP, low=nothing, high=nothing)
-    assert text(draw_curves([curve], 36, 12, marker_x=0.72)) == GOLDEN_BRAILLE
+    assert text(draw_curves([curve], 36, 12)) == GOLDEN_BRAILLE
 
 
 def test_the_upper_border_says_what_the_axes_are_of_where_there_is_room() -> None:

@@ -4,7 +4,7 @@ import pytest
 from golden_text import assert_fills, assert_golden
 from rich.cells import cell_len
 
-from laminar_tui.render.listing import Item, fit_end, listing_rows, size_text
+from laminar_tui.render.listing import Item, fit_end, listing_rows
 from laminar_tui.render.rows import row_text
 
 ITEMS = [
@@ -35,24 +35,6 @@ def test_the_cursor_is_always_in_sight(height: int) -> None:
 
 def test_an_empty_list_is_blank() -> None:
     assert_fills(listing_rows([], 0, 30, 4), 30, 4)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (9_062_000, "9.1 MB"),
-        (420_000, "420 kB"),
-        (999_600, "1.0 MB"),
-        (5_680_000_000, "5.7 GB"),
-        (3_000_000_000_000_000, "3000 TB"),
-        (None, ""),
-    ],
-)
-def test_sizes_are_short(size: int | None, text: str) -> None:
-    assert size_text(size) == text
 
 
 @pytest.mark.parametrize("text", ["/a/b/c/step1000.laminar", "漢字/漢字/漢字/step1000.laminar", "owner/name", "plain"])

@@ -152,11 +152,11 @@ async def test_a_click_goes_to_a_cell_and_a_double_click_opens_it(drive: Drive, 
         heat = driven.app.explorer.query_one(HeatmapView)
         layout = heat._drawing.layout
         x = next(x for x in range(heat.size.width) if layout.column_at(x, 0) == 3)
-        await driven.pilot.click(heat, offset=(x, layout.picture_top))
+        await driven.pilot.click(heat, offset=(x, 0))
         await driven.pilot.pause()
         assert place(driven.state) == ("overview", 3, 0)
         assert driven.state.height > 1 - 1 / layout.rows
-        await driven.pilot.double_click(heat, offset=(x, layout.picture_top + 2))
+        await driven.pilot.double_click(heat, offset=(x, 2))
         await driven.until(lambda: place(driven.state) == ("layer", 3, 0), "the layer is open")
 
 

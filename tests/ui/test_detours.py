@@ -11,6 +11,7 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from laminar_tui import catalog
+from laminar_tui.log import start_log, stop_log
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.render.matrix import rank_heads
@@ -770,6 +771,22 @@ async def test_typing_without_a_pause_asks_once(drive: Drive, script: Any, monke
             screen.area.insert("y")
         await driven.until(lambda: "x" + "y" * 20 in asked, "the last text")
         assert len(asked) <= 3
+
+
+async def test_a_bug_behind_a_screen_is_logged_without_the_prompt(drive: Drive, script: Any, tmp_path: Path) -> None:
+    def fail(request: Request) -> PromptFacts:
+        raise ZeroDivisionError(request.text())
+
+    script.facts = fail
+    log = tmp_path / "laminar.log"
+    start_log(log)
+    async with drive(request=Request(prompt="the eagle lands"), log_path=log) as driven:
+        await driven.until(lambda: not driven.app.explorer.runner.is_running, "the first run has ended")
+        await driven.press("e")
+        await driven.until(lambda: log.exists() and "ZeroDivisionError" in log.read_text(), "the bug")
+    stop_log()
+    assert "Traceback" in log.read_text()
+    assert "the eagle lands" not in log.read_text()
 
 
 @pytest.mark.usefixtures("script")
