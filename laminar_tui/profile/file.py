@@ -327,6 +327,7 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     for name in ("layer_kinds", "tokens"):
         kept[name] = tuple(str(each) for each in kept[name])
     kept["token_ids"] = tuple(int(each) for each in kept["token_ids"])
+    kept["lengths"] = tuple((int(length), int(n)) for length, n in kept.get("lengths", ()))
     kept["checks"] = tuple(
         Check(str(check["name"]), bool(check["passed"]), str(check["found"])) for check in kept.get("checks", ())
     )
@@ -348,8 +349,19 @@ def _check_origin(origin: Origin) -> None:
         raise ValueError("the seconds are no number")
     if len(origin.token_ids) != len(origin.tokens):
         raise ValueError("the tokens do not fit their ids")
+    if origin.lengths:
+        _check_lengths(origin)
     if origin.prompt_length > MAX_TOKENS or (origin.tokens and origin.prompt_length not in (0, len(origin.tokens))):
         raise ValueError(f"a prompt of {origin.prompt_length:,} tokens, of which {len(origin.tokens):,} are there")
+
+
+def _check_lengths(origin: Origin) -> None:
+    """See that the prompts' lengths ascend, and are those of as many prompts and tokens as were read."""
+    lengths, hits = zip(*origin.lengths, strict=True)
+    if not 0 < lengths[0] <= lengths[-1] <= MAX_TOKENS or sorted(set(lengths)) != list(lengths) or min(hits) < 1:
+        raise ValueError("the lengths of the prompts make no sense")
+    if (sum(hits), sum(length * n for length, n in origin.lengths)) != (origin.n_prompts, origin.n_tokens):
+        raise ValueError("the lengths of the prompts are not those of its prompts and tokens")
 
 
 def _find_rows(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:

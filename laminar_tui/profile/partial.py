@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def describe(sums: ProfileSums) -> dict[str, Any]:
         "layers": [None if layer is None else [layer.n_heads, layer.names, layer.length] for layer in sums.layers],
         "n_prompts": sums.n_prompts,
         "n_tokens": sums.n_tokens,
+        "lengths": sorted(sums.lengths.items()),
         "seconds": sums.seconds,
         "mechanisms": sorted(sums.mechanisms),
         "checks": sums.checks,
@@ -130,9 +132,11 @@ def sums_of_nothing(description: dict[str, Any]) -> ProfileSums:
     fields = description["origin"]
     if fields is not None:
         lists = {name: tuple(fields[name]) for name in ("layer_kinds", "tokens", "token_ids")}
+        lists["lengths"] = tuple((length, n) for length, n in fields.get("lengths", ()))
         sums.origin = Origin(**(fields | lists | {"checks": tuple(Check(**check) for check in fields["checks"])}))
     sums.layers = [None if layer is None else LayerSums(*layer) for layer in description["layers"]]
     sums.n_prompts, sums.n_tokens = description["n_prompts"], description["n_tokens"]
+    sums.lengths = Counter(dict(description.get("lengths", ())))  # not in a file of before it was kept
     sums.seconds, sums.mechanisms = description["seconds"], set(description["mechanisms"])
     sums.checks = description["checks"]
     return sums
@@ -146,10 +150,12 @@ def combine(descriptions: list[dict[str, Any]]) -> ProfileSums:
     """
     total = sums_of_nothing(next((each for each in descriptions if each["origin"] is not None), descriptions[0]))
     total.n_prompts, total.n_tokens, total.seconds, total.checks = 0, 0, 0.0, {}
+    total.lengths = Counter()
     lengths: list[set[int]] = [set() for _ in total.layers]
     for each in descriptions:
         total.n_prompts += each["n_prompts"]
         total.n_tokens += each["n_tokens"]
+        total.lengths.update(dict(each["lengths"]))
         total.seconds += each["seconds"]
         total.mechanisms |= set(each["mechanisms"])
         for name, found in each["checks"].items():

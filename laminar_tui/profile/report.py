@@ -123,7 +123,7 @@ def _gather_nulls(profile: Profile, given: Mapping[str, Profile]) -> dict[str, P
                 f"the null of {title} has {null.n_layers} layers, the profile {profile.n_layers}",
                 "make it from the same model: laminar-tui capture SOURCE --null ...",
             )
-    computed = {title: make(profile) for title, make in COMPUTED_NULLS.items() if profile.n_tokens}
+    computed = {title: make(profile) for title, make in COMPUTED_NULLS.items() if profile.lengths}
     return {title: null for title, null in (computed | dict(given)).items() if null.n_read}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, SINKS, Chance, Satellites, Shares, add_shares
+from laminar_tui.profile.nulls import MAX_QUERIES
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
@@ -157,15 +158,21 @@ def say_chance(
             pair = add_shares(ours), add_shares(theirs)
             if all(each.n for each in pair):
                 sentences.append(_say_null(title, sink, *pair))
-    if not profile.n_tokens:
+    if not profile.lengths:
         sentences.append(
-            "The prompts differ in length, so uniform attention and independent scores, which are drawn for one "
-            "length, are left out."
+            "The prompts differ in length and the profile, made by an older version, does not tell their lengths, so "
+            "uniform attention and independent scores are left out; capture the corpus again for them."
         )
     elif "independent scores" not in known:
         sentences.append(
             "The profile does not tell the variance of its scores, so there is no null of independent scores; capture "
             "it again for one."
+        )
+    elif len(profile.lengths) > 1:
+        sentences.append(
+            f"The prompts have {len(profile.lengths):,} lengths. Uniform attention is counted for all of them; "
+            f"independent scores are drawn for {MAX_QUERIES} queries at most, and for some last ones, evenly spread "
+            "over those of all prompts."
         )
     if profile.origin.recipe != "true":
         sentences.append(f"The profile itself is a control: {profile.origin.recipe}.")

@@ -222,15 +222,24 @@ def test_several_prompts_have_no_single_weights(six: Profile) -> None:
     assert report_markdown(report)
 
 
-def test_prompts_that_differ_in_length_have_no_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
+def test_prompts_that_differ_in_length_have_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
     corpus = merge([make_profile([patterns(n, 2, n)]) for n in (7, 12)])
     report = make_report(corpus)
-    assert report.chance == ()
+    assert {each.null for each in report.chance} == {"uniform attention", "independent scores"}
     assert report.facts["tokens"] == "19 in 2 prompts"
-    assert any("The prompts differ in length" in each for each in report.sentences)
+    assert any(each.startswith("The prompts have 2 lengths. Uniform attention is counted") for each in report.sentences)
+    ours, null = (next(each.n for each in rows) for rows in (report.shares, [report.chance[0].shares]))
+    assert ours == null == 2 * (6 + 11)
+
+
+def test_prompts_of_unknown_lengths_have_no_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
+    """Files of before the lengths were kept."""
+    corpus = merge([make_profile([patterns(n, 2, n)]) for n in (7, 12)])
+    corpus = replace(corpus, origin=replace(corpus.origin, lengths=()))
+    report = make_report(corpus)
+    assert report.chance == ()
+    assert any("does not tell their lengths" in each for each in report.sentences)
     assert report_markdown(report)
-    with pytest.raises(UsageError, match="one length"):
-        uniform(corpus)
     null = make_profile([patterns(9, 2, 3)])
     assert {each.null for each in make_report(corpus, {"shuffled": null}).chance} == {"shuffled"}
 
