@@ -97,7 +97,7 @@ def test_a_corpus_is_the_sum_of_its_windows(
     # A prompt of its own is checked on its own tokens, so the checks' texts are not compared.
     same_profile(found, Profile(found.origin, expected.layers))
     same_profile(Profile.load(request_for().output), found)
-    assert not list(request_for().output.parent.glob("*partial*"))
+    assert not list(request_for().output.parent.glob("*progress*"))
 
 
 def test_windows_are_limited(request_for: Callable[..., CorpusRequest]) -> None:
@@ -407,7 +407,7 @@ def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
     assert main([*words, "-q", "-o", str(tmp_path / "one.laminar")]) == 0
     assert Profile.load(tmp_path / "one.laminar").origin.mechanism == "fast + tap"
     assert_same_run(tmp_path / "one.laminar", tmp_path / "two.laminar")
-    assert not list(tmp_path.glob("*partial*"))
+    assert not list(tmp_path.glob("*progress*"))
 
 
 def test_a_process_that_fails_is_heard_by_the_other(model_folder: Path, long_corpus: Path, tmp_path: Path) -> None:
