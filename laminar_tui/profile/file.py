@@ -30,8 +30,10 @@ from laminar_tui.profile.spread import Spread
 FORMAT = "laminar-profile"
 VERSION = 1
 SUFFIX = ".laminar"
-JOURNAL_MAGIC = b"laminar-journal1"
-"""What a capture's journal (`profile.journal`) begins with: such a file can be opened like a profile."""
+JOURNAL_NAME = b"laminar-journal"
+JOURNAL_MAGIC = JOURNAL_NAME + b"1"
+"""What a capture's journal (`profile.journal`) begins with: such a file can be opened like a profile. The name is that
+of any version."""
 
 MAX_FILE_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 64 * 2**20
@@ -60,7 +62,7 @@ def looks_like_profile(path: Path) -> bool:
     if path.suffix == SUFFIX:
         return True
     start = _first_bytes(path)
-    return f'"{FORMAT}"'.encode() in start or start.startswith(JOURNAL_MAGIC)  # the first: after `{"__metadata__":{`
+    return f'"{FORMAT}"'.encode() in start or start.startswith(JOURNAL_NAME)  # the first: after `{"__metadata__":{`
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -165,7 +167,7 @@ def read_profile(path: Path) -> Profile:
     try:
         if not path.is_file():
             raise UsageError(f"no such file: {path}", "give the path of a .laminar file")
-        if _first_bytes(path).startswith(JOURNAL_MAGIC):
+        if _first_bytes(path).startswith(JOURNAL_NAME):
             from laminar_tui.profile.journal import read_journal
 
             return read_journal(path)

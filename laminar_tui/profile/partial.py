@@ -21,6 +21,8 @@ from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, Origin
 
 MAGIC = b"laminar-partial 2\n"
+_ANY_MAGIC = b"laminar-partial "
+"""What such files of any version begin with."""
 _DIGEST_BYTES = 32
 
 
@@ -60,19 +62,28 @@ def read_progress(path: Path) -> Progress:
     """Read it.
 
     Raises:
-        ProfileFileError: if it is damaged, or no such file.
+        ProfileFileError: if it is damaged, of another version, or no such file.
     """
     try:
         payload = path.read_bytes()
     except OSError as error:
         raise ProfileFileError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
+    if payload.startswith(_ANY_MAGIC) and not payload.startswith(MAGIC) and len(payload) > len(MAGIC):
+        raise _of_another_version(path)
     digest, body = payload[len(MAGIC) : len(MAGIC) + _DIGEST_BYTES], payload[len(MAGIC) + _DIGEST_BYTES :]
     if not payload.startswith(MAGIC) or hashlib.sha256(body).digest() != digest:
         raise ProfileFileError(f"{path} is damaged", "remove it, and begin the run anew")
     try:
         return _unpack(load_tensors(body))
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ProfileFileError(f"{path} is of another version", "remove it, and begin the run anew") from error
+        raise _of_another_version(path) from error
+
+
+def _of_another_version(path: Path) -> ProfileFileError:
+    return ProfileFileError(
+        f"{path} was written by another version of laminar-tui, which counted otherwise",
+        "go on with the version that began the run, or remove the file and begin anew",
+    )
 
 
 def _pack(progress: Progress) -> dict[str, Any]:

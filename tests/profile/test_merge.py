@@ -300,6 +300,18 @@ def test_a_damaged_file_of_an_unfinished_run_is_refused(prompts: list[Profile], 
             read_progress(path)
 
 
+@pytest.mark.parametrize("magic", [b"laminar-partial 1\n", b"laminar-partial 12\n"])
+def test_an_unfinished_run_of_another_version_is_not_called_damaged(
+    prompts: list[Profile], tmp_path: Path, magic: bytes
+) -> None:
+    path = tmp_path / "out.progress"
+    write_progress(run_over(prompts[:2]), path)
+    path.write_bytes(magic + path.read_bytes()[len(partial.MAGIC) :])
+    with pytest.raises(ProfileFileError, match="was written by another version of laminar-tui") as refused:
+        read_progress(path)
+    assert "go on with the version that began the run, or remove the file" in refused.value.hint
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 def test_processes_together_have_what_one_has(prompts: list[Profile], n: int) -> None:
     """The layout that `model.parallel` fills by adding arrays over processes, filled here by adding them in a loop."""
