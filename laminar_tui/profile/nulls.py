@@ -23,14 +23,14 @@ from laminar_tui.profile.statistics import UNDERFLOW
 UNIFORM = "null: uniform attention"
 INDEPENDENT = "null: independent scores of the head's variance"
 
-MAX_QUERIES = 128
-"""Of more queries, scores are drawn for so many, evenly spread by position over those of all prompts: shares of weights
-vary smoothly with the position, and the cost grows with its square."""
+ENOUGH_QUERIES = 128
+"""Of more queries, scores are drawn for so many, evenly spread by position over those of all prompts, or for as many
+as give `ENOUGH_WEIGHTS`: shares of weights vary smoothly with the position, and the cost grows with its square."""
 MOST_WEIGHTS = 2**24
 """About so many weights of a layer are drawn at most: 64 MB of them, and as much again for each of some steps."""
-FINAL_WEIGHTS = 2**16
-"""How many weights of last queries a layer's null is drawn to have: a share of one in a thousand cannot be read from
-the thousand weights that one prompt's last query has."""
+ENOUGH_WEIGHTS = 2**16
+"""How many weights of last queries, and of all, a layer's null is drawn to have: a share of one in a thousand cannot be
+read from the thousand weights that one prompt's last query has."""
 FEWEST_ENDS = 16
 """Of prompts that differ in length, so many last queries are drawn at least, evenly spread over those of all."""
 
@@ -141,8 +141,8 @@ def _uniform_layer(n_heads: int, span: int, queries: Queries, *, is_one: bool) -
 def independent_scores(profile: Profile, seed: int = 0) -> Profile:
     """Make the profile of a softmax over independent normal scores with each head's own variance.
 
-    The cost is bounded: at most `MAX_QUERIES` queries are drawn for the parts that count every query, and about as many
-    last ones as give `FINAL_WEIGHTS`, each evenly spread over those of all prompts.
+    The cost is bounded: `ENOUGH_QUERIES` are drawn for the parts that count every query, or as many as give
+    `ENOUGH_WEIGHTS`, and as many last ones as give these, each evenly spread over those of all prompts.
 
     Args:
         profile: whose heads' variance is known (`head_variance`); a layer where it is not is left out.
@@ -200,8 +200,8 @@ def visible_span(layer: LayerProfile, n_queries: Integers) -> int:
 def sampled_queries(n_queries: Integers, n_heads: int = 1) -> Integers:
     """Choose the queries of a null, ascending: those of all prompts in a row, or some of them, evenly spaced.
 
-    They are `MAX_QUERIES` at most, and fewer where a layer's weights would be more than `MOST_WEIGHTS`; the first and
-    the last one are among them.
+    They are `ENOUGH_QUERIES`, or more until they have `ENOUGH_WEIGHTS`, or fewer so that they have not more than
+    `MOST_WEIGHTS`; the first and the last one are among them.
 
     Args:
         n_queries: how many prompts have a query at each position.
@@ -211,7 +211,8 @@ def sampled_queries(n_queries: Integers, n_heads: int = 1) -> Integers:
         [n] positions; one that several prompts have may be there several times.
     """
     total = int(n_queries.sum())
-    n = min(total, MAX_QUERIES, _most_rows(n_queries, n_heads))
+    per_row = n_heads * _mean_length(n_queries)
+    n = min(total, max(ENOUGH_QUERIES, round(ENOUGH_WEIGHTS / per_row)), max(2, int(MOST_WEIGHTS / per_row)))
     return _positions(n_queries, np.linspace(0, total - 1, n))
 
 
@@ -221,17 +222,15 @@ def sampled_ends(queries: Queries, n_heads: int) -> Integers:
     total = int(last.sum())
     if not total:
         return np.zeros(0, np.int64)
-    most = _most_rows(last, n_heads)
-    mean = float(last @ np.arange(1, len(last) + 1)) / total
-    fewest = 1 if queries.have_one_length else min(FEWEST_ENDS, most)
-    n = max(fewest, round(FINAL_WEIGHTS / (n_heads * mean)))
+    per_row = n_heads * _mean_length(last)
+    fewest = 1 if queries.have_one_length else min(FEWEST_ENDS, max(2, int(MOST_WEIGHTS / per_row)))
+    n = max(fewest, round(ENOUGH_WEIGHTS / per_row))
     return _positions(last, (np.arange(n) + 0.5) / n * total - 0.5)
 
 
-def _most_rows(n_queries: Integers, n_heads: int) -> int:
-    """How many rows of these queries' mean length a layer may have."""
-    mean = float(n_queries @ np.arange(1.0, len(n_queries) + 1)) / int(n_queries.sum())
-    return max(2, int(MOST_WEIGHTS / (n_heads * mean)))
+def _mean_length(n_queries: Integers) -> float:
+    """How many keys these queries have before them on average, their own included."""
+    return float(n_queries @ np.arange(1.0, len(n_queries) + 1)) / int(n_queries.sum())
 
 
 def _positions(n_queries: Integers, ranks: Reals) -> Integers:

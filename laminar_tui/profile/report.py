@@ -96,7 +96,7 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
     chapters = {
         "1. Pressed to zero early, spread out late?": say_spread(shares, thirds),
         "2. Which tokens are the satellites?": say_satellites(profile, satellites, layer_satellites),
-        "3. More than chance?": say_chance(profile, shares, chance, known),
+        "3. More than chance?": say_chance(profile, known),
         "Sinks": say_sinks(profile, dict(heads_by_key)),
         "Roles": say_roles(profile),
     }

@@ -13,7 +13,7 @@ from laminar_tui.profile.counts import PackedCounts, count_weights, stack
 from laminar_tui.profile.file import parse_profile, profile_bytes
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.nulls import (
-    MAX_QUERIES,
+    ENOUGH_QUERIES,
     MOST_WEIGHTS,
     count_queries,
     head_variance,
@@ -88,7 +88,7 @@ def test_each_head_has_its_own_variance(patterns: Patterns, make_profile: MakePr
 def test_the_last_query_is_drawn_often(patterns: Patterns, make_profile: MakeProfile) -> None:
     null = independent_scores(make_profile([patterns(3, 2, 30)]))
     n = int(null.layer(0).layer_counts("final").n)
-    assert n == pytest.approx(nulls.FINAL_WEIGHTS, rel=0.1)
+    assert n == pytest.approx(nulls.ENOUGH_WEIGHTS, rel=0.1)
     assert int(null.layer(0).layer_counts("self").n) == 2 * 29
 
 
@@ -136,8 +136,8 @@ def test_a_window_is_found_in_the_counts_and_kept_by_the_nulls(
 
 
 def test_a_long_prompt_is_sampled_evenly() -> None:
-    chosen = sampled_queries(np.ones(1000, np.int64))
-    assert len(chosen) == nulls.MAX_QUERIES
+    chosen = sampled_queries(np.ones(1000, np.int64), 2)
+    assert len(chosen) == nulls.ENOUGH_QUERIES
     assert (chosen[0], chosen[-1]) == (0, 999)
     assert set(np.diff(chosen)) <= {7, 8}
     assert sampled_queries(np.ones(5, np.int64)).tolist() == [0, 1, 2, 3, 4]
@@ -153,7 +153,7 @@ def test_the_weights_that_are_drawn_at_once_are_bounded() -> None:
     for n_heads, n_tokens in ((32, 2_048), (32, 32_768), (128, 131_072), (64, 1), (64, 2)):
         queries = sampled_queries(np.ones(n_tokens, np.int64), n_heads)
         assert (queries[0], queries[-1]) == (0, n_tokens - 1)
-        assert len(queries) == min(n_tokens, MAX_QUERIES) or n_heads * (queries + 1).sum() <= 1.1 * MOST_WEIGHTS
+        assert len(queries) == min(n_tokens, ENOUGH_QUERIES) or n_heads * (queries + 1).sum() <= 1.1 * MOST_WEIGHTS
     assert len(sampled_queries(np.ones(32_768, np.int64), 32)) == 31
     for n_heads, lengths in ((128, ((65_535, 5), (65_536, 5))), (32, ((3, 99), (2_048, 1))), (1, ((1, 2), (9, 1)))):
         origin = Origin("m", "gpt2", "float32", "cpu", "tap", (), (), (), lengths=lengths)
