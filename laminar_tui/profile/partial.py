@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.merge import UNEQUAL, Integers, LayerSums, ProfileSums
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import Check, Origin
+from laminar_tui.sizes import format_seconds
 
+PROGRESS_SUFFIX = ".progress"
 MAGIC = b"laminar-partial 2\n"
 _ANY_MAGIC = b"laminar-partial "
 """What such files of any version begin with."""
@@ -35,17 +38,38 @@ class Progress:
         digest: of the token ids of these windows, in their order: a changed corpus shows.
         settings: what makes a run what it is; one with others does not go on with this.
         sums: of the windows that this process read.
+        share: of the corpus that is behind, or of the windows that were asked for; None where it was not kept.
+        seconds_left: about, when this was kept; None where there was nothing to tell it from.
     """
 
     n_seen: int = 0
     digest: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     sums: ProfileSums = field(default_factory=ProfileSums)
+    share: float | None = None
+    seconds_left: float | None = None
+
+    def words(self) -> str:
+        """Say how far it is, like `12 % done, about 3 min left`; empty where that is not known."""
+        if self.share is None:
+            return ""
+        left = "" if self.seconds_left is None else f", {format_seconds(self.seconds_left)} left"
+        return f"{100 * self.share:.{0 if self.share >= 0.1 else 1}f} % done{left}"
 
     def see(self, ids: list[int]) -> None:
         """Take note of the next window of the corpus."""
         self.n_seen += 1
         self.digest = hashlib.sha256(self.digest.encode() + np.array(ids, np.int64).tobytes()).hexdigest()
+
+
+def progress_paths(output: Path) -> list[Path]:
+    """Find what the processes of an unfinished run have kept beside their output.
+
+    Raises:
+        OSError: if its folder cannot be looked at.
+    """
+    kept = re.compile(re.escape(output.name + PROGRESS_SUFFIX) + r"(\.\d+-of-\d+)?")
+    return sorted(path for path in output.absolute().parent.iterdir() if kept.fullmatch(path.name))
 
 
 def write_progress(progress: Progress, path: Path) -> None:
@@ -99,6 +123,8 @@ def _pack(progress: Progress) -> dict[str, Any]:
             "n_seen": progress.n_seen,
             "digest": progress.digest,
             "settings": progress.settings,
+            "share": progress.share,
+            "seconds_left": progress.seconds_left,
             "sums": describe(sums),
         }
     )
@@ -114,7 +140,8 @@ def _unpack(arrays: dict[str, Any]) -> Progress:
             _check_hits(mine["keys"], mine["hits"], layer.n_heads)
             layer.add_hits(mine["keys"], mine["hits"])
             layer.set_arrays(mine)
-    return Progress(fields["n_seen"], fields["digest"], fields["settings"], sums)
+    far = (None if fields.get(name) is None else float(fields[name]) for name in ("share", "seconds_left"))
+    return Progress(fields["n_seen"], fields["digest"], fields["settings"], sums, *far)
 
 
 def _check_hits(keys: Integers, hits: Integers, n_heads: int) -> None:
