@@ -32,10 +32,19 @@ class Text:
     Attributes:
         place: the file, and the line where the file has several texts.
         pieces: the text, a piece after the other; to be read once.
+        n_bytes: what it takes up of the file, where that is known before it is read; 0 stands for its own bytes.
     """
 
     place: str
     pieces: Iterable[str]
+    n_bytes: int = 0
+
+
+class Window(NamedTuple):
+    """Token ids to run a model on, and how many bytes of the corpus are behind with them, about."""
+
+    ids: list[int]
+    n_bytes: float
 
 
 def read_texts(path: str, field: str | None = None) -> Iterator[Text]:
@@ -102,7 +111,7 @@ def _read_jsonl(path: Path, field: str | None) -> Iterator[Text]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 place = f"{path}, line {number}"
-                yield Text(place, (_text_of(line, place, field),))
+                yield Text(place, (_text_of(line, place, field),), len(line))
 
 
 def _text_of(line: bytes, place: str, field: str | None) -> str:
@@ -177,7 +186,7 @@ def _opened(path: Path) -> Any:
         raise UsageError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error
 
 
-def cut_windows(texts: Iterable[Text], encode: Encode, leading: list[int], size: int) -> Iterator[list[int]]:
+def cut_windows(texts: Iterable[Text], encode: Encode, leading: list[int], size: int) -> Iterator[Window]:
     """Cut texts into windows of token ids, none of which holds tokens of two texts.
 
     Every window begins as the tokenizer begins a text, so that the first key means the same in all of them.
@@ -189,21 +198,25 @@ def cut_windows(texts: Iterable[Text], encode: Encode, leading: list[int], size:
         size: tokens of a window; the last one of a text is what remains.
 
     Returns:
-        [at most size] ids each.
+        At most `size` ids each; a piece's bytes are spread evenly over its tokens.
 
     Raises:
         PromptError: for a text that cannot be encoded; it says which one.
     """
     room = size - len(leading)
+    n_bytes = 0
     for text in texts:
         rest: list[int] = []
         for piece in text.pieces:
             try:
-                rest += encode(piece) if piece else []
+                ids = encode(piece) if piece else []
             except PromptError as error:
                 raise PromptError(f"{text.place}: {error.message}", "leave this text out of the corpus") from error
+            in_piece = text.n_bytes or len(piece.encode())
+            n_bytes += in_piece
+            rest += ids
             while len(rest) >= room:
-                yield leading + rest[:room]
-                rest = rest[room:]
+                ids_here, rest = rest[:room], rest[room:]
+                yield Window(leading + ids_here, n_bytes - in_piece * len(rest) / len(ids))
         if rest:
-            yield leading + rest
+            yield Window(leading + rest, n_bytes)

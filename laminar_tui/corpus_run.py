@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laminar_tui.corpus import corpus_files, cut_windows, measure_corpus, read_texts
+from laminar_tui.corpus import Window, corpus_files, cut_windows, measure_corpus, read_texts
 from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
-from laminar_tui.profile.partial import Progress, read_progress, write_progress
+from laminar_tui.profile.partial import PROGRESS_SUFFIX, Progress, read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load
 from laminar_tui.sizes import format_seconds
@@ -84,7 +84,7 @@ class Place:
     def partial_path(self, output: Path) -> Path:
         """Where this process keeps what it has read."""
         mine = "" if self.size == 1 else f".{self.rank}-of-{self.size}"
-        return output.with_name(f"{output.name}.progress{mine}")
+        return output.with_name(f"{output.name}{PROGRESS_SUFFIX}{mine}")
 
 
 def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile | None:
@@ -113,7 +113,7 @@ def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCa
             return needs_words(needs, size.total // place.size, request.limit)
 
         loaded = load(run, on_event, is_cancelled, n_tokens=max(1, size.largest), say_needs=say_needs)
-        return _Reading(request, loaded, peers, partial, on_event, is_cancelled).read_all()
+        return _Reading(request, loaded, peers, partial, size.total, on_event, is_cancelled).read_all()
 
 
 def needs_words(needs: "Estimate", n_bytes: int, limit: int | None) -> str:
@@ -140,6 +140,7 @@ class _Reading:
         loaded: "LoadedModel",
         peers: "Peers",
         partial: Path,
+        n_bytes: int,
         on_event: OnEvent,
         is_cancelled: IsCancelled,
     ) -> None:
@@ -147,6 +148,7 @@ class _Reading:
         self._loaded = loaded
         self._peers = peers
         self._partial = partial
+        self._n_bytes = n_bytes
         self._on_event = on_event
         self._is_cancelled = is_cancelled
         self._size = window_size(loaded, request.run.max_tokens)
@@ -154,7 +156,8 @@ class _Reading:
         self._is_whole = True  # no window is half in the sums
         self._n_kept = 0
         self._is_resuming = True
-        self._kept_at = time.monotonic()
+        self._kept_at = self._began_at = time.monotonic()
+        self._began_with = 0.0  # the share of the corpus that was behind then
 
     def read_all(self) -> Profile | None:
         """Read this process's windows, add up, write."""
@@ -174,8 +177,9 @@ class _Reading:
     def _read_windows(self) -> None:
         before = self._resumed()
         windows = self._windows()
-        for ids in islice(windows, before.n_seen if before else 0):
-            self._progress.see(ids)
+        for window in islice(windows, before.n_seen if before else 0):
+            self._progress.see(window.ids)
+            self._began_with = self._share_with(window)
         if before is not None:
             if before.n_seen > self._progress.n_seen:
                 raise UsageError(
@@ -189,25 +193,40 @@ class _Reading:
                 )
             self._progress = before
         self._is_resuming = False
-        for ids in windows:
-            self._take(ids)
+        self._began_at = time.monotonic()
+        for window in windows:
+            self._take(window)
             self._peers.tell(self._progress.n_seen)
             if time.monotonic() - self._kept_at >= self._request.save_seconds:
                 self._keep()
-                self._on_event(Step(f"kept {self._n_kept:,} windows"))
+                self._on_event(Step(f"kept {self._n_kept:,} windows", more=self._progress.words()))
 
-    def _take(self, ids: list[int]) -> None:
+    def _take(self, window: Window) -> None:
         """Read the next window of the corpus, or leave it to another process."""
         number = self._progress.n_seen
         is_own = number % self._peers.size == self._peers.rank
-        profile = self._read(ids) if is_own else None
+        profile = self._read(window.ids) if is_own else None
         self._is_whole = False
         if profile is not None:
             self._progress.sums.add(profile, number)
-        self._progress.see(ids)
+        self._progress.see(window.ids)
         self._is_whole = True
+        self._look_ahead(self._share_with(window))
         if is_own:
-            self._on_event(Step("reading windows of the corpus", number + 1, self._request.limit or 0))
+            limit = self._request.limit or 0
+            self._on_event(Step("reading windows of the corpus", number + 1, limit, self._progress.words()))
+
+    def _share_with(self, window: Window) -> float:
+        """Which share of the run is behind with the last window that was seen."""
+        of_limit = self._progress.n_seen / self._request.limit if self._request.limit else 0.0
+        return min(1.0, max(of_limit, window.n_bytes / max(1, self._n_bytes)))
+
+    def _look_ahead(self, share: float) -> None:
+        """Note how far the run is, and how long the rest takes if it goes on like this."""
+        done = share - self._began_with
+        seconds = time.monotonic() - self._began_at
+        self._progress.share = share
+        self._progress.seconds_left = seconds * (1 - share) / done if done > 0 else None
 
     def _read(self, ids: list[int]) -> Profile:
         from laminar_tui.model.capture import capture
@@ -219,7 +238,7 @@ class _Reading:
         model, revision = self._progress.settings["model"], self._progress.settings["revision"]
         return replace(profile, origin=replace(profile.origin, model=model, revision=revision))
 
-    def _windows(self) -> Iterator[list[int]]:
+    def _windows(self) -> Iterator[Window]:
         """All windows of the corpus, whoever reads them."""
         from laminar_tui.model.probe import prepare
 
@@ -227,10 +246,10 @@ class _Reading:
         if self._size <= len(leading):
             raise UsageError(f"windows of {self._size} tokens hold no text", "give a larger --max-tokens")
         texts = read_texts(self._request.corpus, self._request.field)
-        for number, ids in enumerate(islice(cut_windows(texts, encode, leading, self._size), self._request.limit)):
+        for number, window in enumerate(islice(cut_windows(texts, encode, leading, self._size), self._request.limit)):
             if number == 0:
-                prepare(self._loaded.model, ids)
-            yield ids
+                prepare(self._loaded.model, window.ids)
+            yield window
 
     def _resumed(self) -> Progress | None:
         if not self._request.resume or not self._partial.exists():

@@ -72,16 +72,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Step:
-    """What is being done, and how far it is: `done` of `total`; a total of 0 is unknown."""
+    """What is being done, and how far it is: `done` of `total`, and in words `more`; a total of 0 is unknown."""
 
     name: str
     done: int = 0
     total: int = 0
+    more: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Started:
-    """The forward pass begins: the profile with no layer read yet."""
+    """The forward pass begins: the profile with no layer read yet; of another process's corpus, what it has so far."""
 
     profile: Profile
 

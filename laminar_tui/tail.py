@@ -1,7 +1,7 @@
 """A profile that another process is capturing, followed as it grows: the way through dropped connections.
 
-`capture -o FILE` keeps its layers in `FILE.partial` until FILE is written; this looks at both, four times a second at
-most, and reads only what has changed.
+`capture -o FILE` keeps its layers in `FILE.partial` until FILE is written, and `capture --corpus` its counts in
+`FILE.progress`; this looks at all of them, four times a second at most, and reads only what has changed.
 """
 
 import sys
@@ -10,14 +10,21 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from laminar_tui.errors import CancelledError, LaminarError, UsageError
+from laminar_tui.errors import CancelledError, LaminarError, ProfileFileError, UsageError
 from laminar_tui.files import check_replaceable
+from laminar_tui.profile.claims import HIGH
 from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
+from laminar_tui.profile.merge import merge
+from laminar_tui.profile.partial import progress_paths, read_progress
 from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.profile.wording import percent
 from laminar_tui.recovery import describe
 from laminar_tui.run import IsCancelled, LayerRead, OnEvent, Request, Started, Step
+from laminar_tui.sizes import format_seconds
 
 POLL_SECONDS = 0.25
+SILENT_SECONDS = 120.0
+"""A corpus run that has kept nothing for so long may have been interrupted; it keeps what it has every 30 seconds."""
 
 
 class CutOffError(LaminarError):
@@ -51,6 +58,8 @@ class Following:
         self._told: set[int] = set()
         self._was_silent = False
         self._grew_at = 0  # when the journal was last written to, in ns
+        self._kept: dict[Path, tuple[int, int]] = {}  # of a corpus run: path -> inode and time of what was read
+        self._said = ""
 
     def run(self, request: Request, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
         """Follow until the file is there, and give its profile.
@@ -65,6 +74,8 @@ class Following:
             if self._partial.exists():
                 self._see()
                 self._follow(on_event)
+            elif kept := self._find_kept():
+                self._follow_corpus(kept, on_event)
             elif self._path.exists():
                 self._check_age()
                 profile = Profile.load(self._path)
@@ -103,6 +114,33 @@ class Following:
             raise CutOffError(what, f"laminar-tui {self._partial} opens it" if profile else "capture again")
         self._was_silent = is_silent
 
+    def _find_kept(self) -> list[Path]:
+        try:
+            return progress_paths(self._path)
+        except OSError as error:
+            raise UsageError(f"cannot look into {error.filename}: {error.strerror}", "check its permissions") from error
+
+    def _follow_corpus(self, kept: list[Path], on_event: OnEvent) -> None:
+        """Tell what the processes of a corpus run have kept, when one of them has kept more."""
+        try:
+            looks = {path: path.stat() for path in kept}
+            written = {path: (look.st_ino, look.st_mtime_ns) for path, look in looks.items()}
+            runs = [read_progress(path) for path in kept] if written != self._kept else []
+        except (OSError, ProfileFileError):
+            if self._find_kept() == kept:
+                raise
+            return  # it has just come to its end
+        self._kept, self._grew_at = written, max(look.st_mtime_ns for look in looks.values())
+        if runs:
+            self._said = min(runs, key=lambda each: each.n_seen).words()
+        silent = time.time() - self._grew_at / 1e9
+        old = f"kept {format_seconds(silent)} ago; if it was interrupted, --resume goes on" * (silent > SILENT_SECONDS)
+        on_event(Step(f"{self._path}: windows of a corpus", more=", ".join(filter(None, (self._said, old)))))
+        profiles = [each.sums.profile() for each in runs if each.sums.n_prompts]
+        if profiles:
+            self._run = None  # the file at the end is told as a whole
+            on_event(Started(profiles[0] if len(profiles) == 1 else merge(profiles)))
+
     def _tell(self, profile: Profile, layers: Iterable[int], on_event: OnEvent) -> None:
         """Tell about a profile's layers; about the profile itself if it is another run's than before."""
         run = (profile.origin.model, profile.origin.token_ids)
@@ -127,12 +165,17 @@ def print_growth(path: Path) -> Profile:
 
     said = ""
     n_layers = 0
+    more = ""
 
     def tell(event: object) -> None:
-        nonlocal said, n_layers
-        if isinstance(event, Started):
+        nonlocal said, n_layers, more
+        if isinstance(event, Step):
+            more = event.more
+        if isinstance(event, Started) and event.profile.n_read:
+            print(visible(", ".join(filter(None, (_corpus_line(event.profile), more)))), flush=True)
+        elif isinstance(event, Started):
             origin, n_layers = event.profile.origin, event.profile.n_layers
-            print(visible(f"{origin.model}: {n_layers} layers, {event.profile.n_tokens} tokens"), flush=True)
+            print(visible(f"{origin.model}: {n_layers} layers, {_prompts(event.profile)}"), flush=True)
         elif isinstance(event, LayerRead):
             print(_layer_line(event.index, n_layers, event.layer), flush=True)
         elif isinstance(event, Step) and event.total == 0 and event.name != said:
@@ -146,6 +189,19 @@ def print_growth(path: Path) -> Profile:
 
 def _say(words: str) -> None:
     print(f"{words} (ctrl+c leaves)", file=sys.stderr, flush=True)
+
+
+def _prompts(profile: Profile) -> str:
+    several = f" in {profile.origin.n_prompts:,} prompts" if profile.origin.n_prompts > 1 else ""
+    return f"{profile.total_tokens:,} tokens{several}"
+
+
+def _corpus_line(profile: Profile) -> str:
+    layers = [layer.layer_counts("final") for layer in profile.layers if layer is not None]
+    n = sum(int(counts.n) for counts in layers)
+    above = sum(float(counts.share_above(HIGH)) * int(counts.n) for counts in layers if counts.n)
+    share = f"{percent(above / n)} of the final-token weights above {HIGH}" if n else "no final-token weights"
+    return f"{profile.origin.model}: {_prompts(profile)}, {share}"
 
 
 def _layer_line(index: int, n_layers: int, layer: LayerProfile) -> str:

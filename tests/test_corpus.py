@@ -21,7 +21,7 @@ def encode(text: str) -> list[int]:
 
 def windows_of(*texts: str, size: int, leading: str = "") -> list[str]:
     found = cut_windows([Text("here", (text,)) for text in texts], encode, encode(leading), size)
-    return ["".join(map(chr, ids)) for ids in found]
+    return ["".join(map(chr, window.ids)) for window in found]
 
 
 def test_a_text_file_is_one_text(tmp_path: Path) -> None:
@@ -108,7 +108,20 @@ def test_windows_hold_one_text_each_and_all_of_it() -> None:
 
 def test_windows_run_on_over_the_pieces_of_a_text() -> None:
     found = cut_windows([Text("here", ("abcd", "", "ef"))], encode, [], 3)
-    assert ["".join(map(chr, ids)) for ids in found] == ["abc", "def"]
+    assert ["".join(map(chr, window.ids)) for window in found] == ["abc", "def"]
+
+
+def test_a_window_says_how_many_bytes_are_behind(tmp_path: Path) -> None:
+    """Of a text as many as its tokens have, of a line of JSONL its own, whatever else is in it."""
+    (tmp_path / "a.txt").write_text("abcdé\n")
+    line = '{"id": 123456, "text": "abcd"}\n'
+    (tmp_path / "b.jsonl").write_text(line * 2)
+    windows = list(cut_windows(read_texts(str(tmp_path)), encode, [], 2))
+    of_line = [len(line) / 2, len(line)]
+    expected = [2 * 6 / 5, 4 * 6 / 5, 6, *(6 + each for each in of_line), *(6 + len(line) + each for each in of_line)]
+    assert [window.n_bytes for window in windows] == pytest.approx(expected)
+    pieces = cut_windows([Text("here", ("abcd", "ef", "", "gh"))], encode, [], 3)
+    assert [window.n_bytes for window in pieces] == pytest.approx([3, 6, 8])
 
 
 def test_no_more_is_read_than_was_asked_for() -> None:

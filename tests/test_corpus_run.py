@@ -97,7 +97,45 @@ def test_a_corpus_is_the_sum_of_its_windows(
     # A prompt of its own is checked on its own tokens, so the checks' texts are not compared.
     same_profile(found, Profile(found.origin, expected.layers))
     same_profile(Profile.load(request_for().output), found)
-    assert not list(request_for().output.parent.glob("*partial*"))
+    assert not list(request_for().output.parent.glob("*progress*"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"), [(None, ("about 10 min left", "about 11 min left", "about 12 min left")), (5, "about 80 s left")]
+)
+def test_how_much_of_the_corpus_is_behind_is_said_without_a_limit_too(
+    request_for: Callable[..., CorpusRequest], limit: int | None, left: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laminar_tui import corpus_run
+
+    now = [0.0]
+    monkeypatch.setattr(corpus_run.time, "monotonic", lambda: now[0])
+    events: list[Step] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Step) and event.name.startswith("reading"):
+            events.append(event)
+            now[0] += 60  # a minute a window, the first one for nothing
+
+    capture_corpus(request_for(limit=limit), on_event, never)
+    shares = [float(event.more.split(" %")[0]) for event in events]
+    assert shares == sorted(shares)
+    n = limit or 26
+    assert shares[-1] == pytest.approx(100, abs=0 if limit else 1)  # of 391 bytes and what JSON has around them
+    assert shares[n // 2] == pytest.approx(100 * (n // 2 + 1) / n, abs=3)
+    assert events[n // 2].more.endswith(left)
+
+
+def test_a_kept_run_tells_how_far_it_is(request_for: Callable[..., CorpusRequest], tmp_path: Path) -> None:
+    stop_after(13, request_for())
+    kept = read_progress(tmp_path / "out.laminar.progress")
+    assert kept.share == pytest.approx(0.5, abs=0.05)
+    assert kept.words().startswith(f"{100 * (kept.share or 0):.0f} % done, ")
+    assert kept.words().endswith(" left")
+    events: list[Event] = []
+    capture_corpus(request_for(resume=True), events.append, never)
+    first = next(each for each in events if isinstance(each, Step) and each.name.startswith("reading"))
+    assert 50 <= float(first.more.split(" %")[0]) < 60
 
 
 def test_windows_are_limited(request_for: Callable[..., CorpusRequest]) -> None:
@@ -430,7 +468,7 @@ def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
     assert main([*words, "-q", "-o", str(tmp_path / "one.laminar")]) == 0
     assert Profile.load(tmp_path / "one.laminar").origin.mechanism == "fast + tap"
     assert_same_run(tmp_path / "one.laminar", tmp_path / "two.laminar")
-    assert not list(tmp_path.glob("*partial*"))
+    assert not list(tmp_path.glob("*progress*"))
 
 
 def test_a_process_that_fails_is_heard_by_the_other(model_folder: Path, long_corpus: Path, tmp_path: Path) -> None:

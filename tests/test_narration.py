@@ -18,6 +18,18 @@ def test_a_terminal_is_told_how_much_is_read(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_is_left_is_told_with_how_much_is_done(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    step = Step("reading", 1234, more="12 % done, about 3 min left")
+    with narrated(quiet=False) as tell:
+        tell(step)
+    assert "reading 1,234: 12 % done, about 3 min left" in capsys.readouterr().err
+    assert "12 % done, about 3 min left  Esc stops" in progress_text(step, None, Terminal("none", False))
+
+
 def test_esc_stops_a_run_of_ones_own_but_only_the_looking_at_another() -> None:
     step, terminal = Step("forward", 1, 4), Terminal("none", False)
     assert progress_text(step, 1.0, terminal).endswith("1.0 s so far  Esc stops")

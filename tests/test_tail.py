@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from laminar_tui import tail
-from laminar_tui.errors import CancelledError, UsageError
+from laminar_tui.errors import CancelledError, ProfileFileError, UsageError
 from laminar_tui.profile.journal import Journal, partial_path
+from laminar_tui.profile.merge import merge
+from laminar_tui.profile.partial import Progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import LayerRead, Request, Started, Step
 from laminar_tui.tail import CutOffError, Following, print_growth
@@ -159,6 +161,81 @@ def test_without_a_terminal_it_prints_a_line_for_each_layer(
     assert "3 heads  33 final-token weights" in lines[1]
     assert lines[4] == f"done: {output}"
     assert "waiting for" in err
+    assert "\x1b" not in out + err
+
+
+def read_corpus(profiles: list[Profile], share: float) -> Progress:
+    progress = Progress(share=share, seconds_left=170.0)
+    for number, profile in enumerate(profiles):
+        progress.sums.add(profile, number)
+        progress.see(list(profile.origin.token_ids))
+    return progress
+
+
+def test_a_corpus_is_followed_with_its_counts_so_far(
+    small_profile: Profile, output: Path, same_profile: Callable[[Profile, Profile], None], monkeypatch: Any
+) -> None:
+    def keep(n: int, name: str = "out.laminar.progress") -> Callable[[], None]:
+        return lambda: write_progress(read_corpus([small_profile] * n, n / 10), output.with_name(name))
+
+    def end() -> None:
+        merge([small_profile] * 4).save(output)
+        for path in output.parent.glob("out.laminar.progress*"):
+            path.unlink()
+
+    keep(3, "other.laminar.progress")()
+    second = "out.laminar.progress.1-of-2"
+    monkeypatch.setattr(tail.time, "sleep", Turns(nothing, keep(2), nothing, keep(3), keep(1, second), end))
+    events: list[Any] = []
+    found = follow(output, events)
+    assert found.origin.n_prompts == 4
+    grown = [event.profile for event in events if isinstance(event, Started) and event.profile.n_read]
+    assert [profile.origin.n_prompts for profile in grown] == [2, 3, 4], "read only when there is more"
+    same_profile(Profile(found.origin, grown[-1].layers), found)
+    said = list(dict.fromkeys(event.more for event in events if isinstance(event, Step) and event.more))
+    assert said == [f"{n} % done, about 3 min left" for n in (20, 30, 10)], "of several, the one that is least far"
+    assert not partial_path(output).exists()
+
+
+def test_a_corpus_that_keeps_nothing_more_may_be_interrupted(
+    small_profile: Profile, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = output.with_name("out.laminar.progress")
+    write_progress(read_corpus([small_profile], 0.5), kept)
+    old = time.time() - 600
+    os.utime(kept, (old, old))
+    monkeypatch.setattr(tail.time, "sleep", lambda _seconds: None)
+    events: list[Any] = []
+    with pytest.raises(CancelledError):
+        Following(output).run(Request(), events.append, lambda: bool(events))
+    assert "kept about 10 min ago; if it was interrupted, --resume goes on" in events[0].more
+    kept.write_bytes(b"laminar-partial 2\nnothing of it")
+    with pytest.raises(ProfileFileError, match="damaged"):
+        follow(output, [])
+
+
+def test_without_a_terminal_a_corpus_is_a_line_each_time_that_it_is_kept(
+    small_profile: Profile, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = replace(small_profile, origin=replace(small_profile.origin, model="\x1b[2Jevil"))
+    kept = output.with_name("out.laminar.progress")
+
+    def end() -> None:
+        merge([hostile] * 3).save(output)
+        kept.unlink()
+
+    turns = [lambda n=n: write_progress(read_corpus([hostile] * n, n / 10), kept) for n in (1, 2)]
+    monkeypatch.setattr(tail.time, "sleep", Turns(*turns, end))
+    print_growth(output)
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].startswith(
+        "␛[2Jevil: 12 tokens, 4.5 % of the final-token weights above 0.5, 10 % done, about 3 min"
+    )
+    assert lines[1].startswith("␛[2Jevil: 24 tokens in 2 prompts, 4.5 %")
+    assert lines[2] == "␛[2Jevil: 4 layers, 36 tokens in 3 prompts"
+    assert lines[-1] == f"done: {output}"
+    assert err.count("windows of a corpus") == 1
     assert "\x1b" not in out + err
 
 

@@ -18,7 +18,9 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "corpus",
         "Each text is cut into windows of the model's context, or of --max-tokens. Start it with torchrun to "
-        "share the windows out to several processes or GPUs. A text file's last line break is left out.",
+        "share the windows out to several processes or GPUs. A text file's last line break is left out. Ctrl+C pauses: "
+        "what was read is kept in FILE.progress, and the same command with --resume goes on there. `laminar-tui tail "
+        "FILE` shows the counts so far.",
     )
     group.add_argument("--corpus", metavar="FILE", help="a text file, a folder of them, or a .jsonl file")
     group.add_argument("--field", metavar="NAME", help="the field of a .jsonl line with the text (text or prompt)")

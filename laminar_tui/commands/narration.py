@@ -54,6 +54,7 @@ class _Narrator:
             return
         name = visible(event.name)
         progress = f" {event.done} of {event.total}" if event.total else f" {event.done:,}" if event.done else ""
+        progress += f": {visible(event.more)}" if event.more else ""
         now = time.monotonic()
         if self._is_terminal:
             if name == self._last and (event.done < event.total or not event.total) and now - self._told_at < 0.25:
@@ -61,7 +62,7 @@ class _Narrator:
             elapsed = now - self._started
             tell(f"\r\x1b[K{name}{progress}  {elapsed:.1f} s", end="")
         elif name != self._last:
-            tell(name)
+            tell(name + (progress if event.more else ""))
         self._last, self._told_at = name, now
 
     def close(self) -> None:

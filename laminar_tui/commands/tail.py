@@ -12,8 +12,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Give the words that it takes."""
     parser = argparse.ArgumentParser(
         "laminar-tui tail",
-        description="Follow a capture into FILE that another process is running (its layers are in FILE.partial): in "
-        "the explorer on a terminal, a line for each layer elsewhere. Waits for a FILE that does not exist yet; "
+        description="Follow a capture into FILE that another process is running (its layers are in FILE.partial, the "
+        "counts of a corpus in FILE.progress): in the explorer on a terminal, a line for each layer, or each time that "
+        "a corpus keeps its counts, elsewhere. Waits for a FILE that does not exist yet; "
         "leaving it does not stop the capture.",
     )
     parser.add_argument("source", metavar="FILE", help="the file that is named by -o of `laminar-tui capture`")

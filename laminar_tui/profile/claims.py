@@ -94,12 +94,16 @@ class Chance:
         null: its name.
         shares: of the null.
         lift_below, lift_above: the profile's share divided by the null's; NaN where the null's is zero.
+        interval_below, interval_above: where the lifts would lie with other prompts, the null being as it is (95 %,
+            bootstrap over the prompts or groups of them); None for too few prompts, and where there is no lift.
     """
 
     null: str
     shares: Shares
     lift_below: float
     lift_above: float
+    interval_below: Interval | None = None
+    interval_above: Interval | None = None
 
 
 def depth_thirds(profile: Profile) -> dict[str, tuple[int, int]]:
@@ -142,20 +146,6 @@ def _intervals(
     return share_interval(counts, 0.0, LOW), share_interval(counts, HIGH, 1.0)
 
 
-def add_shares(rows: Sequence[Shares]) -> Shares:
-    """Add the shares of one population in runs of layers that follow on each other."""
-    first, last = rows[0], rows[-1]
-    return Shares(
-        first.population,
-        first.sink,
-        first.first_layer,
-        last.last_layer,
-        sum(row.n for row in rows),
-        sum(row.below for row in rows),
-        sum(row.above for row in rows),
-    )
-
-
 def find_satellites(profile: Profile, spans: Sequence[tuple[int, int]]) -> tuple[Satellites, ...]:
     """Find the final token's large weights, above each threshold in each span (first and last layer, both included).
 
@@ -182,12 +172,21 @@ def compare_with_null(shares: Shares, title: str, null: Profile) -> Chance:
     """Count the same shares in a null."""
     there = count_shares(null, shares.population, shares.sink, shares.first_layer, shares.last_layer)
     return Chance(
-        title, there, _lift(shares.share_below, there.share_below), _lift(shares.share_above, there.share_above)
+        title,
+        there,
+        _lift(shares.share_below, there.share_below),
+        _lift(shares.share_above, there.share_above),
+        _lift_interval(shares.interval_below, there.share_below),
+        _lift_interval(shares.interval_above, there.share_above),
     )
 
 
 def _lift(share: float, chance: float) -> float:
     return share / chance if chance > 0 else math.nan
+
+
+def _lift_interval(interval: Interval | None, chance: float) -> Interval | None:
+    return (interval[0] / chance, interval[1] / chance) if interval is not None and chance > 0 else None
 
 
 def _read_between(profile: Profile, first: int, last: int) -> list[LayerProfile]:

@@ -30,8 +30,10 @@ from laminar_tui.profile.spread import Spread
 FORMAT = "laminar-profile"
 VERSION = 1
 SUFFIX = ".laminar"
-JOURNAL_MAGIC = b"laminar-journal1"
-"""What a capture's journal (`profile.journal`) begins with: such a file can be opened like a profile."""
+JOURNAL_NAME = b"laminar-journal"
+JOURNAL_MAGIC = JOURNAL_NAME + b"1"
+"""What a capture's journal (`profile.journal`) begins with: such a file can be opened like a profile. The name is that
+of any version."""
 
 MAX_FILE_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 64 * 2**20
@@ -60,7 +62,7 @@ def looks_like_profile(path: Path) -> bool:
     if path.suffix == SUFFIX:
         return True
     start = _first_bytes(path)
-    return f'"{FORMAT}"'.encode() in start or start.startswith(JOURNAL_MAGIC)  # the first: after `{"__metadata__":{`
+    return f'"{FORMAT}"'.encode() in start or start.startswith(JOURNAL_NAME)  # the first: after `{"__metadata__":{`
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -165,7 +167,7 @@ def read_profile(path: Path) -> Profile:
     try:
         if not path.is_file():
             raise UsageError(f"no such file: {path}", "give the path of a .laminar file")
-        if _first_bytes(path).startswith(JOURNAL_MAGIC):
+        if _first_bytes(path).startswith(JOURNAL_NAME):
             from laminar_tui.profile.journal import read_journal
 
             return read_journal(path)
@@ -327,6 +329,7 @@ def _unpack_origin(fields: dict[str, Any]) -> Origin:
     for name in ("layer_kinds", "tokens"):
         kept[name] = tuple(str(each) for each in kept[name])
     kept["token_ids"] = tuple(int(each) for each in kept["token_ids"])
+    kept["lengths"] = tuple((int(length), int(n)) for length, n in kept.get("lengths", ()))
     kept["checks"] = tuple(
         Check(str(check["name"]), bool(check["passed"]), str(check["found"])) for check in kept.get("checks", ())
     )
@@ -348,8 +351,19 @@ def _check_origin(origin: Origin) -> None:
         raise ValueError("the seconds are no number")
     if len(origin.token_ids) != len(origin.tokens):
         raise ValueError("the tokens do not fit their ids")
+    if origin.lengths:
+        _check_lengths(origin)
     if origin.prompt_length > MAX_TOKENS or (origin.tokens and origin.prompt_length not in (0, len(origin.tokens))):
         raise ValueError(f"a prompt of {origin.prompt_length:,} tokens, of which {len(origin.tokens):,} are there")
+
+
+def _check_lengths(origin: Origin) -> None:
+    """See that the prompts' lengths ascend, and are those of as many prompts and tokens as were read."""
+    lengths, hits = zip(*origin.lengths, strict=True)
+    if not 0 < lengths[0] <= lengths[-1] <= MAX_TOKENS or sorted(set(lengths)) != list(lengths) or min(hits) < 1:
+        raise ValueError("the lengths of the prompts make no sense")
+    if (sum(hits), sum(length * n for length, n in origin.lengths)) != (origin.n_prompts, origin.n_tokens):
+        raise ValueError("the lengths of the prompts are not those of its prompts and tokens")
 
 
 def _find_rows(tensors: Tensors, part: str, n_rows: int) -> NDArray[np.int64]:

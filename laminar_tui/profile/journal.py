@@ -19,7 +19,7 @@ from pathlib import Path
 
 from laminar_tui.errors import ProfileFileError
 from laminar_tui.files import create_own, open_regular
-from laminar_tui.profile.file import JOURNAL_MAGIC, MAX_LAYERS, parse_profile, profile_bytes
+from laminar_tui.profile.file import JOURNAL_MAGIC, JOURNAL_NAME, MAX_LAYERS, parse_profile, profile_bytes
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
 
 PARTIAL_SUFFIX = ".partial"
@@ -151,6 +151,11 @@ class JournalReader:
         with os.fdopen(open_regular(self.path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             magic = file.read(len(JOURNAL_MAGIC))
+            if magic != JOURNAL_MAGIC and magic.startswith(JOURNAL_NAME) and len(magic) == len(JOURNAL_MAGIC):
+                raise ProfileFileError(
+                    f"{self.path.name} was written by another version of laminar-tui",
+                    "open it with the version that wrote it, or capture again",
+                )
             if magic != JOURNAL_MAGIC[: len(magic)]:
                 raise ProfileFileError(f"{self.path.name} is no journal of a capture", "give another file")
             nonce = file.read(_NONCE_BYTES)

@@ -4,6 +4,7 @@ Floating-point sums depend on the order of their terms. Here everything is added
 fixed-point ones, so that a run in one process, in several, or gone on with after an interruption gives the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -259,6 +260,7 @@ class ProfileSums:
         origin: that of the first one; None while there is none.
         layers: one a layer; None without attention.
         n_prompts, n_tokens: of all prompts.
+        lengths: tokens -> how many prompts have so many, as far as the profiles tell.
         mechanisms: how the weights were read, each once.
         checks: name -> how many prompts passed, how many did not, and the number of the first that did not, with what
             was found there.
@@ -269,6 +271,7 @@ class ProfileSums:
         self.layers: list[LayerSums | None] = []
         self.n_prompts = 0
         self.n_tokens = 0
+        self.lengths: Counter[int] = Counter()
         self.seconds = 0.0
         self.mechanisms: set[str] = set()
         self.checks: dict[str, list[Any]] = {}
@@ -294,6 +297,7 @@ class ProfileSums:
             self.add_check(check.name, *passed)
         self.n_prompts += origin.n_prompts
         self.n_tokens += profile.total_tokens
+        self.lengths.update(profile.lengths)
         self.seconds += origin.seconds
         self.mechanisms |= set(origin.mechanism.split(MECHANISM_SEPARATOR))
 
@@ -313,6 +317,7 @@ class ProfileSums:
             n_prompts=self.n_prompts,
             n_tokens=self.n_tokens,
             prompt_length=max(0, min(lengths, default=0)),
+            lengths=tuple(sorted(self.lengths.items())) if self.lengths.total() == self.n_prompts else (),
             corpus=corpus,
             seconds=self.seconds,
             mechanism=MECHANISM_SEPARATOR.join(sorted(self.mechanisms)),

@@ -3,10 +3,13 @@
 `uniform` gives each visible key the same weight. `independent_scores` is the softmax of independent normal scores with
 each head's own variance: what a head of this sharpness shows without choosing its keys. Both see what the profile's
 layers see (a sliding window included) and are profiles like any other.
+
+What a query gets by chance depends on its position and not on its prompt: of prompts of many lengths it is enough to
+know how many have a query at each position.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,53 +23,138 @@ from laminar_tui.profile.statistics import UNDERFLOW
 UNIFORM = "null: uniform attention"
 INDEPENDENT = "null: independent scores of the head's variance"
 
-MAX_QUERIES = 128
-"""A longer prompt is sampled at so many evenly spaced queries, the last one among them: shares of weights vary smoothly
-with the position, and the cost grows with its square."""
+ENOUGH_QUERIES = 128
+"""Of more queries, scores are drawn for so many, evenly spread by position over those of all prompts, or for as many
+as give `ENOUGH_WEIGHTS`: shares of weights vary smoothly with the position, and the cost grows with its square."""
 MOST_WEIGHTS = 2**24
-"""Weights of a layer that are drawn at once: 128 MB of them, and about as much again for each of some steps."""
-FINAL_WEIGHTS = 2**16
-"""How many weights of last queries a layer's null is drawn to have: a share of one in a thousand cannot be read from
-the thousand weights that one prompt's last query has."""
+"""About so many weights of a layer are drawn at most: 64 MB of them, and as much again for each of some steps."""
+ENOUGH_WEIGHTS = 2**16
+"""How many weights of last queries, and of all, a layer's null is drawn to have: a share of one in a thousand cannot be
+read from the thousand weights that one prompt's last query has."""
+FEWEST_ENDS = 16
+"""Of prompts that differ in length, so many last queries are drawn at least, evenly spread over those of all."""
 
-Draw = Callable[[tuple[int, ...]], NDArray[np.float64]]
-"""Makes scores [n_heads, rows, n_tokens]."""
+Integers = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """The queries of all prompts by position, [length of the longest prompt] each.
+
+    Attributes:
+        n: how many prompts have a query there.
+        last: of how many it is the last one.
+        share: how much those there count in a mean over prompts of each one's mean over its queries q >= 1; sums to 1.
+    """
+
+    n: Integers
+    last: Integers
+    share: Reals
+
+    @property
+    def have_one_length(self) -> bool:
+        """Whether all prompts have the same."""
+        return bool(self.last[-1] == self.n[0])
+
+
+def count_queries(profile: Profile) -> Queries:
+    """Count the queries of a profile's prompts by position.
+
+    Raises:
+        UsageError: if the prompts' lengths differ and are not known.
+    """
+    lengths = profile.lengths
+    if not lengths:
+        raise UsageError(
+            "chance needs the lengths of the prompts, which are not in this profile",
+            "it was made by an older version: capture the corpus again",
+        )
+    last = np.zeros(max(lengths), np.int64)
+    last[np.array(list(lengths)) - 1] = list(lengths.values())
+    positions = np.arange(len(last))
+    # A prompt whose last query is q has q queries after the first, which count 1 / q each.
+    share = np.cumsum((last / np.maximum(positions, 1))[::-1])[::-1] * (positions > 0)
+    return Queries(np.cumsum(last[::-1])[::-1], last, share / max(1, last[1:].sum()))
+
+
+# -- uniform attention ------------------------------------------------------------------------------------------------
 
 
 def uniform(profile: Profile) -> Profile:
-    """Make the profile of uniform attention over the visible keys, of the same layers, heads and tokens.
+    """Make the profile of uniform attention over the visible keys, of the same layers, heads and prompts; it is exact.
 
     Raises:
-        UsageError: if the profile's prompts have no one length.
+        UsageError: if the prompts' lengths differ and are not known.
     """
-    _require_one_length(profile)
+    queries = count_queries(profile)
     made: dict[tuple[int, int], LayerProfile] = {}
     layers: list[LayerProfile | None] = []
     for layer in profile.layers:
         if layer is None:
             layers.append(None)
             continue
-        sees = layer.n_heads, visible_span(layer, profile.n_tokens)
-        made[sees] = made.get(sees) or _null_layer(layer, profile.n_tokens, np.zeros, 1)
+        sees = layer.n_heads, visible_span(layer, queries.n)
+        made[sees] = made.get(sees) or _uniform_layer(*sees, queries, is_one=bool(profile.origin.tokens))
         layers.append(made[sees])
     return _named(profile, layers, UNIFORM)
 
 
+def _uniform_layer(n_heads: int, span: int, queries: Queries, *, is_one: bool) -> LayerProfile:
+    positions = np.arange(len(queries.n))
+    seen = np.minimum(positions + 1, span)
+    later, sees_first = positions > 0, (positions > 0) & (positions < span)
+    hits = {"self": later * 1, "sink": sees_first * 1, "content": later * (seen - 1 - sees_first)}
+    by_part = {"origin": ~later * queries.n} | {part: n * queries.n for part, n in hits.items()}
+    by_part |= {f"final.{part}": n * queries.last for part, n in hits.items()}
+    weight = 1 / seen
+    parts = {part: _for_heads(_count(weight[None], by_part[part]), n_heads) for part in PARTS}
+    several, ones = (seen > 1) & later, np.ones(len(seen))
+    numbers = {
+        "entropy": (np.log(seen), several),
+        "entropy_share": (ones, several),
+        "effective_tokens": (seen, several),
+        "participation_ratio": (seen, several),
+        "hoyer": (0 * ones, several),
+        "distance": ((seen - 1) / 2, several),
+        "sink_share": (weight * sees_first, later),
+        "previous_token": (weight * (span > 1), later),
+        "self": (weight, later),
+        "off_sequence": (0 * ones, later),
+    }
+    ends = queries.last * later
+    finals = {"entropy": np.log(seen), "effective_tokens": seen, "sink_share": weight * sees_first}
+    rows = {name: (values, queries.share * counted) for name, (values, counted) in numbers.items()}
+    rows |= {f"final.{name}": (values, ends) for name, values in finals.items()}
+    statistics = {
+        name: np.full(n_heads, values @ counted / counted.sum())
+        for name, (values, counted) in rows.items()
+        if counted.any()
+    }
+    row = (positions > positions[-1] - span) * weight[-1]
+    return LayerProfile(parts, statistics, np.tile(row.astype(np.float32), (n_heads, 1)) if is_one else None)
+
+
+# -- independent scores -----------------------------------------------------------------------------------------------
+
+
 def independent_scores(profile: Profile, seed: int = 0) -> Profile:
     """Make the profile of a softmax over independent normal scores with each head's own variance.
+
+    The cost is bounded: `ENOUGH_QUERIES` are drawn for the parts that count every query, or as many as give
+    `ENOUGH_WEIGHTS`, and as many last ones as give these, each evenly spread over those of all prompts.
 
     Args:
         profile: whose heads' variance is known (`head_variance`); a layer where it is not is left out.
         seed: of the scores.
 
     Returns:
-        A profile of the same layers, heads and tokens. The last query is drawn many times, so the population `final`
-        counts more weights than a prompt has.
+        A profile of the same layers and heads. It counts the weights that were drawn, not as many as the prompts have.
 
     Raises:
-        UsageError: if the profile's prompts have no one length.
+        UsageError: if the prompts' lengths differ and are not known.
     """
-    _require_one_length(profile)
+    queries = count_queries(profile)
     rng = np.random.default_rng(seed)
     layers: list[LayerProfile | None] = []
     for layer in profile.layers:
@@ -74,25 +162,12 @@ def independent_scores(profile: Profile, seed: int = 0) -> Profile:
         if layer is None or not np.isfinite(variance).all():
             layers.append(None)
             continue
-        spread = np.sqrt(variance)[:, None, None]
-
-        def draw(shape: tuple[int, ...], spread: NDArray[np.float64] = spread) -> NDArray[np.float64]:
-            return rng.standard_normal(shape) * spread
-
-        draws = max(1, round(FINAL_WEIGHTS / (layer.n_heads * profile.n_tokens)))
-        layers.append(_null_layer(layer, profile.n_tokens, draw, draws))
+        span = visible_span(layer, queries.n)
+        layers.append(_drawn_layer(np.sqrt(variance), span, queries, rng, is_one=bool(profile.origin.tokens)))
     return _named(profile, layers, INDEPENDENT)
 
 
-def _require_one_length(profile: Profile) -> None:
-    if not profile.n_tokens:
-        raise UsageError(
-            "chance is drawn for prompts of one length, and these differ",
-            "look at one of them by itself",
-        )
-
-
-def head_variance(layer: LayerProfile) -> NDArray[np.float64]:
+def head_variance(layer: LayerProfile) -> Reals:
     """The variance of a head's scores within a row, [n_heads].
 
     From the statistic `score_variance`; a profile that was made before there was one has the last query's weights, and
@@ -107,105 +182,191 @@ def head_variance(layer: LayerProfile) -> NDArray[np.float64]:
     return variance
 
 
-def visible_span(layer: LayerProfile, n_tokens: int) -> int:
+def visible_span(layer: LayerProfile, n_queries: Integers) -> int:
     """How many keys a query sees at most: the window whose weights are as many as were counted, or all tokens.
 
-    Several prompts are added up in the counts; what is visible is then all that came before.
+    Args:
+        layer: of these prompts.
+        n_queries: how many prompts have a query at each position.
     """
     counted = sum(int(layer.pool(part).n) for part in ("origin", "self", "sink", "content"))
     per_head = counted / max(1, layer.n_heads)
-    spans = np.arange(1, n_tokens + 1)
+    spans = np.arange(1, len(n_queries) + 1)
     # A window of w sees 1, 2, ..., w keys and then w each time.
-    totals = spans * (spans + 1) // 2 + spans * (n_tokens - spans)
-    return int(spans[min(int(np.searchsorted(totals, per_head)), n_tokens - 1)]) if n_tokens else 0
+    totals = np.cumsum(n_queries * spans) + spans * (n_queries.sum() - np.cumsum(n_queries))
+    return int(spans[min(int(np.searchsorted(totals, per_head)), len(spans) - 1)])
 
 
-def sampled_queries(n_tokens: int, n_heads: int = 1) -> NDArray[np.int64]:
-    """Choose the queries of a null: all, or some of them, evenly spaced from the first to the last.
+def sampled_queries(n_queries: Integers, n_heads: int = 1) -> Integers:
+    """Choose the queries of a null, ascending: those of all prompts in a row, or some of them, evenly spaced.
 
-    They are `MAX_QUERIES` at most, and fewer where a layer's weights would be more than `MOST_WEIGHTS`.
+    They are `ENOUGH_QUERIES`, or more until they have `ENOUGH_WEIGHTS`, or fewer so that they have not more than
+    `MOST_WEIGHTS`; the first and the last one are among them.
+
+    Args:
+        n_queries: how many prompts have a query at each position.
+        n_heads: of the layer.
+
+    Returns:
+        [n] positions; one that several prompts have may be there several times.
     """
-    n = min(n_tokens, MAX_QUERIES, max(2, MOST_WEIGHTS // max(1, n_heads * n_tokens)))
-    return np.unique(np.linspace(0, n_tokens - 1, n).round().astype(np.int64))
+    total = int(n_queries.sum())
+    per_row = n_heads * _mean_length(n_queries)
+    n = min(total, max(ENOUGH_QUERIES, round(ENOUGH_WEIGHTS / per_row)), max(2, int(MOST_WEIGHTS / per_row)))
+    return _positions(n_queries, np.linspace(0, total - 1, n))
+
+
+def sampled_ends(queries: Queries, n_heads: int) -> Integers:
+    """Choose the last queries of a null, [n] positions, ascending: in the middles of n equal runs of all of them."""
+    last = queries.last * (np.arange(len(queries.last)) > 0)
+    total = int(last.sum())
+    if not total:
+        return np.zeros(0, np.int64)
+    per_row = n_heads * _mean_length(last)
+    fewest = 1 if queries.have_one_length else min(FEWEST_ENDS, max(2, int(MOST_WEIGHTS / per_row)))
+    n = max(fewest, round(ENOUGH_WEIGHTS / per_row))
+    return _positions(last, (np.arange(n) + 0.5) / n * total - 0.5)
+
+
+def _mean_length(n_queries: Integers) -> float:
+    """How many keys these queries have before them on average, their own included."""
+    return float(n_queries @ np.arange(1.0, len(n_queries) + 1)) / int(n_queries.sum())
+
+
+def _positions(n_queries: Integers, ranks: Reals) -> Integers:
+    """Where the queries of some ranks are, all of them being in the order of their positions."""
+    return np.searchsorted(np.cumsum(n_queries), ranks.round(), side="right").astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The weights of drawn queries at one position.
+
+    Attributes:
+        position: of the query.
+        weights: [n_heads, n_rows, n_seen], on the keys that it sees: the last ones up to its own.
+    """
+
+    position: int
+    weights: Reals
+
+    def parts(self) -> dict[str, Reals]:
+        """The weights of each part, [n_heads, n_weights]."""
+        n_seen = self.weights.shape[2]
+        first = 1 if self.sees_first else 0
+        ends = {"sink": (0, first), "content": (first, n_seen - 1), "self": (n_seen - 1, n_seen)}
+        chosen = ends if self.position else {"origin": (0, 1)}
+        n_heads = len(self.weights)
+        return {part: self.weights[:, :, begin:end].reshape(n_heads, -1) for part, (begin, end) in chosen.items()}
+
+    @property
+    def sees_first(self) -> bool:
+        return int(self.weights.shape[2]) == self.position + 1
+
+    def numbers(self) -> dict[str, Reals]:
+        """The numbers of these queries, [n_heads, n_rows], by the formulas in `profile.statistics`."""
+        n_seen = self.weights.shape[2]
+        on_first = self.weights[:, :, 0] * self.sees_first
+        on_previous = self.weights[:, :, -2] if n_seen > 1 else 0 * on_first
+        numbers = {"sink_share": on_first, "previous_token": on_previous, "self": self.weights[:, :, -1]}
+        numbers["off_sequence"] = 0 * on_first
+        if n_seen < 2:
+            return numbers
+        logs = np.log(self.weights, out=np.zeros(self.weights.shape), where=self.weights > 0)
+        entropy = -(self.weights * logs).sum(axis=-1)
+        squares, root = np.square(self.weights).sum(axis=-1), np.sqrt(n_seen)
+        return numbers | {
+            "entropy": entropy,
+            "entropy_share": entropy / np.log(n_seen),
+            "effective_tokens": np.exp(entropy),
+            "participation_ratio": 1 / squares,
+            "hoyer": (root - 1 / np.sqrt(squares)) / (root - 1),
+            "distance": self.weights @ np.arange(n_seen - 1.0, -1.0, -1.0),
+        }
+
+
+def _drawn_layer(
+    deviation: Reals, span: int, queries: Queries, rng: np.random.Generator, *, is_one: bool
+) -> LayerProfile:
+    """Draw one layer's null: the sampled queries for the parts that count all of them, last ones for the others."""
+    n_heads = len(deviation)
+    rows = list(_draw(sampled_queries(queries.n, n_heads), span, deviation, rng))
+    ends = list(_draw(sampled_ends(queries, n_heads), span, deviation, rng))
+    weights: dict[str, list[Reals]] = {part: [] for part in PARTS}
+    for each in rows:
+        for part, found in each.parts().items():
+            weights[part].append(found)
+    for each in ends:
+        for part, found in each.parts().items():
+            weights[f"final.{part}"].append(found)
+    parts = {part: _count(np.concatenate([np.zeros((n_heads, 0)), *found], axis=1)) for part, found in weights.items()}
+    later = [each for each in rows if each.position]
+    one_each = [float(queries.share[each.position] / queries.n[each.position]) for each in later]
+    statistics = _mean_numbers(later, one_each)
+    finals = _mean_numbers(ends, [1.0] * len(ends))
+    for name in ("entropy", "effective_tokens", "sink_share"):
+        if name in finals:
+            statistics[f"final.{name}"] = finals[name]
+    if not is_one:
+        return LayerProfile(parts, statistics)
+    last = (ends or rows)[-1].weights[:, 0]
+    hidden = len(queries.n) - last.shape[1]
+    return LayerProfile(parts, statistics, np.pad(last, ((0, 0), (hidden, 0))).astype(np.float32))
+
+
+def _draw(positions: Integers, span: int, deviation: Reals, rng: np.random.Generator) -> Iterable[_Rows]:
+    """Draw queries' weights, those of one position together; `deviation` is that of a head's scores, [n_heads]."""
+    for position, n_rows in zip(*np.unique(positions, return_counts=True), strict=True):
+        n_seen = min(int(position) + 1, span)
+        scores = rng.standard_normal((len(deviation), int(n_rows), n_seen)) * deviation[:, None, None]
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        yield _Rows(int(position), weights / weights.sum(axis=-1, keepdims=True))
+
+
+def _mean_numbers(rows: list[_Rows], one_each: list[float]) -> dict[str, Reals]:
+    """The mean of each number over the queries that define it, [n_heads]; `one_each` is how much a row counts."""
+    sums: dict[str, Reals | float] = {}
+    counted: dict[str, float] = {}
+    for each, one in zip(rows, one_each, strict=True):
+        for name, values in each.numbers().items():
+            sums[name] = sums.get(name, 0.0) + one * values.sum(axis=1)
+            counted[name] = counted.get(name, 0.0) + one * values.shape[1]
+    return {name: np.asarray(total / counted[name]) for name, total in sums.items()}
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
 
 
 def _named(profile: Profile, layers: list[LayerProfile | None], name: str) -> Profile:
     return Profile(replace(profile.origin, recipe=name, checks=(), seconds=0.0), tuple(layers))
 
 
-def _null_layer(layer: LayerProfile, n_tokens: int, draw: Draw, n_final: int) -> LayerProfile:
-    """Make one layer's null: the sampled queries once, and the last one `n_final` times for the `final` parts."""
-    keys, queries = np.arange(n_tokens), sampled_queries(n_tokens, layer.n_heads)
-    sees = (keys <= queries[:, None]) & (keys > queries[:, None] - visible_span(layer, n_tokens))  # [rows, n_tokens]
-    weights = _softmax(draw((layer.n_heads, len(queries), n_tokens)), sees)
-    final = _softmax(draw((layer.n_heads, n_final, n_tokens)), sees[-1:])
-    entries = _part_entries(queries, sees)
-    parts = {
-        part: _count(final[:, :, entries[part]] if part.startswith("final.") else weights[:, entries[part]])
-        for part in PARTS
-    }
-    return LayerProfile(parts, _numbers(weights, queries, sees), weights[:, -1].astype(np.float32))
-
-
-def _softmax(scores: NDArray[np.float64], sees: NDArray[np.bool_]) -> NDArray[np.float64]:
-    scores = np.where(sees, scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
-
-
-def _part_entries(queries: NDArray[np.int64], sees: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """The entries of each part: [rows, n_tokens], and [n_tokens] for the parts of the last query."""
-    q, k = queries[:, None], np.arange(sees.shape[1])
-    entries = {
-        "origin": sees & (q == 0),
-        "self": sees & (k == q) & (q > 0),
-        "sink": sees & (k == 0) & (q > 0),
-        "content": sees & (k > 0) & (k < q),
-    }
-    several = len(k) > 1
-    return entries | {f"final.{part}": entries[part][-1] & several for part in ("self", "sink", "content")}
-
-
-def _count(weights: NDArray[np.float64]) -> PackedCounts:
-    """Count the weights of each head, [n_heads, ...]."""
-    exact = weights.reshape(len(weights), -1).astype(np.float32)
-    bins = exact.astype(np.float16).view(np.uint16).astype(np.int64)
-    entries, hits = np.unique(bins + N_BINS * np.arange(len(bins))[:, None], return_counts=True)
+def _count(weights: Reals, times: Integers | None = None) -> PackedCounts:
+    """Count the weights of each head, [n_heads, n]; each of them so many times, [n], or once."""
+    exact = weights.astype(np.float32)
+    each = np.ones(exact.shape[1], np.int64) if times is None else times
+    bins = exact.astype(np.float16).view(np.uint16) + N_BINS * np.arange(len(exact))[:, None]
+    repeated = None if times is None else np.broadcast_to(times, bins.shape).ravel()
+    hits = np.bincount(bins.ravel(), weights=repeated, minlength=len(exact) * N_BINS)
+    entries = np.flatnonzero(hits)
     return PackedCounts(
-        np.searchsorted(entries, N_BINS * np.arange(len(bins) + 1)).astype(np.int64),
+        np.searchsorted(entries, N_BINS * np.arange(len(exact) + 1)).astype(np.int64),
         (entries % N_BINS).astype(np.uint16),
-        hits.astype(np.uint32),
-        (exact == 0).sum(axis=1),
-        exact.sum(axis=1, dtype=np.float64),
-        np.square(exact, dtype=np.float64).sum(axis=1),
+        hits[entries].astype(np.uint32 if hits.max(initial=0) < 2**32 else np.uint64),
+        (exact == 0) @ each,
+        exact.astype(np.float64) @ each,
+        np.square(exact, dtype=np.float64) @ each,
     )
 
 
-def _numbers(
-    weights: NDArray[np.float64], queries: NDArray[np.int64], sees: NDArray[np.bool_]
-) -> dict[str, NDArray[np.float64]]:
-    """The numbers of the null's heads, by the formulas in `profile.statistics`: those that a few sums give."""
-    n_seen = sees.sum(axis=1)
-    several, later = n_seen >= 2, queries > 0
-    if not later.any():
-        return {}
-    logs = np.log(weights, out=np.zeros(weights.shape), where=weights > 0)
-    entropy, squares = -(weights * logs).sum(axis=-1), np.square(weights).sum(axis=-1)
-    root = np.sqrt(np.maximum(n_seen, 2))
-    rows, keys = np.flatnonzero(later), np.arange(sees.shape[1])
-    means = {
-        "entropy": entropy[:, several],
-        "entropy_share": entropy[:, several] / np.log(n_seen[several]),
-        "effective_tokens": np.exp(entropy[:, several]),
-        "participation_ratio": 1 / squares[:, several],
-        "hoyer": ((root - 1 / np.sqrt(squares)) / (root - 1))[:, several],
-        "distance": (queries - weights @ keys)[:, several],
-        "sink_share": weights[:, later, 0],
-        "previous_token": weights[:, rows, queries[later] - 1],
-        "self": weights[:, rows, queries[later]],
-        "off_sequence": np.zeros((len(weights), 1)),
-        "final.entropy": entropy[:, -1:],
-        "final.effective_tokens": np.exp(entropy[:, -1:]),
-        "final.sink_share": weights[:, -1:, 0],
-    }
-    return {name: values.mean(axis=1) for name, values in means.items() if values.shape[1]}
+def _for_heads(one: PackedCounts, n_heads: int) -> PackedCounts:
+    """Give every head the counts of one."""
+    starts = len(one.bins) * np.arange(n_heads + 1)
+    return PackedCounts(
+        starts,
+        np.tile(one.bins, n_heads),
+        np.tile(one.hits, n_heads),
+        np.tile(one.zeros, n_heads),
+        np.tile(one.total, n_heads),
+        np.tile(one.total_sq, n_heads),
+    )

@@ -63,6 +63,7 @@ class Origin:
         n_prompts: how many prompts were read.
         n_tokens: of all prompts together; 0 stands for the tokens of the one.
         prompt_length: tokens of each of several prompts; 0 where they differ.
+        lengths: (tokens, how many prompts have so many), ascending; empty for one prompt, and where it was not kept.
         corpus: the name of the file or folder they come from; empty for prompts that were given.
     """
 
@@ -84,6 +85,7 @@ class Origin:
     n_prompts: int = 1
     n_tokens: int = 0
     prompt_length: int = 0
+    lengths: tuple[tuple[int, int], ...] = ()
     corpus: str = ""
 
     @property
@@ -200,6 +202,11 @@ class Profile:
     def n_tokens(self) -> int:
         """The length of the prompt, or of each of several; 0 where they differ."""
         return len(self.origin.tokens) or self.origin.prompt_length
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """How many prompts have how many tokens, ascending; empty where they differ and it was not kept."""
+        return dict(self.origin.lengths) or ({self.n_tokens: self.origin.n_prompts} if self.n_tokens else {})
 
     @property
     def total_tokens(self) -> int:

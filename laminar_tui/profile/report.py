@@ -96,7 +96,7 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
     chapters = {
         "1. Pressed to zero early, spread out late?": say_spread(shares, thirds),
         "2. Which tokens are the satellites?": say_satellites(profile, satellites, layer_satellites),
-        "3. More than chance?": say_chance(profile, shares, chance, known),
+        "3. More than chance?": say_chance(profile, known),
         "Sinks": say_sinks(profile, dict(heads_by_key)),
         "Roles": say_roles(profile),
     }
@@ -123,7 +123,7 @@ def _gather_nulls(profile: Profile, given: Mapping[str, Profile]) -> dict[str, P
                 f"the null of {title} has {null.n_layers} layers, the profile {profile.n_layers}",
                 "make it from the same model: laminar-tui capture SOURCE --null ...",
             )
-    computed = {title: make(profile) for title, make in COMPUTED_NULLS.items() if profile.n_tokens}
+    computed = {title: make(profile) for title, make in COMPUTED_NULLS.items() if profile.lengths}
     return {title: null for title, null in (computed | dict(given)).items() if null.n_read}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, Interval, Shares
 from laminar_tui.profile.plain import plain
 from laminar_tui.profile.report import CAVEAT, Report
-from laminar_tui.profile.wording import name_layers, percent, times
+from laminar_tui.profile.wording import between, name_layers, percent, times
 
 
 def report_json(report: Report) -> str:
@@ -84,15 +84,21 @@ def _chance_table(report: Report) -> str:
             name_layers(each.shares.first_layer, each.shares.last_layer),
             f"{each.shares.n:,}",
             percent(each.shares.share_below),
-            times(each.lift_below),
+            _lift(each.lift_below, each.interval_below),
             percent(each.shares.share_above),
-            times(each.lift_above),
+            _lift(each.lift_above, each.interval_above),
         ]
         for each in report.chance
         if each.shares.n
     ]
     head = ["null", "population", "sink", "layers", "n", f"below {LOW}", "lift", f"above {HIGH}", "lift"]
-    return _table(head, rows)
+    table = _table(head, rows)
+    has_intervals = any(each.interval_below or each.interval_above for each in report.chance)
+    return table + ("\n\nIn brackets: the 95 % interval over the prompts, with the null as it is." * has_intervals)
+
+
+def _lift(lift: float, interval: Interval | None) -> str:
+    return times(lift) + (f" [{between(interval)}]" if interval is not None else "")
 
 
 def _satellites_table(report: Report) -> str:

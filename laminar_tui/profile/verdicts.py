@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, SINKS, Chance, Satellites, Shares, add_shares
+from laminar_tui.profile.claims import (
+    HIGH,
+    LOW,
+    SATELLITE,
+    SINKS,
+    Chance,
+    Satellites,
+    Shares,
+    compare_with_null,
+    count_shares,
+)
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
@@ -13,6 +23,7 @@ from laminar_tui.profile.sinks import SHORTEST_PROMPT, THRESHOLD, sink_heads
 from laminar_tui.profile.values import EMPTY, measure_sink_values, why_none
 from laminar_tui.profile.wording import (
     MOST_NAMED,
+    between,
     capitalized,
     list_keys,
     list_layers,
@@ -136,44 +147,38 @@ def _say_sink_values(profile: Profile, by_layer: Sequence[Satellites]) -> list[s
     ]
 
 
-def say_chance(
-    profile: Profile, shares: Sequence[Shares], chance: Sequence[Chance], known: Mapping[str, Profile]
-) -> tuple[str, ...]:
-    """Compare the final token's large weights with each null, and say which nulls there are none of.
-
-    Args:
-        shares, chance: of the thirds, with and without the sink.
-        known: title -> null.
-    """
+def say_chance(profile: Profile, known: Mapping[str, Profile]) -> tuple[str, ...]:
+    """Compare the final token's large weights with each null (title -> null), and say which nulls there are none of."""
     sentences = []
-    for title in known:
+    for title, null in known.items():
         for sink in SINKS:
-            ours = [each for each in shares if (each.population, each.sink) == ("final", sink)]
-            theirs = [
-                each.shares
-                for each in chance
-                if each.null == title and (each.shares.population, each.shares.sink) == ("final", sink)
-            ]
-            pair = add_shares(ours), add_shares(theirs)
-            if all(each.n for each in pair):
-                sentences.append(_say_null(title, sink, *pair))
-    if not profile.n_tokens:
+            ours = count_shares(profile, "final", sink, 0, profile.n_layers - 1)
+            found = compare_with_null(ours, title, null)
+            if ours.n and found.shares.n:
+                sentences.append(_say_null(sink, ours, found))
+    if not profile.lengths:
         sentences.append(
-            "The prompts differ in length, so uniform attention and independent scores, which are drawn for one "
-            "length, are left out."
+            "The prompts differ in length and the profile, made by an older version, does not tell their lengths, so "
+            "uniform attention and independent scores are left out; capture the corpus again for them."
         )
     elif "independent scores" not in known:
         sentences.append(
             "The profile does not tell the variance of its scores, so there is no null of independent scores; capture "
             "it again for one."
         )
+    elif len(profile.lengths) > 1:
+        sentences.append(
+            f"The prompts have {len(profile.lengths):,} lengths. Uniform attention is counted for all of them; "
+            "independent scores are drawn for some of the queries, evenly spread over those of all prompts."
+        )
     if profile.origin.recipe != "true":
         sentences.append(f"The profile itself is a control: {profile.origin.recipe}.")
     return tuple(sentences)
 
 
-def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str:
+def _say_null(sink: SinkChoice, ours: Shares, chance: Chance) -> str:
     """Compare the share of the final token's weights above 0.5 with a null's."""
+    title, theirs = chance.null, chance.shares
     without = ", without those on the first token," if sink == "without" else ""
     model = f"{percent(ours.share_above)} of the final token's weights{without} are above {HIGH} ({ours.above:,} of "
     model += f"{ours.n:,})"
@@ -182,8 +187,9 @@ def _say_null(title: str, sink: SinkChoice, ours: Shares, theirs: Shares) -> str
     if not theirs.above:
         verdict = "more than this null ever gives" if ours.above else "no more than this null gives"
         return f"Against {title}: {model}, in the null {expected}: {verdict}; {small}."
-    lift = ours.share_above / theirs.share_above
-    many = f"{times(lift)} times as many" if lift else "fewer"
+    many = f"{times(chance.lift_above)} times as many" if chance.lift_above else "fewer"
+    if chance.interval_above is not None:
+        many += f" (95 % over the prompts: {between(chance.interval_above)})"
     return f"Against {title}: {model}, in the null {expected}: {many}; {small}."
 
 

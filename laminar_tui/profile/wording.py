@@ -145,6 +145,11 @@ def times(lift: float) -> str:
     return f"{lift:,.0f}" if lift >= 99.5 else f"{lift:#.2g}".removesuffix(".")
 
 
+def between(lifts: tuple[float, float]) -> str:
+    """Write an interval of how many times as often something occurs: `1.2 to 2.5`, `0 to 0.31`."""
+    return " to ".join(times(end) if end else "0" for end in lifts)
+
+
 def capitalized(text: str) -> str:
     """Begin with a capital and leave the rest, tokens above all, as it is."""
     return text[:1].upper() + text[1:]

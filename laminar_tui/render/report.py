@@ -9,7 +9,7 @@ from rich.style import Style
 
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE
 from laminar_tui.profile.report import CAVEAT, Report
-from laminar_tui.profile.wording import percent, times
+from laminar_tui.profile.wording import between, percent, times
 from laminar_tui.render.entries import wrap
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import fit, token_label, visible
@@ -53,7 +53,7 @@ def report_rows(report: Report, width: int, *, ascii_only: bool = False) -> list
         for sentence in sentences:
             prose(shown(sentence), "* " if ascii_only else "• ")
     for title, table in (
-        ("Shares of small and large weights, and what chance gives", _shares_table(report)),
+        ("Shares of small and large weights, and what chance gives", _fitting_shares_table(report, width - 1)),
         ("The final token's large weights, layer by layer", _satellites_table(report, ascii_only)),
     ):
         if len(table) > 1:
@@ -74,7 +74,13 @@ def chapters(rows: Sequence[Row]) -> list[int]:
     return [0, *(at for at, row in enumerate(rows) if row and row[0].style == _BOLD)]
 
 
-def _shares_table(report: Report) -> list[list[str]]:
+def _fitting_shares_table(report: Report, room: int) -> list[list[str]]:
+    """The table, with the intervals of the lifts where there is room for them."""
+    table = _shares_table(report, with_intervals=True)
+    return table if max(map(cell_len, _aligned(table, room))) <= room else _shares_table(report)
+
+
+def _shares_table(report: Report, *, with_intervals: bool = False) -> list[list[str]]:
     nulls = list(dict.fromkeys(each.null for each in report.chance))
     head = ["weights", "layers", "n", f"below {LOW}", f"above {HIGH}"]
     for null in nulls:
@@ -99,6 +105,8 @@ def _shares_table(report: Report) -> list[list[str]]:
                 and (chance.shares.first_layer, chance.shares.last_layer) == (each.first_layer, each.last_layer)
             ]
             row += [percent(found[0].shares.share_above), times(found[0].lift_above)] if found else ["-", "-"]
+            if with_intervals and found and found[0].interval_above is not None:
+                row[-1] += f" [{between(found[0].interval_above)}]"
         table.append(row)
     said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "-" for row in table[1:])]
     return [[row[at] for at in said] for row in table]

@@ -368,6 +368,7 @@ def progress_text(step: Step, seconds: float | None, terminal: Terminal, width: 
     bar = f"  {_bar(step.done / step.total, terminal.ascii_only)}" if step.total else ""
     unit = "layer " if step.name == "forward" else ""
     progress = f"  {unit}{step.done} of {step.total}" if step.total else ""
+    progress += f"  {visible(step.more)}" if step.more else ""
     passed = "" if seconds is None else f"  {seconds:.1f} s so far"
     rest = f"{bar}{progress}{passed}  Esc stops{' looking' if seconds is None else ''}"
     name, room = visible(step.name), max(0, width - cell_len(rest))

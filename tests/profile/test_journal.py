@@ -55,6 +55,16 @@ def test_what_is_written_comes_back_bit_for_bit(
     assert not reader.is_damaged
 
 
+def test_a_journal_of_another_version_is_told_as_one(small_profile: Profile, tmp_path: Path) -> None:
+    path = tmp_path / "run.laminar.partial"
+    written(small_profile, path)
+    path.write_bytes(path.read_bytes().replace(b"laminar-journal1", b"laminar-journal0", 1))
+    for read_it in (read, Profile.load):
+        with pytest.raises(ProfileFileError, match=r"run\.laminar\.partial was written by another version") as refused:
+            read_it(path)
+        assert "open it with the version that wrote it" in refused.value.hint
+
+
 def test_a_journal_is_opened_like_a_profile(small_profile: Profile, same_profile: SameProfile, tmp_path: Path) -> None:
     path = tmp_path / "run.laminar.partial"
     written(small_profile, path)

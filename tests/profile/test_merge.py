@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 import laminar_tui
 from laminar_tui.errors import ProfileFileError, UsageError
+from laminar_tui.profile import partial
 from laminar_tui.profile.file import parse_profile, profile_bytes
 from laminar_tui.profile.merge import ProfileSums, cut_digits, join_digits, merge
 from laminar_tui.profile.partial import Progress, combine, describe, read_progress, write_progress
@@ -215,7 +216,7 @@ def test_a_file_of_before_there_were_corpora_loads(prompts: list[Profile], monke
 
     def old_header(profile: Profile) -> str:
         header = json.loads(header_of(profile))
-        for name in ("n_prompts", "n_tokens", "prompt_length", "corpus"):
+        for name in ("n_prompts", "n_tokens", "prompt_length", "lengths", "corpus"):
             del header["origin"][name]
         return json.dumps(header)
 
@@ -223,6 +224,30 @@ def test_a_file_of_before_there_were_corpora_loads(prompts: list[Profile], monke
     monkeypatch.setattr(file, "_pack_header", old_header)
     loaded = parse_profile(profile_bytes(prompts[0]))
     assert (loaded.origin.n_prompts, loaded.total_tokens, loaded.n_tokens) == (1, 9, 9)
+
+
+def test_the_lengths_of_the_prompts_are_kept(prompts: list[Profile]) -> None:
+    lengths = ((1, 1), (4, 1), (9, 2), (12, 1))
+    assert merge(prompts).origin.lengths == lengths
+    assert merge([merge(prompts[:2]), merge(prompts[2:])]).origin.lengths == lengths
+    assert parse_profile(profile_bytes(merge(prompts))).lengths == dict(lengths)
+    assert (prompts[0].origin.lengths, prompts[0].lengths) == ((), {9: 1})
+    older = merge(prompts[:2])
+    older = replace(older, origin=replace(older.origin, lengths=()))
+    assert parse_profile(profile_bytes(older)).lengths == {}
+    assert merge([older, *prompts[2:]]).origin.lengths == (), "rather none than some"
+    of_one_length = merge([prompts[0], prompts[2]])
+    assert replace(of_one_length, origin=replace(of_one_length.origin, lengths=())).lengths == {9: 2}
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [((9, 2),), ((9, 1), (4, 1)), ((0, 1), (13, 1)), ((4, 1), (9, 0), (9, 1)), ((13, 1), (2**40, 1))],
+)
+def test_lengths_that_make_no_sense_are_refused(prompts: list[Profile], lengths: Any) -> None:
+    merged = merge(prompts[:2])
+    with pytest.raises(ProfileFileError, match="damaged"):
+        parse_profile(profile_bytes(replace(merged, origin=replace(merged.origin, lengths=lengths))))
 
 
 # -- an unfinished run -----------------------------------------------------------------------------------------------
@@ -249,6 +274,22 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(prompts: list[Profile], n: int, 
     assert profile_bytes(progress.sums.profile("c")) == profile_bytes(whole.sums.profile("c"))
 
 
+def test_an_unfinished_run_of_before_lengths_were_kept_goes_on_without(
+    prompts: list[Profile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_lengths(sums: ProfileSums) -> dict[str, Any]:
+        described = describe(sums)
+        del described["lengths"], described["origin"]["lengths"]
+        return described
+
+    with monkeypatch.context() as patched:
+        patched.setattr(partial, "describe", without_lengths)
+        write_progress(run_over(prompts[:2]), tmp_path / "partial")
+    progress = read_progress(tmp_path / "partial")
+    progress.sums.add(prompts[2], 2)
+    assert (progress.sums.profile().origin.n_prompts, progress.sums.profile().lengths) == (3, {})
+
+
 def test_a_damaged_file_of_an_unfinished_run_is_refused(prompts: list[Profile], tmp_path: Path) -> None:
     path = tmp_path / "partial"
     write_progress(run_over(prompts[:2]), path)
@@ -257,6 +298,18 @@ def test_a_damaged_file_of_an_unfinished_run_is_refused(prompts: list[Profile], 
         path.write_bytes(damaged)
         with pytest.raises(ProfileFileError, match="partial"):
             read_progress(path)
+
+
+@pytest.mark.parametrize("magic", [b"laminar-partial 1\n", b"laminar-partial 12\n"])
+def test_an_unfinished_run_of_another_version_is_not_called_damaged(
+    prompts: list[Profile], tmp_path: Path, magic: bytes
+) -> None:
+    path = tmp_path / "out.progress"
+    write_progress(run_over(prompts[:2]), path)
+    path.write_bytes(magic + path.read_bytes()[len(partial.MAGIC) :])
+    with pytest.raises(ProfileFileError, match="was written by another version of laminar-tui") as refused:
+        read_progress(path)
+    assert "go on with the version that began the run, or remove the file" in refused.value.hint
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])

@@ -1,25 +1,30 @@
 """The nulls: uniform attention and independent scores, against dense patterns of the same."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from laminar_tui.errors import UsageError
 from laminar_tui.profile import nulls
 from laminar_tui.profile.counts import PackedCounts, count_weights, stack
 from laminar_tui.profile.file import parse_profile, profile_bytes
+from laminar_tui.profile.merge import merge
 from laminar_tui.profile.nulls import (
-    MAX_QUERIES,
+    ENOUGH_QUERIES,
     MOST_WEIGHTS,
+    count_queries,
     head_variance,
     independent_scores,
+    sampled_ends,
     sampled_queries,
     uniform,
     visible_span,
 )
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
-from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.profile.profile import LayerProfile, Origin, Profile
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
 Patterns = Callable[..., NDArray[np.float32]]
@@ -83,7 +88,7 @@ def test_each_head_has_its_own_variance(patterns: Patterns, make_profile: MakePr
 def test_the_last_query_is_drawn_often(patterns: Patterns, make_profile: MakeProfile) -> None:
     null = independent_scores(make_profile([patterns(3, 2, 30)]))
     n = int(null.layer(0).layer_counts("final").n)
-    assert n == pytest.approx(nulls.FINAL_WEIGHTS, rel=0.1)
+    assert n == pytest.approx(nulls.ENOUGH_WEIGHTS, rel=0.1)
     assert int(null.layer(0).layer_counts("self").n) == 2 * 29
 
 
@@ -120,19 +125,22 @@ def test_a_window_is_found_in_the_counts_and_kept_by_the_nulls(
         for part, entries in entries_of_parts(30).items()
     }
     layer = LayerProfile(parts, {"score_variance": np.ones(2)})
-    assert visible_span(layer, 30) == span
+    assert visible_span(layer, np.ones(30, np.int64)) == span
     profile = Profile(make_profile([uniform_pattern(2, 30)]).origin, (layer,))
     for null in (uniform(profile), independent_scores(profile)):
+        hidden = 30 - span
+        assert (null.layer(0).final_weights[:, :hidden] == 0).all()
+        assert (null.layer(0).final_weights[:, hidden:] > 0).all()
         for part in ("self", "sink", "content"):
             assert int(null.layer(0).parts[part].pool().n) == int(layer.parts[part].pool().n), part
 
 
 def test_a_long_prompt_is_sampled_evenly() -> None:
-    chosen = sampled_queries(1000)
-    assert len(chosen) == nulls.MAX_QUERIES
+    chosen = sampled_queries(np.ones(1000, np.int64), 2)
+    assert len(chosen) == nulls.ENOUGH_QUERIES
     assert (chosen[0], chosen[-1]) == (0, 999)
     assert set(np.diff(chosen)) <= {7, 8}
-    assert sampled_queries(5).tolist() == [0, 1, 2, 3, 4]
+    assert sampled_queries(np.ones(5, np.int64)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_one_token(make_profile: MakeProfile) -> None:
@@ -143,9 +151,80 @@ def test_one_token(make_profile: MakeProfile) -> None:
 
 def test_the_weights_that_are_drawn_at_once_are_bounded() -> None:
     for n_heads, n_tokens in ((32, 2_048), (32, 32_768), (128, 131_072), (64, 1), (64, 2)):
-        queries = sampled_queries(n_tokens, n_heads)
+        queries = sampled_queries(np.ones(n_tokens, np.int64), n_heads)
         assert (queries[0], queries[-1]) == (0, n_tokens - 1)
-        assert len(queries) == min(n_tokens, MAX_QUERIES) or len(queries) * n_heads * n_tokens <= max(
-            MOST_WEIGHTS, 2 * n_heads * n_tokens
-        )
-    assert len(sampled_queries(32_768, 32)) == 16
+        assert len(queries) == min(n_tokens, ENOUGH_QUERIES) or n_heads * (queries + 1).sum() <= 1.1 * MOST_WEIGHTS
+    assert len(sampled_queries(np.ones(32_768, np.int64), 32)) == 31
+    for n_heads, lengths in ((128, ((65_535, 5), (65_536, 5))), (32, ((3, 99), (2_048, 1))), (1, ((1, 2), (9, 1)))):
+        origin = Origin("m", "gpt2", "float32", "cpu", "tap", (), (), (), lengths=lengths)
+        ends = sampled_ends(count_queries(Profile(origin, ())), n_heads)
+        assert len(ends) >= 2
+        assert n_heads * (ends + 1).sum() <= 1.1 * MOST_WEIGHTS
+
+
+@pytest.mark.parametrize("span", [1, 3, 50])
+def test_uniform_attention_of_prompts_of_many_lengths_is_the_sum_of_theirs(
+    span: int, make_profile: MakeProfile
+) -> None:
+    """Exactly, also beyond as many queries as are drawn of independent scores, and with a sliding window."""
+    lengths = (1, 2, 7, 7, 40, 200)
+
+    def windowed(length: int) -> NDArray[np.float32]:
+        q, k = np.indices((length, length))
+        sees = ((k <= q) & (q - k < span)).astype(np.float64)
+        return np.repeat((sees / sees.sum(axis=1, keepdims=True))[None], 2, axis=0).astype(np.float32)
+
+    def seen(profile: Profile) -> Profile:
+        """Take the weights that the window hides out of the counts, where they are zeros."""
+        layer = profile.layer(0)
+        parts = {part: drop_zeros(packed) for part, packed in layer.parts.items()}
+        return replace(profile, layers=(replace(layer, parts=parts),))
+
+    prompts = [seen(make_profile([windowed(length)])) for length in lengths]
+    whole = merge(prompts)
+    found = parse_profile(profile_bytes(uniform(whole))).layer(0)
+    for part in PARTS:
+        one, other = found.parts[part].unpack(), whole.layer(0).parts[part].unpack()
+        np.testing.assert_array_equal(one.hits, other.hits, err_msg=part)
+        np.testing.assert_allclose(one.total, other.total, rtol=1e-6)
+        np.testing.assert_allclose(one.total_sq, other.total_sq, rtol=1e-6)
+    assert found.final_weights is None
+    for name in ("sink_share", "self", "previous_token", "final.sink_share", *(("entropy", "distance") * (span == 50))):
+        np.testing.assert_allclose(found.statistics[name], whole.layer(0).statistics[name], rtol=1e-5, err_msg=name)
+
+
+def drop_zeros(packed: PackedCounts) -> PackedCounts:
+    counts = packed.unpack()
+    hits = counts.hits.copy()
+    hits[:, 0] -= counts.zeros
+    return PackedCounts.pack(replace(counts, hits=hits, zeros=0 * counts.zeros))
+
+
+def test_independent_scores_of_prompts_of_many_lengths_are_a_draw_of_the_same(
+    make_profile: MakeProfile, patterns: Patterns
+) -> None:
+    """Mostly short prompts and some long ones: a null of one length, short or long, would be far off."""
+    lengths = (5, 6, 9) * 60 + (90, 120) * 6
+    drawn = [make_profile([patterns(number, 8, length, spread=2.0)]) for number, length in enumerate(lengths)]
+    whole = merge(drawn)
+    null = independent_scores(whole, seed=3).layer(0)
+    alone = {length: independent_scores(make_profile([patterns(1, 8, length, spread=2.0)])) for length in (5, 120)}
+    for population in ("final", "past", "self"):
+        ours, theirs = (each.layer_counts(population, "without") for each in (whole.layer(0), null))
+        assert float(theirs.mean) == pytest.approx(float(ours.mean), rel=0.15), population
+        assert float(theirs.share_above(0.5)) == pytest.approx(float(ours.share_above(0.5)), rel=0.3), population
+        for length, other in alone.items():
+            mean = float(other.layer(0).layer_counts(population, "without").mean)
+            assert abs(mean / float(ours.mean) - 1) > 0.3, (population, length)
+    for name in ("entropy", "effective_tokens", "sink_share", "distance", "final.entropy", "final.sink_share"):
+        ours, theirs = (each.statistics[name].mean() for each in (whole.layer(0), null))
+        assert theirs == pytest.approx(ours, rel=0.2), name
+
+
+def test_prompts_of_unknown_lengths_have_no_null(make_profile: MakeProfile, patterns: Patterns) -> None:
+    whole = merge([make_profile([patterns(n, 2, n)]) for n in (7, 12)])
+    older = replace(whole, origin=replace(whole.origin, lengths=()))
+    for null in (uniform, independent_scores):
+        assert null(whole).n_read == 1
+        with pytest.raises(UsageError, match="lengths of the prompts"):
+            null(older)

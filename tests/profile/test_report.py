@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
-from laminar_tui.profile.claims import SATELLITE, depth_thirds
-from laminar_tui.profile.merge import merge
+from laminar_tui.profile.claims import SATELLITE, Chance, depth_thirds
+from laminar_tui.profile.merge import ProfileSums, merge
 from laminar_tui.profile.nulls import uniform
 from laminar_tui.profile.profile import Profile, merge_layers
 from laminar_tui.profile.report import CAVEAT, make_report
@@ -183,7 +183,7 @@ def test_fewer_than_chance_is_said_in_words(
 ) -> None:
     some = make_report(make_profile([patterns(1, 4, 20)])).shares[0]
     ours, theirs = replace(some, n=1000, above=above), replace(some, n=1000, above=100)
-    assert said in _say_null("chance", "with", ours, theirs)
+    assert said in _say_null("with", ours, Chance("chance", theirs, 1.0, ours.share_above / theirs.share_above))
 
 
 def test_independent_scores_of_a_head_without_order_are_no_lift(patterns: Patterns, make_profile: MakeProfile) -> None:
@@ -222,15 +222,52 @@ def test_several_prompts_have_no_single_weights(six: Profile) -> None:
     assert report_markdown(report)
 
 
-def test_prompts_that_differ_in_length_have_no_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
+def test_prompts_that_differ_in_length_have_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
     corpus = merge([make_profile([patterns(n, 2, n)]) for n in (7, 12)])
     report = make_report(corpus)
-    assert report.chance == ()
+    assert {each.null for each in report.chance} == {"uniform attention", "independent scores"}
     assert report.facts["tokens"] == "19 in 2 prompts"
-    assert any("The prompts differ in length" in each for each in report.sentences)
+    assert any(each.startswith("The prompts have 2 lengths. Uniform attention is counted") for each in report.sentences)
+    ours, null = (next(each.n for each in rows) for rows in (report.shares, [report.chance[0].shares]))
+    assert ours == null == 2 * (6 + 11)
+
+
+def test_a_lift_over_several_prompts_has_the_interval_of_its_share(
+    patterns: Patterns, make_profile: MakeProfile
+) -> None:
+    sums = ProfileSums()
+    for n in range(12):
+        sums.add(make_profile([patterns(n, 6, 20 + n, 2.0 + n / 3), patterns(n + 50, 6, 20 + n, 1.0 + n / 3)]), n)
+    report = make_report(sums.profile("c"))
+    found = [each for each in report.chance if each.null == "independent scores" and each.shares.population == "past"]
+    for each in found:
+        ours = next(
+            row
+            for row in report.shares
+            if (row.population, row.sink, row.first_layer)
+            == (each.shares.population, each.shares.sink, each.shares.first_layer)
+        )
+        assert ours.interval_above is not None
+        assert each.interval_above == pytest.approx([end / each.shares.share_above for end in ours.interval_above])
+        assert each.interval_above[0] < each.lift_above < each.interval_above[1]
+    sentence = next(each for each in report.sentences if each.startswith("Against independent scores"))
+    assert re.search(r" times as many \(95 % over the prompts: [\d.]+ to [\d.]+\);", sentence)
+    assert re.search(r"\| [\d.]+ \[[\d.]+ to [\d.]+\] \|", report_markdown(report))
+    assert json.loads(report_json(report))["chance"][0]["interval_above"] is None, "uniform attention has none so large"
+    assert json.loads(report_json(report))["chance"][-1]["interval_above"][0] > 0
+    few = make_report(merge([make_profile([patterns(n, 6, 20)]) for n in range(3)]))
+    assert not any(each.interval_above for each in few.chance)
+    assert "over the prompts" not in " ".join(few.sentences)
+
+
+def test_prompts_of_unknown_lengths_have_no_computed_chance(patterns: Patterns, make_profile: MakeProfile) -> None:
+    """Files of before the lengths were kept."""
+    corpus = merge([make_profile([patterns(n, 2, n)]) for n in (7, 12)])
+    corpus = replace(corpus, origin=replace(corpus.origin, lengths=()))
+    report = make_report(corpus)
+    assert report.chance == ()
+    assert any("does not tell their lengths" in each for each in report.sentences)
     assert report_markdown(report)
-    with pytest.raises(UsageError, match="one length"):
-        uniform(corpus)
     null = make_profile([patterns(9, 2, 3)])
     assert {each.null for each in make_report(corpus, {"shuffled": null}).chance} == {"shuffled"}
 

@@ -1,11 +1,14 @@
 """The report as rows: all of its sentences, tables under one another, nothing cut in prose, nothing harmful."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from golden_text import assert_golden, text_of
 
 from laminar_tui.profile.file import read_profile
+from laminar_tui.profile.merge import ProfileSums
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
 from laminar_tui.render.report import chapters, report_rows
@@ -73,3 +76,16 @@ def test_wide_characters_are_counted_as_they_are(profile: Profile) -> None:
     prose = rows[: next(at for at, row in enumerate(rows) if row.startswith(" Shares of small"))]
     assert any("漢字" in row for row in prose)
     assert not any("…" in row for row in prose)
+
+
+def test_lifts_over_several_prompts_have_their_interval_where_there_is_room(patterns: Any, make_profile: Any) -> None:
+    sums = ProfileSums()
+    for n in range(9):
+        sums.add(make_profile([patterns(n, 4, 30 + n, 2.5), patterns(n + 50, 4, 30 + n, 2.0)]), n)
+    report = make_report(sums.profile("c"))
+    wide, narrow = (text_of(report_rows(report, width)) for width in (160, 80))
+    assert re.search(r" past +0-0 .* [\d.]+ \[[\d.]+ to [\d.]+\]", wide)
+    table = narrow[narrow.index(" Shares of small") :]
+    assert "lift" in table
+    assert "[" not in table
+    assert "…" not in narrow

@@ -152,3 +152,15 @@ def test_one_prompt_reads_as_before(small_profile: Profile) -> None:
     layer = replace(small_profile.layer(0), final_weights=None)
     without = replace(small_profile, layers=(layer, *small_profile.layers[1:]))
     assert top_keys(without, 0, 0) == ["its weights are not in this profile"]
+
+
+async def test_prompts_of_many_lengths_are_compared_with_chance(drive: Drive, many: Profile) -> None:
+    async with drive(many, size=(160, 48)) as driven:
+        await driven.press("M", "5")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.reference is not None, "uniform attention")
+        assert "A is chance: uniform attention" in driven.text()
+        one, other = (each.layer(0).layer_counts("all") for each in screen.sides)
+        assert one.n == other.n
+        await driven.press("b")
+        await driven.until(lambda: "A is chance: independent scores" in driven.text(), "the second null")
