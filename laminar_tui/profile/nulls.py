@@ -15,7 +15,14 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile, Profile
-from laminar_tui.profile.statistics import UNDERFLOW
+from laminar_tui.profile.statistics import (
+    REST_AT_LEAST,
+    STATISTICS,
+    UNDERFLOW,
+    gini_queries,
+    gini_rows,
+    mean_where,
+)
 
 UNIFORM = "null: uniform attention"
 INDEPENDENT = "null: independent scores of the head's variance"
@@ -25,6 +32,8 @@ MAX_QUERIES = 128
 with the position, and the cost grows with its square."""
 MOST_WEIGHTS = 2**24
 """Weights of a layer that are drawn at once: 128 MB of them, and about as much again for each of some steps."""
+WEIGHTS_IN_ORDER = 2**21
+"""Weights that are sorted at once, of the few rows whose order is looked at."""
 FINAL_WEIGHTS = 2**16
 """How many weights of last queries a layer's null is drawn to have: a share of one in a thousand cannot be read from
 the thousand weights that one prompt's last query has."""
@@ -184,28 +193,81 @@ def _count(weights: NDArray[np.float64]) -> PackedCounts:
 def _numbers(
     weights: NDArray[np.float64], queries: NDArray[np.int64], sees: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
-    """The numbers of the null's heads, by the formulas in `profile.statistics`: those that a few sums give."""
-    n_seen = sees.sum(axis=1)
-    several, later = n_seen >= 2, queries > 0
+    """The numbers of the null's heads, by the formulas in `profile.statistics`.
+
+    Those that need a row in order are over the sampled queries next to the ones that a capture takes.
+    """
+    n_seen, later, rows = sees.sum(axis=1), queries > 0, np.arange(len(queries))
     if not later.any():
         return {}
+    first, itself, previous = (weights[:, rows, np.maximum(at, 0)] for at in (0 * queries, queries, queries - 1))
     logs = np.log(weights, out=np.zeros(weights.shape), where=weights > 0)
-    entropy, squares = -(weights * logs).sum(axis=-1), np.square(weights).sum(axis=-1)
-    root = np.sqrt(np.maximum(n_seen, 2))
-    rows, keys = np.flatnonzero(later), np.arange(sees.shape[1])
-    means = {
-        "entropy": entropy[:, several],
-        "entropy_share": entropy[:, several] / np.log(n_seen[several]),
-        "effective_tokens": np.exp(entropy[:, several]),
-        "participation_ratio": 1 / squares[:, several],
-        "hoyer": ((root - 1 / np.sqrt(squares)) / (root - 1))[:, several],
-        "distance": (queries - weights @ keys)[:, several],
-        "sink_share": weights[:, later, 0],
-        "previous_token": weights[:, rows, queries[later] - 1],
-        "self": weights[:, rows, queries[later]],
-        "off_sequence": np.zeros((len(weights), 1)),
-        "final.entropy": entropy[:, -1:],
-        "final.effective_tokens": np.exp(entropy[:, -1:]),
-        "final.sink_share": weights[:, -1:, 0],
+    logs *= weights
+    n_rest, several = n_seen - sees[:, 0], n_seen >= 2
+    on_others = weights[:, :, 1:]
+    rest = on_others.sum(axis=-1)
+    has_rest = several & (rest > REST_AT_LEAST)
+    is_free = has_rest & (n_rest >= 2)
+    rest = np.maximum(rest, REST_AT_LEAST)
+    rest_squares = np.einsum("hqk,hqk->hq", on_others, on_others)
+    squares = rest_squares + first**2
+    entropy, rest_entropy = -logs.sum(axis=-1), np.log(rest) - logs[:, :, 1:].sum(axis=-1) / rest
+    distance = queries - weights @ np.arange(sees.shape[1])
+    table = {
+        "entropy": (entropy, several),
+        "entropy_share": (entropy / np.log(np.maximum(n_seen, 2)), several),
+        "effective_tokens": (np.exp(entropy), several),
+        "participation_ratio": (1 / squares, several),
+        "hoyer": (_hoyer(squares, n_seen), several),
+        "distance": (distance, several),
+        "sink_share": (first, later),
+        "previous_token": (previous, later),
+        "self": (itself, later),
+        "off_sequence": (np.zeros(first.shape), later),
+        "rest.entropy": (rest_entropy, has_rest),
+        "rest.entropy_share": (rest_entropy / np.log(np.maximum(n_rest, 2)), is_free),
+        "rest.effective_tokens": (np.exp(rest_entropy), has_rest),
+        "rest.participation_ratio": (1 / _least(rest_squares / rest**2), has_rest),
+        "rest.hoyer": (_hoyer(rest_squares / rest**2, n_rest), is_free),
+        "rest.distance": ((distance - first * queries) / rest, has_rest),
+        "rest.previous_token": (previous / rest, is_free),
+        "rest.self": (itself / rest, is_free),
+        "final.entropy": (entropy[:, -1:], several[-1:]),
+        "final.effective_tokens": (np.exp(entropy[:, -1:]), several[-1:]),
+        "final.sink_share": (first[:, -1:], several[-1:]),
     }
-    return {name: values.mean(axis=1) for name, values in means.items() if values.shape[1]}
+    found = {name: mean_where(values, np.broadcast_to(where, values.shape)) for name, (values, where) in table.items()}
+    few = np.unique(np.searchsorted(queries, gini_queries(int(queries[-1]) + 1)))
+    found |= _numbers_of_sorted(weights, few, sees[few])
+    return {name: found[name] for name in STATISTICS}
+
+
+def _numbers_of_sorted(
+    weights: NDArray[np.float64], few: NDArray[np.int64], sees: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """The numbers of some whole rows, a bounded number of heads at a time."""
+    n_seen = sees.sum(axis=1)
+    several = n_seen >= 2
+    found = []
+    for heads in np.array_split(weights, max(1, min(len(weights), len(weights) * sees.size // WEIGHTS_IN_ORDER))):
+        rows = heads[:, few]
+        gini, has_gini = gini_rows(np.sort(rows, axis=-1), rows[:, :, 0], n_seen, n_seen - sees[:, 0])
+        scores = np.log(np.maximum(rows, UNDERFLOW), out=np.zeros(rows.shape), where=sees)
+        mean = scores.sum(axis=-1, keepdims=True) / n_seen[:, None]
+        variance = np.square(scores - mean, out=np.zeros(rows.shape), where=sees).sum(axis=-1)
+        variance /= np.maximum(n_seen - 1, 1)
+        has_variance = np.broadcast_to(several, (1, *variance.shape))
+        found.append(
+            mean_where(np.concatenate([gini, variance[None]]), np.concatenate([has_gini, has_variance])),
+        )
+    return dict(zip(("gini", "rest.gini", "score_variance"), np.concatenate(found, axis=1), strict=True))
+
+
+def _hoyer(squares: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+    root = np.sqrt(np.maximum(n, 2))
+    return np.asarray((root - 1 / np.sqrt(_least(squares))) / (root - 1))
+
+
+def _least(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squares that can be divided by, also where there are no weights and the number is left out."""
+    return np.maximum(squares, np.finfo(np.float64).tiny)

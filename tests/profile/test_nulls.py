@@ -20,6 +20,7 @@ from laminar_tui.profile.nulls import (
 )
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
 Patterns = Callable[..., NDArray[np.float32]]
@@ -47,9 +48,30 @@ def test_uniform_attention_is_counted_as_its_dense_pattern_is(patterns: Patterns
 def test_the_numbers_of_a_null_are_those_of_its_pattern(patterns: Patterns, make_profile: MakeProfile) -> None:
     found = uniform(make_profile([patterns(1, 2, 40)])).layer(0).statistics
     expected = make_profile([uniform_pattern(2, 40)]).layer(0).statistics
-    assert len(found) >= 10
+    assert found.keys() == STATISTICS.keys()
     for name, values in found.items():
         np.testing.assert_allclose(values, expected[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("span", [40, 1, 2, 9])
+def test_the_numbers_of_drawn_scores_are_those_of_the_dense_weights(span: int) -> None:
+    q, k = np.indices((40, 40))
+    sees = (k <= q) & (q - k < span)
+    weights = nulls._softmax(np.random.default_rng(span).normal(0, 3, (3, 40, 40)), sees)
+    found = nulls._numbers(weights, np.arange(40), sees)
+    assert found.keys() == STATISTICS.keys()
+    for head, pattern in enumerate(weights):
+        for name, expected in pattern_statistics(pattern, sees).items():
+            np.testing.assert_allclose(found[name][head], expected, atol=1e-9, err_msg=name)
+
+
+def test_the_numbers_of_many_heads_are_those_of_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    sees = np.tri(30, dtype=bool)
+    weights = nulls._softmax(np.random.default_rng(0).normal(0, 3, (7, 30, 30)), sees)
+    whole = nulls._numbers(weights, np.arange(30), sees)
+    monkeypatch.setattr(nulls, "WEIGHTS_IN_ORDER", 3 * 16 * 30)
+    for name, values in nulls._numbers(weights, np.arange(30), sees).items():
+        np.testing.assert_array_equal(values, whole[name], err_msg=name)
 
 
 def test_independent_scores_give_what_softmax_of_normal_numbers_gives(
