@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.model import native, tiles
 from laminar_tui.model.native import Attend
-from laminar_tui.model.tally import LayerTally, gini_of_sorted
+from laminar_tui.model.tally import LayerTally
 from laminar_tui.model.tiles import Inputs, NotFiniteError, Reading, TensorReading
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import STATISTICS, gini_queries
+from laminar_tui.profile.statistics import STATISTICS, gini_queries, gini_rows, mean_where
 
 PARTS = ("content", "origin", "self", "sink", "final.self", "final.sink", "final.content")
 """In the order of tile.c."""
-MEANS = tuple(name for name in STATISTICS if name != "gini")
+GINI = ("gini", "rest.gini")
+MEANS = tuple(name for name in STATISTICS if name not in GINI)
 """In the order of tile.c. A Gini coefficient needs a row in ascending order, and numpy sorts faster."""
 ROW_BYTES = 48
 """The size of `struct row`."""
@@ -157,11 +158,11 @@ class CompiledReading(Reading):
         found = self._results
         queries = np.array(gini_queries(self.n_tokens))
         n_seen = queries + 1 if self.mask is None else self.mask.numpy()[queries].sum(axis=1)
-        defined = (n_seen >= 2) & (queries > 0)
+        n_rest = n_seen - (1 if self.mask is None else self.mask.numpy()[queries, 0])
+        first = found.kept[:, :, 0].copy()
         found.kept.sort(axis=-1)
-        gini = gini_of_sorted(found.kept[:, defined], n_seen[defined])
         means = dict(zip(MEANS, found.means.T.copy(), strict=True))
-        means["gini"] = gini.mean(axis=1) if defined.any() else np.full(self.n_heads, np.nan)
+        means |= zip(GINI, mean_where(*gini_rows(found.kept, first, n_seen, n_rest)), strict=True)
         return {name: means[name] for name in STATISTICS}
 
 

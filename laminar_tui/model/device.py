@@ -270,7 +270,7 @@ def _hand_over_whole(whole: torch.Tensor, mask: torch.Tensor | None, tally: Laye
     keys = torch.arange(n_tokens, device=whole.device)
     seen = keys <= wanted[:, None] if mask is None else mask.to(whole.device)[wanted]
     tally.take_final(whole[:, -1], seen[-1:])
-    tally.take_sorted(whole.sort(dim=-1).values, seen[None], wanted)
+    tally.take_sorted(whole.sort(dim=-1).values, whole[:, :, 0], seen[None])
 
 
 def _see(mask: torch.Tensor | None, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries
+from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries, gini_rows, mean_where
 
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -117,7 +117,7 @@ class LayerTally:
         self.layer: LayerProfile | None = None
         self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
         self._rows: list[Rows] = []
-        self._of_sorted: list[tuple[Floats, Floats, Chosen]] = []
+        self._of_sorted: list[tuple[Floats, Chosen]] = []
         self._final: tuple[NDArray[np.float32], Chosen] | None = None
         self.sorted_queries = gini_queries(n_tokens)
         self.row_sum_error = 0.0
@@ -156,7 +156,7 @@ class LayerTally:
         self.received += content.sum(dim=1, dtype=torch.float64)
         for query in self.sorted_queries:
             if (row := query - first_query) in range(weights.shape[1]):
-                self.take_sorted(weights[:, [row]].sort(dim=-1).values, allowed[:, [row]], queries[[row]])
+                self.take_sorted(weights[:, [row]].sort(dim=-1).values, weights[:, [row], 0], allowed[:, [row]])
         if first_query + weights.shape[1] == self.n_tokens:
             self.take_final(weights[:, -1], allowed[:, -1])
         self.take(measure_rows(weights, content, allowed, queries))
@@ -170,11 +170,16 @@ class LayerTally:
         seen = np.broadcast_to(_numpy(allowed), (self.n_heads, self.n_tokens))
         self._final = _numpy(row).astype(np.float32), seen
 
-    def take_sorted(self, ascending: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
-        """Take in the sorted weights [n_heads, n, n_tokens] of the queries that the numbers of few rows are made of.
+    def take_sorted(self, ascending: torch.Tensor, first: torch.Tensor, allowed: torch.Tensor) -> None:
+        """Take in the sorted weights of the queries that the numbers of few rows are made of.
 
         Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
         from the end is the same with and without them.
+
+        Args:
+            ascending: float32 [n_heads, n, n_tokens].
+            first: float32 [n_heads, n], the weights on key 0.
+            allowed: bool [1 or n_heads, n, n_tokens].
         """
         weights = _numpy(ascending)
         n_seen = np.broadcast_to(_numpy(allowed.sum(dim=-1)), weights.shape[:2])
@@ -184,12 +189,10 @@ class LayerTally:
         scores = np.log(np.maximum(weights, np.float32(UNDERFLOW))) * visible
         mean = scores.sum(axis=-1, dtype=np.float64) / at_least_one
         spread = (scores - mean[..., None].astype(np.float32)) * visible
+        variance = (spread**2).sum(axis=-1, dtype=np.float64) / np.maximum(n_seen - 1, 1)
+        gini, has_gini = gini_rows(weights, _numpy(first), n_seen, n_seen - _numpy(allowed[..., 0]))
         self._of_sorted.append(
-            (
-                gini_of_sorted(weights, at_least_one),
-                (spread**2).sum(axis=-1, dtype=np.float64) / np.maximum(n_seen - 1, 1),
-                (n_seen >= 2) & (_numpy(queries) > 0),
-            )
+            (np.concatenate([gini, variance[None]]), np.concatenate([has_gini, (n_seen >= 2)[None]])),
         )
 
     def finish(self) -> LayerProfile:
@@ -272,6 +275,10 @@ class LayerTally:
         n_safe = np.maximum(n_seen, 2).astype(np.float64)
         roots = np.sqrt(n_safe)
         has_rest = several & (rest > REST_AT_LEAST)
+        n_rest = np.broadcast_to(rows.n_seen - rows.sees_first, sink.shape)
+        is_free = has_rest & (n_rest >= 2)
+        n_free = np.maximum(n_rest, 2).astype(np.float64)
+        rest_roots = np.sqrt(n_free)
         rest = np.maximum(rest, REST_AT_LEAST)
         rest_entropy = rest_entropy / rest + np.log(rest)
         last = several & (query == self.n_tokens - 1)
@@ -287,35 +294,25 @@ class LayerTally:
             "self": (itself, later),
             "off_sequence": (1 - total, later),
             "rest.entropy": (rest_entropy, has_rest),
+            "rest.entropy_share": (rest_entropy / np.log(n_free), is_free),
             "rest.effective_tokens": (np.exp(rest_entropy), has_rest),
             "rest.participation_ratio": (_divide(rest**2, rest_squares), has_rest),
+            "rest.hoyer": ((rest_roots - _divide(rest, np.sqrt(rest_squares))) / (rest_roots - 1), is_free),
             "rest.distance": (rest_distance / rest, has_rest),
+            "rest.previous_token": (rows.previous / rest, is_free),
+            "rest.self": (itself / rest, is_free),
             "final.entropy": (entropy, last),
             "final.effective_tokens": (effective, last),
             "final.sink_share": (sink, last),
         }
         # All in one go: on a short prompt, starting an operation takes longer than doing it.
         values, defined = (np.stack(np.broadcast_arrays(*each)) for each in zip(*table.values(), strict=True))
-        found = dict(zip(table, _mean(values, defined), strict=True))
-        gini, variance, of_sorted = self._measured_of_sorted()
-        found |= {"gini": _mean(gini, of_sorted), "score_variance": _mean(variance, of_sorted)}
+        found = dict(zip(table, mean_where(values, defined), strict=True))
+        nothing = np.zeros((3, self.n_heads, 0))
+        sorted_values, sorted_defined = zip((nothing, nothing > 0), *self._of_sorted, strict=True)
+        of_sorted = mean_where(np.concatenate(sorted_values, axis=-1), np.concatenate(sorted_defined, axis=-1))
+        found |= dict(zip(("gini", "rest.gini", "score_variance"), of_sorted, strict=True))
         return {name: found[name] for name in STATISTICS}
-
-    def _measured_of_sorted(self) -> tuple[Floats, Floats, Chosen]:
-        """The Gini coefficients, the variances of the scores, and where both are defined, [n_heads, n] each."""
-        if not self._of_sorted:
-            nothing = np.zeros((self.n_heads, 0))
-            return nothing, nothing, nothing > 0
-        gini, variance, defined = zip(*self._of_sorted, strict=True)
-        return np.concatenate(gini, axis=1), np.concatenate(variance, axis=1), np.concatenate(defined, axis=1)
-
-
-def gini_of_sorted(ascending: NDArray[np.float32], n_seen: NDArray[np.int64]) -> Floats:
-    """The Gini coefficients of sorted rows [..., n_tokens], each with zeros for what is hidden and n_seen weights."""
-    exact = ascending.astype(np.float64)
-    from_end = np.arange(exact.shape[-1], 0, -1) - 0.5
-    coefficients: Floats = 1 - 2 * (exact @ from_end) / (exact.sum(axis=-1) * n_seen)
-    return coefficients
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,14 +355,6 @@ def _divide(a: Floats | float, b: Floats) -> Floats:
     """Divide; 0 where b is 0."""
     quotient: Floats = np.divide(a, b, out=np.zeros_like(b), where=b > 0)
     return quotient
-
-
-def _mean(values: Floats, defined: Chosen) -> Floats:
-    """The mean along the last axis where defined; NaN where that is nowhere."""
-    n = defined.sum(axis=-1)
-    total: Floats = np.where(defined, values, 0.0).sum(axis=-1)
-    mean: Floats = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
-    return mean
 
 
 def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[str, PackedCounts]:

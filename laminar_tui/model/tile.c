@@ -17,8 +17,9 @@ enum { CONTENT, ORIGIN, SELF, SINK, FINAL_SELF, FINAL_SINK, FINAL_CONTENT, N_PAR
 /* In the order of `compiled.MEANS`; the formulas stand in `profile.statistics`. */
 enum {
     ENTROPY, ENTROPY_SHARE, EFFECTIVE_TOKENS, PARTICIPATION_RATIO, HOYER, SCORE_VARIANCE, DISTANCE, SINK_SHARE,
-    PREVIOUS_TOKEN, ITSELF, OFF_SEQUENCE, REST_ENTROPY, REST_EFFECTIVE_TOKENS, REST_PARTICIPATION_RATIO, REST_DISTANCE,
-    FINAL_ENTROPY, FINAL_EFFECTIVE_TOKENS, FINAL_SINK_SHARE, N_MEANS
+    PREVIOUS_TOKEN, ITSELF, OFF_SEQUENCE, REST_ENTROPY, REST_ENTROPY_SHARE, REST_EFFECTIVE_TOKENS,
+    REST_PARTICIPATION_RATIO, REST_HOYER, REST_DISTANCE, REST_PREVIOUS_TOKEN, REST_ITSELF, FINAL_ENTROPY,
+    FINAL_EFFECTIVE_TOKENS, FINAL_SINK_SHARE, N_MEANS
 };
 
 static const double REST_AT_LEAST = 1e-6;      /* as in `profile.statistics` */
@@ -285,6 +286,14 @@ static void add_row(struct mean *means, const struct row *row, int64_t q, int is
         add(means + REST_EFFECTIVE_TOKENS, exp(own));
         add(means + REST_PARTICIPATION_RATIO, share(rest * rest, rest_squares));
         add(means + REST_DISTANCE, rest_distance / rest);
+        int32_t n_rest = row->n_seen - row->sees_first;
+        if (n_rest >= 2) {
+            double rest_root = sqrt(n_rest), inverse = 1 / rest;
+            add(means + REST_ENTROPY_SHARE, own / log(n_rest));
+            add(means + REST_HOYER, (rest_root - share(rest, sqrt(rest_squares))) / (rest_root - 1));
+            add(means + REST_PREVIOUS_TOKEN, row->previous * inverse);
+            add(means + REST_ITSELF, itself * inverse);
+        }
     }
     if (is_last) {
         add(means + FINAL_ENTROPY, entropy);

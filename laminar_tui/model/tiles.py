@@ -203,9 +203,10 @@ class TensorReading(Reading):
         tally.take_final(self.sorted[:, -1].clone(), everything if mask is None else mask[-1:])
         wanted = torch.tensor(gini_queries(n_tokens), dtype=torch.int64)
         seen = queries <= wanted[:, None] if mask is None else mask[wanted]
+        first = self.sorted[:, :, 0].clone()
         ascending = self.sorted.numpy()
         ascending.sort(axis=-1)  # numpy sorts rows faster than torch
-        tally.take_sorted(self.sorted, seen[None], wanted)
+        tally.take_sorted(self.sorted, first, seen[None])
         # -ln p = z - s with z the row's log-sum-exp, which the heaviest key tells: no logarithm of every weight. Two
         # numbers near 20 are subtracted, so an entropy is right to about 1e-5 nats.
         log_sum = found["top_score"].double() - found["top"].double().log()

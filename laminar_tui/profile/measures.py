@@ -12,6 +12,7 @@ from laminar_tui.profile.distance import jensen_shannon
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
+from laminar_tui.profile.sinks import MIN_QUERIES, THRESHOLD, strongest_shares
 from laminar_tui.profile.statistics import STATISTICS
 
 SHARES = frozenset({"entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"})
@@ -74,20 +75,14 @@ def _scores(profile: Profile) -> list[Measure]:
 
 
 def _strongest_key(profile: Profile) -> Measure:
-    """The largest share that any key takes of the queries that see it: above 0.3 it is a sink by the published rule."""
-    values = np.full((profile.n_layers, profile.n_heads), np.nan)
-    for index, layer in enumerate(profile.layers):
-        if layer is not None and layer.key_shares is not None and layer.key_shares.shape[1] > 1:
-            # The last keys are seen by few queries, the last one by itself alone.
-            values[index, : layer.n_heads] = layer.key_shares[:, : max(1, layer.key_shares.shape[1] // 2)].max(axis=1)
     return Measure(
         "strongest_key",
         "strongest key",
         "",
-        "largest mean weight of any key in the first half of the prompt, over the queries that see it",
-        values,
+        f"largest mean weight of a key over the queries that may see it; of key 0 and the keys that {MIN_QUERIES} see",
+        strongest_shares(profile),
         is_share=True,
-        threshold=0.3,
+        threshold=THRESHOLD,
     )
 
 

@@ -18,7 +18,7 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile, Profile
-from laminar_tui.profile.statistics import UNDERFLOW
+from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries, gini_rows
 
 UNIFORM = "null: uniform attention"
 INDEPENDENT = "null: independent scores of the head's variance"
@@ -109,27 +109,40 @@ def _uniform_layer(n_heads: int, span: int, queries: Queries, *, is_one: bool) -
     by_part |= {f"final.{part}": n * queries.last for part, n in hits.items()}
     weight = 1 / seen
     parts = {part: _for_heads(_count(weight[None], by_part[part]), n_heads) for part in PARTS}
-    several, ones = (seen > 1) & later, np.ones(len(seen))
+    n_rest = seen - (positions < span)  # without key 0
+    several, free = (seen > 1) & later, (n_rest > 1) & later
+    none, ones, at_least_one = np.zeros(len(seen)), np.ones(len(seen)), np.maximum(n_rest, 1)
     numbers = {
         "entropy": (np.log(seen), several),
         "entropy_share": (ones, several),
         "effective_tokens": (seen, several),
         "participation_ratio": (seen, several),
-        "hoyer": (0 * ones, several),
+        "hoyer": (none, several),
+        "gini": (none, several),
+        "score_variance": (none, several),
         "distance": ((seen - 1) / 2, several),
         "sink_share": (weight * sees_first, later),
         "previous_token": (weight * (span > 1), later),
         "self": (weight, later),
-        "off_sequence": (0 * ones, later),
+        "off_sequence": (none, later),
+        "rest.entropy": (np.log(at_least_one), several),
+        "rest.entropy_share": (ones, free),
+        "rest.effective_tokens": (n_rest, several),
+        "rest.participation_ratio": (n_rest, several),
+        "rest.hoyer": (none, free),
+        "rest.gini": (none, free),
+        "rest.distance": ((n_rest - 1) / 2, several),
+        "rest.previous_token": (1 / at_least_one, free),
+        "rest.self": (1 / at_least_one, free),
     }
     ends = queries.last * later
     finals = {"entropy": np.log(seen), "effective_tokens": seen, "sink_share": weight * sees_first}
     rows = {name: (values, queries.share * counted) for name, (values, counted) in numbers.items()}
-    rows |= {f"final.{name}": (values, ends) for name, values in finals.items()}
+    rows |= {f"final.{name}": (values, ends * several) for name, values in finals.items()}
     statistics = {
-        name: np.full(n_heads, values @ counted / counted.sum())
+        name: np.full(n_heads, values @ counted / counted.sum() if counted.any() else np.nan)
         for name, (values, counted) in rows.items()
-        if counted.any()
+        if later.any()
     }
     row = (positions > positions[-1] - span) * weight[-1]
     return LayerProfile(parts, statistics, np.tile(row.astype(np.float32), (n_heads, 1)) if is_one else None)
@@ -264,25 +277,69 @@ class _Rows:
         return int(self.weights.shape[2]) == self.position + 1
 
     def numbers(self) -> dict[str, Reals]:
-        """The numbers of these queries, [n_heads, n_rows], by the formulas in `profile.statistics`."""
+        """The numbers of these queries, [n_heads, n_rows], by the formulas in `profile.statistics`.
+
+        One that is not there no query defines; NaN where the sink leaves too little.
+        """
         n_seen = self.weights.shape[2]
         on_first = self.weights[:, :, 0] * self.sees_first
         on_previous = self.weights[:, :, -2] if n_seen > 1 else 0 * on_first
-        numbers = {"sink_share": on_first, "previous_token": on_previous, "self": self.weights[:, :, -1]}
+        on_itself = self.weights[:, :, -1]
+        numbers = {"sink_share": on_first, "previous_token": on_previous, "self": on_itself}
         numbers["off_sequence"] = 0 * on_first
         if n_seen < 2:
             return numbers
-        logs = np.log(self.weights, out=np.zeros(self.weights.shape), where=self.weights > 0)
-        entropy = -(self.weights * logs).sum(axis=-1)
-        squares, root = np.square(self.weights).sum(axis=-1), np.sqrt(n_seen)
-        return numbers | {
+        products = np.log(self.weights, out=np.zeros(self.weights.shape), where=self.weights > 0) * self.weights
+        entropy, distance = -products.sum(axis=-1), self.weights @ np.arange(n_seen - 1.0, -1.0, -1.0)
+        squares = np.square(self.weights).sum(axis=-1)
+        others = slice(1 if self.sees_first else 0, None)
+        rest = self.weights[:, :, others].sum(axis=-1)
+        rest = np.where(rest > REST_AT_LEAST, rest, np.nan)
+        rest_entropy = np.log(rest) - products[:, :, others].sum(axis=-1) / rest
+        rest_squares = np.square(self.weights[:, :, others]).sum(axis=-1) / rest**2
+        numbers |= {
             "entropy": entropy,
             "entropy_share": entropy / np.log(n_seen),
             "effective_tokens": np.exp(entropy),
             "participation_ratio": 1 / squares,
-            "hoyer": (root - 1 / np.sqrt(squares)) / (root - 1),
-            "distance": self.weights @ np.arange(n_seen - 1.0, -1.0, -1.0),
+            "hoyer": _hoyer(squares, n_seen),
+            "distance": distance,
+            "rest.entropy": rest_entropy,
+            "rest.effective_tokens": np.exp(rest_entropy),
+            "rest.participation_ratio": 1 / rest_squares,
+            "rest.distance": (distance - on_first * self.position) / rest,
         }
+        if (n_rest := self.n_rest) < 2:
+            return numbers
+        return numbers | {
+            "rest.entropy_share": rest_entropy / np.log(n_rest),
+            "rest.hoyer": _hoyer(rest_squares, n_rest),
+            "rest.previous_token": on_previous / rest,
+            "rest.self": on_itself / rest,
+        }
+
+    def numbers_in_order(self) -> dict[str, Reals]:
+        """The numbers that a capture makes of a few whole rows only, likewise."""
+        n_rows, n_seen = self.weights.shape[1:]
+        if n_seen < 2:
+            return {}
+        on_first = self.weights[:, :, 0] * self.sees_first
+        n_each = np.full(n_rows, n_seen), np.full(n_rows, self.n_rest)
+        values, defined = gini_rows(np.sort(self.weights, axis=-1), on_first, *n_each)
+        gini, rest_gini = np.where(defined, values, np.nan)
+        variance = np.log(np.maximum(self.weights, UNDERFLOW)).var(axis=-1, ddof=1)
+        numbers = {"gini": gini, "score_variance": variance}
+        return numbers | {"rest.gini": rest_gini} if self.n_rest >= 2 else numbers
+
+    @property
+    def n_rest(self) -> int:
+        """How many keys are seen besides key 0."""
+        return int(self.weights.shape[2]) - self.sees_first
+
+
+def _hoyer(squares: Reals, n: int) -> Reals:
+    root = np.sqrt(n)
+    return np.asarray((root - 1 / np.sqrt(squares)) / (root - 1))
 
 
 def _drawn_layer(
@@ -300,13 +357,7 @@ def _drawn_layer(
         for part, found in each.parts().items():
             weights[f"final.{part}"].append(found)
     parts = {part: _count(np.concatenate([np.zeros((n_heads, 0)), *found], axis=1)) for part, found in weights.items()}
-    later = [each for each in rows if each.position]
-    one_each = [float(queries.share[each.position] / queries.n[each.position]) for each in later]
-    statistics = _mean_numbers(later, one_each)
-    finals = _mean_numbers(ends, [1.0] * len(ends))
-    for name in ("entropy", "effective_tokens", "sink_share"):
-        if name in finals:
-            statistics[f"final.{name}"] = finals[name]
+    statistics = _numbers(rows, ends, queries)
     if not is_one:
         return LayerProfile(parts, statistics)
     last = (ends or rows)[-1].weights[:, 0]
@@ -323,15 +374,31 @@ def _draw(positions: Integers, span: int, deviation: Reals, rng: np.random.Gener
         yield _Rows(int(position), weights / weights.sum(axis=-1, keepdims=True))
 
 
-def _mean_numbers(rows: list[_Rows], one_each: list[float]) -> dict[str, Reals]:
-    """The mean of each number over the queries that define it, [n_heads]; `one_each` is how much a row counts."""
+def _numbers(rows: list[_Rows], ends: list[_Rows], queries: Queries) -> dict[str, Reals]:
+    """The numbers of a layer's heads, [n_heads] each: those that need a row in order over a few of the rows."""
+    later = [each for each in rows if each.position]
+    if not later:
+        return {}
+    shares = [float(queries.share[each.position] / queries.n[each.position]) for each in later]
+    few = np.unique(np.searchsorted([each.position for each in later], gini_queries(len(queries.n))))
+    found = _mean_numbers([each.numbers() for each in later], shares)
+    found |= _mean_numbers([later[at].numbers_in_order() for at in few], [shares[at] for at in few])
+    finals = _mean_numbers([each.numbers() for each in ends if each.weights.shape[2] > 1], [1.0] * len(ends))
+    found |= {f"final.{name}": finals[name] for name in ("entropy", "effective_tokens", "sink_share") if finals}
+    unknown = np.full(len(rows[0].weights), np.nan)
+    return {name: found.get(name, unknown) for name in STATISTICS}
+
+
+def _mean_numbers(numbers: list[dict[str, Reals]], one_each: list[float]) -> dict[str, Reals]:
+    """The mean of each number over the queries that define it, [n_heads]; `one_each` is how much a query counts."""
     sums: dict[str, Reals | float] = {}
-    counted: dict[str, float] = {}
-    for each, one in zip(rows, one_each, strict=True):
-        for name, values in each.numbers().items():
-            sums[name] = sums.get(name, 0.0) + one * values.sum(axis=1)
-            counted[name] = counted.get(name, 0.0) + one * values.shape[1]
-    return {name: np.asarray(total / counted[name]) for name, total in sums.items()}
+    counted: dict[str, Reals | float] = {}
+    for each, one in zip(numbers, one_each, strict=False):
+        for name, values in each.items():
+            sums[name] = sums.get(name, 0.0) + one * np.nansum(values, axis=1)
+            counted[name] = counted.get(name, 0.0) + one * np.isfinite(values).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return {name: np.asarray(total / counted[name]) for name, total in sums.items()}
 
 
 # -- both -------------------------------------------------------------------------------------------------------------

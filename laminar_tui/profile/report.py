@@ -49,6 +49,7 @@ class Report:
         satellites: by third and threshold; `layer_satellites` by layer. Empty for several prompts.
         chance: by third, population and null.
         sinks: key position -> how many heads have a sink there.
+        sink_heads: layer, head, key and share of each of them.
         chapters: heading -> what the numbers say.
         sink_values: how small the value vectors behind the satellites on key 0 are; None where there are none, or the
             profile does not tell.
@@ -63,6 +64,7 @@ class Report:
     layer_satellites: tuple[Satellites, ...]
     chance: tuple[Chance, ...]
     sinks: dict[int, int]
+    sink_heads: tuple[tuple[int, int, int, float], ...]
     chapters: dict[str, tuple[str, ...]]
     sink_values: SinkValues | None = None
 
@@ -92,7 +94,8 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
     satellites = find_satellites(profile, list(thirds.values()))
     layer_satellites = find_satellites(profile, layers)
     chance = tuple(compare_with_null(each, title, null) for title, null in known.items() for each in shares)
-    heads_by_key = Counter(key for layer in profile.layers if layer for _, key, _ in sink_keys(layer))
+    sinks = [(index, *sink) for index, layer in enumerate(profile.layers) if layer for sink in sink_keys(layer)]
+    heads_by_key = Counter(key for _, _, key, _ in sinks)
     chapters = {
         "1. Pressed to zero early, spread out late?": say_spread(shares, thirds),
         "2. Which tokens are the satellites?": say_satellites(profile, satellites, layer_satellites),
@@ -110,6 +113,7 @@ def make_report(profile: Profile, nulls: Mapping[str, Profile] | None = None) ->
         layer_satellites=layer_satellites,
         chance=chance,
         sinks=dict(sorted(heads_by_key.items())),
+        sink_heads=tuple(sinks),
         chapters={title: sentences for title, sentences in chapters.items() if sentences},
         sink_values=measure_sink_values(profile, SATELLITE),
     )

@@ -2,8 +2,8 @@
 
 The capture makes them on the device (`model.tally`); the formulas here are the definition and the independent check.
 Each is a mean over the queries that see at least two keys, over all from the second on where its description says
-`q >= 1`, or of the last query alone (`final.`). The `rest.` numbers leave the sink (key 0) out and divide
-what remains by its sum.
+`q >= 1`, or of the last query alone (`final.`). The `rest.` numbers leave the sink (key 0) out and divide what remains
+by its sum; those that compare the keys with one another are over the queries that see two others at least.
 """
 
 from collections.abc import Callable
@@ -103,9 +103,16 @@ STATISTICS: dict[str, Statistic] = {
         Statistic("self", "self", "", "mean A[q, q], q >= 1"),
         Statistic("off_sequence", "off-sequence", "", "mean mass on no key at all (sink logits), q >= 1"),
         Statistic("rest.entropy", "entropy, no sink", "nats", "entropy of the weights on keys k >= 1"),
+        Statistic("rest.entropy_share", "entropy / ln n, no sink", "", "H / ln n of the weights on keys k >= 1"),
         Statistic("rest.effective_tokens", "eff. tokens, no sink", "tokens", "exp of the entropy, keys k >= 1"),
         Statistic("rest.participation_ratio", "participation, no sink", "tokens", "1 / sum p^2, keys k >= 1"),
+        Statistic("rest.hoyer", "Hoyer, no sink", "", "Hoyer sparsity of the weights on keys k >= 1"),
+        Statistic("rest.gini", "Gini, no sink", "", "Gini coefficient of the weights on keys k >= 1, same queries"),
         Statistic("rest.distance", "distance, no sink", "tokens", "sum p (q - k), keys k >= 1"),
+        Statistic(
+            "rest.previous_token", "previous, no sink", "", "A[q, q-1] / sum of the weights on keys k >= 1, q >= 2"
+        ),
+        Statistic("rest.self", "self, no sink", "", "A[q, q] / sum of the weights on keys k >= 1, q >= 2"),
         Statistic("final.entropy", "entropy, final query", "nats", "entropy of the last query's weights"),
         Statistic("final.effective_tokens", "eff. tokens, final", "tokens", "exp of the last query's entropy"),
         Statistic("final.sink_share", "sink share, final", "", "the last query's weight on the first token"),
@@ -138,12 +145,15 @@ def pattern_statistics(
     def row(q: int) -> NDArray[np.float64]:
         return np.asarray(dense[q, sees[q]])
 
+    def on_others(q: int) -> float:
+        return float(dense[q, sees[q] & (keys > 0)].sum())
+
     def rest(q: int) -> NDArray[np.float64]:
-        kept = dense[q, sees[q] & (keys > 0)]
-        return np.asarray(kept / kept.sum())
+        return np.asarray(dense[q, sees[q] & (keys > 0)] / on_others(q))
 
     later = list(range(1, n_queries))
-    rest_rows = [q for q in rows if dense[q, sees[q] & (keys > 0)].sum() > REST_AT_LEAST]
+    rest_rows = [q for q in rows if on_others(q) > REST_AT_LEAST]
+    free_rows = [q for q in rest_rows if (sees[q] & (keys > 0)).sum() >= 2]
     last = [n_queries - 1] if n_queries - 1 in rows else []
     return {
         "entropy": mean(lambda q: entropy(row(q)), rows),
@@ -159,9 +169,14 @@ def pattern_statistics(
         "self": mean(lambda q: float(dense[q, q]), later),
         "off_sequence": mean(lambda q: 1 - float(row(q).sum()), later),
         "rest.entropy": mean(lambda q: entropy(rest(q)), rest_rows),
+        "rest.entropy_share": mean(lambda q: normalised_entropy(rest(q)), free_rows),
         "rest.effective_tokens": mean(lambda q: effective_tokens(rest(q)), rest_rows),
         "rest.participation_ratio": mean(lambda q: participation_ratio(rest(q)), rest_rows),
+        "rest.hoyer": mean(lambda q: hoyer(rest(q)), free_rows),
+        "rest.gini": mean(lambda q: gini(rest(q)), [q for q in gini_queries(n_queries) if q in free_rows]),
         "rest.distance": mean(lambda q: float((rest(q) * (q - keys[sees[q] & (keys > 0)])).sum()), rest_rows),
+        "rest.previous_token": mean(lambda q: float(dense[q, q - 1] * sees[q, q - 1] / on_others(q)), free_rows),
+        "rest.self": mean(lambda q: float(dense[q, q] / on_others(q)), free_rows),
         "final.entropy": mean(lambda q: entropy(row(q)), last),
         "final.effective_tokens": mean(lambda q: effective_tokens(row(q)), last),
         "final.sink_share": mean(lambda q: float(dense[q, 0] * sees[q, 0]), last),
@@ -173,3 +188,44 @@ def gini_queries(n_queries: int) -> tuple[int, ...]:
     """Choose the queries whose rows are sorted: evenly spaced, the last one among them."""
     wanted = np.linspace(1, n_queries - 1, min(GINI_QUERIES, n_queries - 1)) if n_queries > 1 else np.array([])
     return tuple(sorted({int(q) for q in np.round(wanted)}))
+
+
+def gini_rows(
+    ascending: NDArray[np.floating[Any]],
+    first: NDArray[np.floating[Any]],
+    n_seen: NDArray[np.int64],
+    n_rest: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The Gini coefficients of sorted rows, and those of the same rows without key 0, with no sort of their own.
+
+    The coefficient is the sum of |p_i - p_j| over all pairs divided by 2 n sum p, and a weight that is taken out takes
+    its own differences with it.
+
+    Args:
+        ascending: [n_heads, n, n_tokens], with zeros for what is hidden.
+        first: [n_heads, n], the weight on key 0 among them; 0 where it is hidden.
+        n_seen, n_rest: int [n] or [n_heads, n], how many keys a query sees, and how many without key 0.
+
+    Returns:
+        [2, n_heads, n], with and without key 0, and bool of the same shape: where there are two keys or more.
+    """
+    n_tokens, taken = ascending.shape[-1], first.astype(np.float64)
+    exact = ascending.astype(np.float64)
+    total = exact.sum(axis=-1)
+    pairs = n_seen * total - 2 * (exact @ (np.arange(n_tokens, 0, -1) - 0.5))
+    # |p - s| = 2 max(p, s) - p - s, and of a hidden key it is s; in float32 a maximum is exact, and fast.
+    larger = np.maximum(ascending, first[..., None]).sum(axis=-1, dtype=np.float64)
+    own = 2 * larger - total - taken * (2 * n_tokens - n_seen)
+    rest = total - taken
+    values = np.stack([pairs, pairs - own * (n_seen - n_rest)])
+    values /= np.maximum(np.stack([n_seen * total, n_rest * rest]), UNDERFLOW)
+    defined = np.stack(np.broadcast_arrays(n_seen >= 2, (n_rest >= 2) & (rest > REST_AT_LEAST)))
+    return values, defined
+
+
+def mean_where(values: NDArray[np.float64], defined: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean along the last axis where defined; NaN where that is nowhere."""
+    n = defined.sum(axis=-1)
+    total: NDArray[np.float64] = np.where(defined, values, 0.0).sum(axis=-1)
+    mean: NDArray[np.float64] = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    return mean

@@ -19,7 +19,7 @@ from laminar_tui.profile.claims import (
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
-from laminar_tui.profile.sinks import SHORTEST_PROMPT, THRESHOLD, sink_heads
+from laminar_tui.profile.sinks import SHORTEST_PROMPT, THRESHOLD, are_judged, sink_heads
 from laminar_tui.profile.values import EMPTY, measure_sink_values, why_none
 from laminar_tui.profile.wording import (
     MOST_NAMED,
@@ -196,7 +196,7 @@ def _say_null(sink: SinkChoice, ours: Shares, chance: Chance) -> str:
 def say_sinks(profile: Profile, heads_by_key: Mapping[int, int]) -> tuple[str, ...]:
     """Say how many heads have a sink, and where; `heads_by_key` is how many at each key position."""
     n_heads = sum(layer.n_heads for layer in profile.layers if layer is not None)
-    if 0 < profile.n_tokens < SHORTEST_PROMPT:
+    if not are_judged(profile):
         return (
             f"The prompt is too short to tell sinks: below {SHORTEST_PROMPT} tokens key 0 gets a large share whatever "
             "the model does.",

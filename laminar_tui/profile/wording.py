@@ -74,7 +74,9 @@ def points(difference: float, digits: int = 1) -> str:
 
 
 def name_key(profile: Profile, key: int) -> str:
-    """Name a key by position and token: `key 0 ('The')`."""
+    """Name a key by position and token: `key 0 ('The')`; of several prompts, by its position alone."""
+    if not profile.origin.tokens:
+        return f"key {key}"
     token = profile.origin.tokens[key]
     return f"key {key} ({token!r})" if token else f"key {key} (a part of a character)"
 

@@ -25,6 +25,7 @@ from laminar_tui.profile.nulls import (
 )
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
+from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
 Patterns = Callable[..., NDArray[np.float32]]
@@ -52,9 +53,26 @@ def test_uniform_attention_is_counted_as_its_dense_pattern_is(patterns: Patterns
 def test_the_numbers_of_a_null_are_those_of_its_pattern(patterns: Patterns, make_profile: MakeProfile) -> None:
     found = uniform(make_profile([patterns(1, 2, 40)])).layer(0).statistics
     expected = make_profile([uniform_pattern(2, 40)]).layer(0).statistics
-    assert len(found) >= 10
+    assert found.keys() == STATISTICS.keys()
     for name, values in found.items():
         np.testing.assert_allclose(values, expected[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("span", [40, 1, 2, 9])
+def test_the_numbers_of_drawn_scores_are_those_of_the_dense_weights(span: int) -> None:
+    q, k = np.indices((40, 40))
+    sees = (k <= q) & (q - k < span)
+    scores = np.where(sees, np.random.default_rng(span).normal(0, 3, (3, 40, 40)), -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    rows = [nulls._Rows(at, weights[:, at : at + 1, max(0, at - span + 1) : at + 1]) for at in range(40)]
+    last = np.eye(40, dtype=np.int64)[-1]
+    ones = np.ones(40, np.int64)
+    found = nulls._numbers(rows, rows[-1:], nulls.Queries(ones, last, np.full(40, 1 / 39)))
+    assert found.keys() == STATISTICS.keys()
+    for head, pattern in enumerate(weights):
+        for name, expected in pattern_statistics(pattern, sees).items():
+            np.testing.assert_allclose(found[name][head], expected, atol=1e-9, err_msg=name)
 
 
 def test_independent_scores_give_what_softmax_of_normal_numbers_gives(
@@ -189,7 +207,8 @@ def test_uniform_attention_of_prompts_of_many_lengths_is_the_sum_of_theirs(
         np.testing.assert_allclose(one.total, other.total, rtol=1e-6)
         np.testing.assert_allclose(one.total_sq, other.total_sq, rtol=1e-6)
     assert found.final_weights is None
-    for name in ("sink_share", "self", "previous_token", "final.sink_share", *(("entropy", "distance") * (span == 50))):
+    ends = ("final.sink_share",) * (span > 1)
+    for name in ("sink_share", "self", "previous_token", *ends, *(("entropy", "distance") * (span == 50))):
         np.testing.assert_allclose(found.statistics[name], whole.layer(0).statistics[name], rtol=1e-5, err_msg=name)
 
 

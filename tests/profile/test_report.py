@@ -290,11 +290,9 @@ def test_thirds_are_of_the_layers_that_attend(small_profile: Profile, six: Profi
         assert make_report(Profile(six.origin, six.layers[:n])).sentences
 
 
-def test_a_short_prompt_tells_no_sinks(six: Profile) -> None:
-    few = SHORTEST_PROMPT - 1
-    short = replace(six, origin=replace(six.origin, tokens=("x",) * few, token_ids=(1,) * few))
+def test_a_short_prompt_tells_no_sinks(patterns: Patterns, make_profile: MakeProfile) -> None:
+    short, enough = (make_profile([patterns(0, 4, n)]) for n in (SHORTEST_PROMPT - 1, SHORTEST_PROMPT))
     assert say_sinks(short, {})[0].startswith("The prompt is too short to tell sinks")
-    enough = replace(six, origin=replace(six.origin, tokens=("x",) * 16, token_ids=(1,) * 16))
     assert "have a sink" in say_sinks(enough, {})[0]
     assert say_sinks(enough, {0: 40, 3: 9})[-1].endswith("; a head may have several.")
 
@@ -314,7 +312,7 @@ def test_sinks_and_roles_are_told(six: Profile, sample: Profile) -> None:
 # -- formats ---------------------------------------------------------------------------------------------------------
 
 
-def test_json_holds_every_number(six: Profile) -> None:
+def test_json_holds_every_number(six: Profile, patterns: Patterns, make_profile: MakeProfile) -> None:
     report = make_report(six)
     document = json.loads(report_json(report))
     assert document["shares"][0]["n"] == report.shares[0].n
@@ -322,6 +320,12 @@ def test_json_holds_every_number(six: Profile) -> None:
     assert document["satellites"][2]["keys"] == {"0": 3, "7": 2}
     assert [each for chapter in document["chapters"].values() for each in chapter] == list(report.sentences)
     assert document["caveat"] == CAVEAT
+    half = patterns(1, 2, 40, spread=0.1) / 2
+    half[0, :, 0] += 0.5
+    half[1, :5, 0], half[1, 5:, 5] = 0.5, 0.5
+    listed = json.loads(report_json(make_report(make_profile([None, half]))))["sink_heads"]
+    assert [each[:3] for each in listed] == [[1, 0, 0], [1, 1, 5]]
+    assert [each[3] for each in listed] == pytest.approx([half[0, :, 0].mean(), half[1, 5:, 5].mean()], abs=1e-6)
 
 
 def test_markdown_has_the_sentences_and_the_tables(six: Profile) -> None:

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from laminar_tui.profile.merge import merge
 from laminar_tui.profile.profile import Profile, merge_layers
-from laminar_tui.profile.sinks import MIN_QUERIES, SHORTEST_PROMPT, sink_heads, sink_keys
+from laminar_tui.profile.report import make_report
+from laminar_tui.profile.sinks import (
+    MIN_QUERIES,
+    SHORTEST_PROMPT,
+    are_judged,
+    first_key_share,
+    sink_heads,
+    sink_keys,
+)
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
 Patterns = Callable[..., NDArray[np.float32]]
@@ -77,14 +86,40 @@ def test_uniform_attention_has_no_sink_on_the_shortest_prompt(make_profile: Make
 
 def test_of_prompts_of_several_lengths_key_zero_alone_is_judged(patterns: Patterns, make_profile: MakeProfile) -> None:
     sinks = {(0, 0): 0.8, (2, 9): 0.7}
-    one, other = (make_profile([with_sinks(patterns(5, 3, n, spread=0.5), sinks)]) for n in (64, 60))
+    pair = [with_sinks(patterns(5, 3, n, spread=0.5), sinks) for n in (64, 60)]
+    one, other = (make_profile([each]) for each in pair)
     several = replace(one, layers=(merge_layers([one.layer(0), other.layer(0)]),))
-    assert sink_keys(several.layer(0)) == []
+    alpha = [np.concatenate([each[head, :, 0] for each in pair]).mean(dtype=np.float64) for head in range(3)]
+    np.testing.assert_allclose(first_key_share(several.layer(0)), alpha, atol=1e-7)
+    assert sink_keys(several.layer(0)) == [(0, 0, pytest.approx(alpha[0], abs=1e-7))]
     assert sink_heads(several).tolist() == [[True, False, False]]
     assert not sink_heads(several, key=9).any()
+
+
+def test_alpha_of_key_zero_counts_query_zero_as_the_shares_by_key_do(
+    patterns: Patterns, make_profile: MakeProfile
+) -> None:
+    layer = make_profile([patterns(5, 3, 64)]).layer(0)
+    assert layer.key_shares is not None
+    np.testing.assert_allclose(first_key_share(layer), layer.key_shares[:, 0], atol=1e-6)
+    assert (first_key_share(layer) > layer.statistics["sink_share"]).all(), "query 0 has nowhere else to look"
+
+
+def test_short_prompts_of_several_lengths_are_not_judged(patterns: Patterns, make_profile: MakeProfile) -> None:
+    one, other = (make_profile([with_sinks(patterns(5, 3, n), {(0, 0): 0.9})]) for n in (12, 14))
+    several = replace(one, layers=(merge_layers([one.layer(0), other.layer(0)]),))
+    assert not sink_heads(several).any()
+    assert not are_judged(several)
 
 
 def test_prompts_of_one_length_have_a_mean_share_by_key(patterns: Patterns, make_profile: MakeProfile) -> None:
     one = make_profile([with_sinks(patterns(5, 3, 64, spread=0.5), {(0, 0): 0.8, (2, 9): 0.7})])
     several = replace(one, layers=(merge_layers([one.layer(0), one.layer(0)]),))
     assert [each[:2] for each in sink_keys(several.layer(0))] == [each[:2] for each in sink_keys(one.layer(0))] != []
+
+
+def test_a_report_of_several_prompts_of_one_length_names_keys_by_position(
+    patterns: Patterns, make_profile: MakeProfile
+) -> None:
+    one = make_profile([with_sinks(patterns(5, 3, 64, spread=0.5), {(0, 0): 0.8, (2, 9): 0.7})])
+    assert "they are at key 0 (1 head), key 9 (1 head)." in make_report(merge([one, one])).chapters["Sinks"][2]

@@ -14,6 +14,7 @@ from laminar_tui.profile.statistics import (
     entropy,
     gini,
     gini_queries,
+    gini_rows,
     hoyer,
     normalised_entropy,
     participation_ratio,
@@ -91,9 +92,14 @@ def test_a_head_that_attends_uniformly() -> None:
         "self": (1 / visible).mean(),
         "off_sequence": 0.0,
         "rest.entropy": np.log(visible - 1).mean(),
+        "rest.entropy_share": 1.0,
         "rest.effective_tokens": (visible - 1).mean(),
         "rest.participation_ratio": (visible - 1).mean(),
+        "rest.hoyer": 0.0,
+        "rest.gini": 0.0,
         "rest.distance": ((visible - 2) / 2).mean(),
+        "rest.previous_token": (1 / (visible[1:] - 1)).mean(),
+        "rest.self": (1 / (visible[1:] - 1)).mean(),
         "final.entropy": math.log(n),
         "final.effective_tokens": n,
         "final.sink_share": 1 / n,
@@ -119,6 +125,37 @@ def test_a_head_that_is_all_sink_has_no_rest() -> None:
     assert found["final.sink_share"] == 1
     assert found["distance"] == pytest.approx((1 + 2 + 3 + 4) / 4, abs=EXACT)
     assert all(math.isnan(found[name]) for name in STATISTICS if name.startswith("rest."))
+
+
+def test_the_numbers_without_the_sink_are_those_of_what_it_leaves() -> None:
+    """Query 2 leaves 0.4 to the keys 1 and 2, query 3 leaves 0.5 to three keys, and query 1 has a single one."""
+    pattern = np.array([[1, 0, 0, 0], [0.9, 0.1, 0, 0], [0.6, 0.1, 0.3, 0], [0.5, 0.3, 0.1, 0.1]])
+    found = pattern_statistics(pattern)
+    rest = [np.array([0.25, 0.75]), np.array([0.6, 0.2, 0.2])]
+    assert found["rest.previous_token"] == pytest.approx((0.25 + 0.2) / 2, abs=EXACT)
+    assert found["rest.self"] == pytest.approx((0.75 + 0.2) / 2, abs=EXACT)
+    assert found["rest.gini"] == pytest.approx((0.25 + (0.4 * 4 / 9) / (2 / 3)) / 2, abs=EXACT)
+    squares = [(each**2).sum() for each in rest]
+    sparsity = [(math.sqrt(n) - 1 / math.sqrt(s)) / (math.sqrt(n) - 1) for n, s in zip((2, 3), squares, strict=True)]
+    assert found["rest.hoyer"] == pytest.approx(np.mean(sparsity), abs=EXACT)
+    shares = [-(each * np.log(each)).sum() / math.log(len(each)) for each in rest]
+    assert found["rest.entropy_share"] == pytest.approx(np.mean(shares), abs=EXACT)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gini_without_one_weight_needs_no_second_sort(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(12, 0.3), (3, 5)).round(2)  # with zeros and equal weights
+    rows[:, 0, 7:] = 0
+    rows[0, 1, 0] = rows[0, 1].max()
+    values, defined = gini_rows(np.sort(rows), rows[:, :, 0], np.full((1, 5), 12), np.full((1, 5), 11))
+    assert defined[0].all()
+    for head, row in np.ndindex(3, 5):
+        whole, others = rows[head, row], rows[head, row, 1:]
+        assert values[0, head, row] == pytest.approx(gini(whole), abs=EXACT)
+        assert defined[1, head, row] == (others.sum() > 0)
+        if others.sum():
+            assert values[1, head, row] == pytest.approx(gini(others), abs=1e-9)
 
 
 def test_mass_on_no_key_is_off_sequence() -> None:
