@@ -64,7 +64,7 @@ COMPARE_KEYS = (
     *column_keys("column", ": layer or head"),
     Key("largest", "n", "n", "largest(1)", "next column by largest change", label="Next change", rank=2),
     Key("smaller", "N", "N", "largest(-1)", "previous column by largest change"),
-    Key("arrange", "v", "v", "arrange(1)", "side by side, A, B, difference", label="Layout", rank=3),
+    Key("arrange", "v", "v", "arrange(1)", "side by side, A, B, difference, lift", label="Layout", rank=3),
     Key("arrange_back", "V", "V", "arrange(-1)", "the layout before"),
     Key("swap", "x", "x", "swap", "swap A and B", label="Swap", rank=4),
     Key(
@@ -106,7 +106,9 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
     READING = """\
 A and B are drawn on the same axes and the same colours: each column is a layer (or, after Enter, a head), from weight 0
 at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer; what is not
-coloured differs by less than one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
+coloured differs by less than one weight. v goes on to B / A, the lift: red where B is so many times as dense as A,
+blue where A is as many times as dense as B, up to 8 times; nothing is drawn where both are alike, and where either has
+less than about one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
 moved. b compares the profile that is open with chance: what uniform attention, or independent scores of the same
 variance, would give. Where the numbers of layers differ, columns are matched by depth. With few weights, small patches
@@ -243,7 +245,8 @@ the difference."""
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
         self.set_class(self._is_narrow(pair), "-beside")
         *population, estimator = look.facts()
-        self.show_line("title", [*population, *axis, same, estimator, f"{look.scale} colours"])
+        colors = "colours: B over A" if self.arrangement == "lift" else f"{look.scale} colours"
+        self.show_line("title", [*population, *axis, same, estimator, colors])
         self.lines("picture").display_rows(partial(self._draw_pictures, pair))
         self.lines("curve").display_rows(partial(self._draw_curves, pair))
         self._show_numbers(pair)

@@ -544,7 +544,7 @@ async def test_what_is_looked_at_changes_as_in_the_explorer(
         assert said in line(driven, "title")
 
 
-SIDES = ("A  main", "B  step1000", "B - A")
+SIDES = ("A  main", "B  step1000", "B - A", "B / A")
 
 
 async def test_layouts_go_round(drive: Drive, walk: Profile, other: Profile) -> None:
@@ -558,13 +558,16 @@ async def test_layouts_go_round(drive: Drive, walk: Profile, other: Profile) -> 
 
         first = heading()
         seen = []
-        for _ in range(4):
+        for _ in range(5):
             await driven.press("v")
             seen.append("".join(side for side in SIDES if side in heading()))
-        assert seen == [*SIDES, "".join(SIDES)]
+        assert seen == [*SIDES, "".join(SIDES[:3])]
         assert heading() == first
         await driven.press("V")
-        assert SIDES[0] not in heading()
+        assert SIDES[3] in heading()
+        assert "colours: B over A" in line(driven, "title")
+        await driven.press("z")
+        assert SIDES[3] in heading(), "its colours are factors on every scale"
 
 
 async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profile, other: Profile) -> None:
