@@ -84,6 +84,15 @@ def independent_scores(profile: Profile, seed: int = 0) -> Profile:
     return _named(profile, layers, INDEPENDENT)
 
 
+COMPUTED_NULLS: dict[str, Callable[[Profile], Profile]] = {
+    "uniform attention": uniform,
+    "independent scores": independent_scores,
+}
+"""The nulls that need no model, by their titles."""
+MODEL_NULLS = {"random": "random parameters", "shuffled": "shuffled tokens"}
+"""Name -> title of those that need one, see `model.nulls`."""
+
+
 def _require_one_length(profile: Profile) -> None:
     if not profile.n_tokens:
         raise UsageError(

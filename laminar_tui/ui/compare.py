@@ -1,6 +1,6 @@
 """Two profiles side by side with one cursor, their signed difference, and how far each layer and head has moved."""
 
-from collections.abc import Callable
+import threading
 from functools import partial
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.measures import SHARES
-from laminar_tui.profile.nulls import independent_scores, uniform
+from laminar_tui.profile.nulls import COMPUTED_NULLS
 from laminar_tui.profile.pairs import (
     Change,
     Matching,
@@ -43,6 +43,8 @@ from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, make_two_sided_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
+from laminar_tui.run import Step
+from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
@@ -50,12 +52,6 @@ from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-
-NULLS: dict[str, Callable[[Profile], Profile]] = {
-    "uniform attention": uniform,
-    "independent scores": independent_scores,
-}
-"""What a profile can be compared with when there is nothing else: attention by chance."""
 
 COMPARED = ("entropy", "effective_tokens", "sink_share", "previous_token", "gini", "distance", "rest.entropy")
 """The statistics of the table; those made from the counts come before them."""
@@ -72,7 +68,8 @@ COMPARE_KEYS = (
         "b",
         "b",
         "next_reference",
-        "compare with chance: uniform attention, independent scores",
+        "compare with chance: uniform attention, independent scores; with the model in memory, random parameters "
+        "and shuffled tokens",
         "Chance",
         rank=4,
     ),
@@ -92,6 +89,7 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
         terminal: what can be shown.
         profile: the explorer's, B until it is swapped.
         marked: the one it is compared with; None for attention by chance.
+        chance: draws the nulls.
 
     Attributes:
         reference: what the explorer's profile is compared with at the moment: the marked one or a null; None while the
@@ -111,16 +109,21 @@ blue where A is as many times as dense as B, up to 8 times; nothing is drawn whe
 less than about one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
 moved. b compares the profile that is open with chance: what uniform attention, or independent scores of the same
-variance, would give. Where the numbers of layers differ, columns are matched by depth. With few weights, small patches
-are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be
-the difference."""
+variance, would give; where the model that has read this profile is still there, what it gives with random parameters,
+and with the same tokens shuffled. Where the numbers of layers differ, columns are matched by depth. With few weights,
+small patches are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B
+overlap, so may be the difference."""
 
-    def __init__(self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None) -> None:
+    def __init__(
+        self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None, chance: Chance
+    ) -> None:
         super().__init__(state, terminal)
         self.profile = profile
+        self.chance = chance
         self.reference = self._marked = marked
         self.is_swapped = False
         self.null = self._wanted_null = ""
+        self._outdated = threading.Event()
         self.arrangement = "side by side"
         self.inside: int | None = None
         """The column whose heads are shown; None for the layers."""
@@ -368,15 +371,33 @@ the difference."""
 
     def action_next_reference(self) -> None:
         """Compare with the next null, and after the last with what was marked."""
-        names = [*NULLS, *([""] if self._marked is not None else [])]
+        names = [*self.chance.titles(self.profile), *([""] if self._marked is not None else [])]
         wanted = self._wanted_null
         null = self._wanted_null = names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
+        self._draw_wanted(null)
+
+    def _draw_wanted(self, null: str) -> None:
+        """Draw a null in a thread, or take what was marked; what was being drawn is no longer wanted."""
+        self._outdated.set()
+        self._outdated = outdated = threading.Event()
         self.say(f"drawing {null}" if null else "")
-        draw = partial(self._draw_reference, null)
+        draw = partial(self._draw_reference, null, outdated)
         self.in_background("null", draw, partial(self._show_reference, null), self._keep_reference)
 
-    def _draw_reference(self, null: str) -> Profile | None:
-        return NULLS[null](self.profile) if null else self._marked
+    def _draw_reference(self, null: str, outdated: threading.Event) -> Profile | None:
+        if not null:
+            return self._marked
+
+        def tell(step: Step) -> None:
+            done = f" {step.done} of {step.total}" if step.total else ""
+            note = f"drawing {null}: {step.name}{done}"
+            self.post_message(self.Done(lambda: None if outdated.is_set() else self.say(note)))
+
+        return self.chance.draw(self.profile, null, tell, outdated.is_set)
+
+    def on_unmount(self) -> None:
+        """Stop what is being drawn: it may hold the model."""
+        self._outdated.set()
 
     def _keep_reference(self) -> None:
         self._wanted_null = self.null
@@ -386,6 +407,7 @@ the difference."""
         """Compare with another profile; the layer that one is at stays, wherever its column is now."""
         layer = self._own_layer(self.column if self.inside is None else self.inside)
         self.null, self.reference = null, reference
+        self._outdated.set()  # a step that is told late says nothing any more
         self._say_reference()
         if self.inside is None:
             self.column = self._column_of(layer)
@@ -401,6 +423,8 @@ the difference."""
     def _say_reference(self) -> None:
         """Say which side is chance, if one is."""
         more = " · another: Esc M, open it, 5" if self._marked is None else ""
+        if self.null == list(COMPUTED_NULLS)[-1] and (why_not := self.chance.why_not_all(self.profile)):
+            more += f" · {why_not}"
         side = "B" if self.is_swapped else "A"
         self.say(f"{side} is chance: {self.null} · b goes on{more}" if self.null else "")
 

@@ -21,6 +21,7 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
+from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
 from laminar_tui.ui.find import Finder, go_to, parse_target
@@ -79,6 +80,7 @@ class Explorer(FileActions):
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
         self.report: Latest[Report] = Latest()
+        self.chance = Chance(self.runner)
         self.came_from: detours.Origin | None = None  # the screen on which the head that is shown was chosen
         self.measure = ""  # the number that the heads were coloured by last
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)

@@ -1,5 +1,6 @@
 """The report on the present profile: what it says about the exercise's claims, in words and tables."""
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import zip_longest
 from typing import ClassVar
@@ -48,6 +49,7 @@ class ReportScreen(Detour[None]):
         terminal: what can be shown.
         profile: what is reported on.
         made: the latest report, of this profile or another.
+        nulls: title -> null that was drawn with the model, to be reported on too.
     """
 
     NAME = "report"
@@ -56,13 +58,16 @@ class ReportScreen(Detour[None]):
     READING = """\
 Each chapter puts one question about the picture to the numbers of this profile. Satellites are the final token's
 weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
-independent scores of the same variance. w writes it all."""
+independent scores of the same variance; random parameters and shuffled tokens too, once b has drawn them in the
+comparison (5). w writes it all."""
 
-    def __init__(self, state: State, terminal: Terminal, profile: Profile, made: Latest[Report]) -> None:
+    def __init__(
+        self, state: State, terminal: Terminal, profile: Profile, made: Latest[Report], nulls: Mapping[str, Profile]
+    ) -> None:
         super().__init__(state, terminal)
-        self.profile = profile
+        self.profile, self.nulls = profile, nulls
         self._made = made
-        self.report = made.known((profile,))
+        self.report = made.known(self._made_of)
         self.first = 0
         self._rows: list[Row] = []
         self._rows_for = 0
@@ -76,8 +81,12 @@ independent scores of the same variance. w writes it all."""
         """Make the report in a thread: the nulls take seconds on a large model."""
         super().on_mount()
         if self.report is None:
-            make = partial(self._made.of, (self.profile,), partial(make_report, self.profile))
+            make = partial(self._made.of, self._made_of, partial(make_report, self.profile, self.nulls))
             self.in_background("report", make, self._show_report)
+
+    @property
+    def _made_of(self) -> tuple[object, ...]:
+        return (self.profile, *self.nulls.values())
 
     def _show_report(self, report: Report) -> None:
         self.report = report

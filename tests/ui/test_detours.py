@@ -11,6 +11,7 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from laminar_tui import catalog
+from laminar_tui.profile.nulls import COMPUTED_NULLS, MODEL_NULLS
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.render.matrix import rank_heads
@@ -402,6 +403,77 @@ async def test_without_a_mark_it_is_compared_with_chance(drive: Drive, walk: Pro
         await driven.until(lambda: "A is chance: uniform attention" in line(driven, "note"), "the first again")
 
 
+def chance_by(script: Any, walk: Profile) -> None:
+    """Give the fake session what it reads as chance."""
+    for name, title in MODEL_NULLS.items():
+        script.nulls[name] = replace(walk, origin=replace(walk.origin, recipe=f"null: {title}"))
+
+
+async def test_with_the_model_in_memory_chance_goes_on_to_random_parameters_and_shuffled_tokens(
+    drive: Drive, script: Any, walk: Profile
+) -> None:
+    chance_by(script, walk)
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.row("status").find("read") >= 0, "the run has ended")
+        await driven.press("5")
+        screen = driven.app.screen
+        for title in (*COMPUTED_NULLS, *MODEL_NULLS.values(), *COMPUTED_NULLS):
+            await driven.until(lambda title=title: f"A is chance: {title} " in line(driven, "note"), title)
+            assert "need the model" not in line(driven, "note")
+            if title in MODEL_NULLS.values():
+                assert screen.sides[0].origin.recipe == f"null: {title}"
+            await driven.press("b")
+        assert [request.null for request in script.seen] == ["", *MODEL_NULLS], "each was drawn once"
+        await driven.press("escape", "7")
+        await driven.until(lambda: driven.app.screen.report is not None, "the report")
+        nulls = {each.null for each in driven.app.screen.report.chance}
+        assert nulls >= set(MODEL_NULLS.values())
+
+
+async def test_while_a_null_is_drawn_that_is_told_and_keys_and_esc_go_on(
+    drive: Drive, script: Any, walk: Profile
+) -> None:
+    chance_by(script, walk)
+    stopped = threading.Event()
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.row("status").find("read") >= 0, "the run has ended")
+
+        def wait(index: int, is_cancelled: Callable[[], bool]) -> None:
+            while index == 2 and not is_cancelled():
+                stopped.wait(0.001)
+            if is_cancelled():
+                stopped.set()
+
+        script.pace = wait
+        await driven.press("5", "b")
+        await driven.until(lambda: "A is chance: independent scores" in line(driven, "note"), "the second null")
+        await driven.press("b")
+        await driven.until(lambda: "drawing random parameters: forward 2 of 5" in line(driven, "note"), "its progress")
+        screen = driven.app.screen
+        await driven.press("l")
+        assert screen.column == 1
+        assert screen.null == "independent scores", "what was there stays until then"
+        await driven.press("b")
+        await driven.until(stopped.is_set, "the first is given up")
+        await driven.until(lambda: "drawing shuffled tokens" in line(driven, "note"), "the next is drawn")
+        stopped.clear()
+        await driven.press("escape")
+        await driven.until(stopped.is_set, "whoever leaves leaves the model free")
+        assert driven.app.screen is driven.app.explorer
+        script.pace = lambda _index, _is_cancelled: None
+        await driven.press("r")
+        await driven.until(lambda: not driven.app.explorer.runner.is_running, "the next run")
+
+
+async def test_without_a_model_it_is_said_what_the_other_nulls_need(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("5", "b")
+        await driven.until(lambda: "A is chance: independent scores" in line(driven, "note"), "the second null")
+        assert "random parameters and shuffled tokens need the model" in line(driven, "note")
+        await driven.press("b")
+        await driven.until(lambda: "A is chance: uniform attention" in line(driven, "note"), "the first again")
+
+
 async def test_a_swap_keeps_the_open_profile_what_chance_is_drawn_for_and_enter_opens(
     drive: Drive, walk: Profile, other: Profile
 ) -> None:
@@ -592,7 +664,7 @@ async def test_a_report_that_was_made_is_there_at_once(
 
     made: list[Profile] = []
     make = module.make_report
-    monkeypatch.setattr(module, "make_report", lambda profile: made.append(profile) or make(profile))
+    monkeypatch.setattr(module, "make_report", lambda profile, nulls: made.append(profile) or make(profile, nulls))
     async with drive(walk) as driven:
         for _ in range(2):
             await driven.press("7")
