@@ -1,6 +1,7 @@
 """Two profiles side by side with one cursor, their signed difference, and how far each layer and head has moved."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -404,11 +405,26 @@ overlap, so may be the difference."""
         self.show()
 
     def _show_reference(self, null: str, reference: Profile | None) -> None:
-        """Compare with another profile; the layer that one is at stays, wherever its column is now."""
-        layer = self._own_layer(self.column if self.inside is None else self.inside)
-        self.null, self.reference = null, reference
+        """Compare with another profile."""
+        self.null = null
         self._outdated.set()  # a step that is told late says nothing any more
         self._say_reference()
+        self._compare(reference, self.profile)
+
+    def renew(self, profile: Profile) -> None:
+        """Compare what the run that has ended has read; chance is drawn anew for it."""
+        if not profile.n_read:
+            self.dismiss(None)
+            return
+        self.start, self.now = replace(self.start, profile=profile), replace(self.now, profile=profile)
+        self._compare(None if self.null else self.reference, profile)
+        if self._wanted_null:
+            self._draw_wanted(self._wanted_null)
+
+    def _compare(self, reference: Profile | None, profile: Profile) -> None:
+        """Compare other profiles; the layer that one is at stays, wherever its column is now."""
+        layer = self._own_layer(self.column if self.inside is None else self.inside)
+        self.reference, self.profile = reference, profile
         if self.inside is None:
             self.column = self._column_of(layer)
         else:

@@ -21,6 +21,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
+from laminar_tui.profile.profile import Profile
 from laminar_tui.render.facts import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
@@ -136,6 +137,9 @@ class Detour(LeftOnce[Result]):
         """Choose what fits."""
         if take_room(self, event.size):
             self.call_after_refresh(self.show)
+
+    def renew(self, profile: Profile) -> None:
+        """Take what a run has read that has ended meanwhile, where this screen shows what was read until then."""
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 

@@ -84,12 +84,12 @@ def show(explorer: "Explorer", name: str) -> None:
         getattr(explorer, f"action_{name}")()
 
 
-def renew_heads(app: App[None], profile: Profile) -> None:
-    """Give an open matrix of heads the numbers of the run that has ended."""
-    from laminar_tui.ui.heads import HeadsScreen
+def renew(app: App[None], profile: Profile) -> None:
+    """Give the screens that are open what the run that has ended has read."""
+    from laminar_tui.ui.detour import Detour
 
     for screen in app.screen_stack:
-        if isinstance(screen, HeadsScreen):
+        if isinstance(screen, Detour):
             screen.renew(profile)
 
 

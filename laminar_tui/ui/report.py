@@ -1,6 +1,7 @@
 """The report on the present profile: what it says about the exercise's claims, in words and tables."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from typing import ClassVar
@@ -78,9 +79,19 @@ comparison (5). w writes it all."""
         yield Lines(id="page")
 
     def on_mount(self) -> None:
-        """Make the report in a thread: the nulls take seconds on a large model."""
+        """Begin with the report that was made last, if it is this one."""
         super().on_mount()
-        if self.report is None:
+        self._make()
+
+    def renew(self, profile: Profile) -> None:
+        """Report on the run that has ended; what is there stays until then."""
+        self.start = replace(self.start, profile=profile)
+        self.profile, self.nulls = profile, {}
+        self._make()
+
+    def _make(self) -> None:
+        """Make the report in a thread: the nulls take seconds on a large model."""
+        if self._made.known(self._made_of) is None:
             make = partial(self._made.of, self._made_of, partial(make_report, self.profile, self.nulls))
             self.in_background("report", make, self._show_report)
 
@@ -89,7 +100,7 @@ comparison (5). w writes it all."""
         return (self.profile, *self.nulls.values())
 
     def _show_report(self, report: Report) -> None:
-        self.report = report
+        self.report, self._rows_for = report, 0
         self.show()
 
     # -- drawing -----------------------------------------------------------------------------------------------------

@@ -465,6 +465,53 @@ async def test_while_a_null_is_drawn_that_is_told_and_keys_and_esc_go_on(
         await driven.until(lambda: not driven.app.explorer.runner.is_running, "the next run")
 
 
+@pytest.mark.parametrize("marked", [False, True], ids=["chance", "marked"])
+async def test_a_comparison_that_was_opened_during_a_run_has_all_layers_when_it_has_ended(
+    drive: Drive, script: Any, walk: Profile, other: Profile, marked: bool
+) -> None:
+    chance_by(script, walk)
+    is_over = threading.Event()
+    script.pace = lambda index, _is_cancelled: is_over.wait(20) if index == 4 else None
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        driven.app.explorer.reference = other if marked else None
+        await driven.until(lambda: driven.state.profile and driven.state.profile.n_read == 3, "three layers")
+        await driven.press("5", "l", "l", "l")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        if not marked:
+            await driven.press("b")
+            await driven.until(lambda: "when the run has ended" in line(driven, "note"), "what is not there yet")
+        own = [profile for profile in screen.sides if profile is not screen.reference]
+        assert [profile.n_read for profile in own] == [3]
+        is_over.set()
+        await driven.until(lambda: screen.profile is walk, "the run has ended")
+        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        assert screen.reference.n_read == 4
+        assert screen.reference is other or not marked
+        assert screen.column == 3
+        assert screen.null == ("" if marked else "independent scores")
+        await driven.until(lambda: screen._change is not None, "the distances")
+        assert len(screen._change.ranking()) == 4
+        if not marked:
+            await driven.until(lambda: "is chance" in line(driven, "note"), "what it is compared with")
+            await driven.press("b")
+            await driven.until(lambda: "A is chance: random parameters" in line(driven, "note"), "that of the model")
+
+
+async def test_a_report_that_was_opened_during_a_run_is_made_anew(drive: Drive, script: Any) -> None:
+    is_over = threading.Event()
+    script.pace = lambda index, _is_cancelled: is_over.wait(20) if index == 4 else None
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.state.profile and driven.state.profile.n_read == 3, "three layers")
+        await driven.press("7")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.report is not None, "the report")
+        assert screen.report.facts["layers"] == "3 of 5"
+        is_over.set()
+        await driven.until(lambda: screen.report.facts["layers"] == "4 of 5", "the report on all layers")
+        assert screen._rows_for, "it is shown"
+
+
 async def test_without_a_model_it_is_said_what_the_other_nulls_need(drive: Drive, walk: Profile) -> None:
     async with drive(walk, size=(160, 48)) as driven:
         await driven.press("5", "b")
