@@ -1,9 +1,9 @@
 """Two profiles side by side, their signed difference and their lift: pictures on one axis, with one cursor."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
 from laminar_tui.profile.wording import points
@@ -61,6 +62,15 @@ BETWEEN = 2
 """Cells between two pictures: a blank and the axis line."""
 GUTTERS = 5 + 2 * BETWEEN
 """Cells of three pictures beside one another that are not columns, at most."""
+TABLE: dict[str, Callable[[Counts], NDArray[Any]]] = {
+    "n": lambda counts: counts.n,
+    "mean": lambda counts: counts.mean,
+    "median": lambda counts: counts.quantile(0.5),
+    "share_above_0.5": lambda counts: counts.share_above(0.5),
+    "share_below_0.01": lambda counts: 1 - counts.share_above(0.01),
+    "max": lambda counts: counts.quantile(1.0),
+}
+"""The numbers of A and of B in a table that is copied."""
 _BOLD = Style(bold=True)
 _MARKED = Style(reverse=True)
 
@@ -407,3 +417,27 @@ def ranking_rows(pair: Pair, change: Change, column: int, width: int, height: in
         rows.append([Segment(fit(text, width), _MARKED if at == column else None)])
     blank: Row = [Segment(" " * width)]
     return (rows + [blank] * (height - len(rows)))[:height]
+
+
+def change_table(pair: Pair, change: Change | None, word: str) -> list[list[str]]:
+    """All columns in numbers, their heading first: distances, then each number of A and of B.
+
+    Args:
+        change: the distances; None while they are being measured: their cells are empty.
+        word: what a column is.
+    """
+    sides = [pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]]
+    nothing = np.full(pair.n_columns, np.nan)
+    numbers: dict[str, NDArray[np.float64]] = {
+        "jensen_shannon_bits": nothing if change is None else change.jensen_shannon,
+        "wasserstein_1": nothing if change is None else change.wasserstein,
+    }
+    for name, of in TABLE.items():
+        numbers |= {f"{name}.{side}": of(counts) for side, counts in zip("ab", sides, strict=True)}
+    rows = [
+        [pair.matching.labels[at], str(pair.matching.a[at]), str(pair.matching.b[at])]
+        + [f"{values[at]:.10g}" if np.isfinite(values[at]) else "" for values in numbers.values()]
+        for at in range(pair.n_columns)
+        if pair.a.measured[pair.matching.a[at]] and pair.b.measured[pair.matching.b[at]]
+    ]
+    return [[word, "a", "b", *numbers], *rows]

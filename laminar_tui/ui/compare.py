@@ -33,6 +33,7 @@ from laminar_tui.render.compare import (
     NUMBERS_WIDTH,
     Pair,
     PairDrawing,
+    change_table,
     columns_cells,
     line_rows,
     number_lines,
@@ -47,7 +48,7 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Step
 from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
+from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
@@ -77,6 +78,8 @@ COMPARE_KEYS = (
     Key("heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
     *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
+    FIND_KEY,
+    *COPY_KEYS,
     *PICTURE_KEYS,
     *BACK_KEYS,
 )
@@ -451,16 +454,56 @@ overlap, so may be the difference."""
         if self.inside is not None:
             self.dismiss((self._own_layer(self.inside), self.column))
             return
-        self.inside = self.column
+        problem = self._go_inside(self.column)
+        if problem:
+            self.say(problem)
+        else:
+            self.show()
+
+    def _go_inside(self, column: int) -> str:
+        """Go to the first of a layer's heads; say why not where they cannot be compared."""
+        before, self.inside = self.inside, column
         try:
             self._matching()
         except LaminarError as error:
-            self.inside = None
-            self.say(f"{error.message}: {error.hint}")
-            return
+            self.inside = before
+            return f"{error.message}: {error.hint}"
         self.column = 0
         self._was_ranked = False
-        self.show()
+        return ""
+
+    def find(self, layer: int | None, head: int | None) -> str:
+        """Go to the column of a layer; with a head, and among heads, to the heads of that layer."""
+        if self.reference is None:
+            return "nothing to compare with"
+        n_layers = len(match_layers(*self.sides).labels)
+        if layer is not None and layer >= n_layers:
+            return f"there is no layer {layer}: the last one is {n_layers - 1}"
+        here = self.column if self.inside is None else self.inside
+        column = here if layer is None else layer
+        if head is None and self.inside is None:
+            self.go_to(column)
+            return ""
+        if column != self.inside and (problem := self._go_inside(column)):
+            return problem
+        n_heads = self.count_columns()
+        self.go_to(head or 0)
+        return f"the last head is {n_heads - 1}" if head is not None and head >= n_heads else ""
+
+    # -- what it puts out --------------------------------------------------------------------------------------------
+
+    def line_to_copy(self) -> str:
+        """The column under the cursor in numbers."""
+        pair = self.pair()
+        return "  ".join(self._summary(pair)) if pair is not None else ""
+
+    def table(self) -> list[list[str]]:
+        """Every column with its distances, and A and B in numbers."""
+        pair = self.pair()
+        if pair is None:
+            return []
+        word = "layer" if self.inside is None else "head"
+        return change_table(pair, self._change, word)
 
     def action_back(self) -> None:
         """Go back to the layers; from these to the explorer."""

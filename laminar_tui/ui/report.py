@@ -10,22 +10,19 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from laminar_tui.errors import LaminarError
-from laminar_tui.files import write_bytes
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import Report, make_report
 from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.render.report import MAX_TEXT_WIDTH, chapters, report_rows
-from laminar_tui.render.rows import Row
-from laminar_tui.source import as_path
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.render.rows import Row, row_text
+from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-from laminar_tui.ui.writing import file_stem, problem_with
+from laminar_tui.ui.writing import as_tsv, copy, file_stem, problem_with
 
 REPORT_KEYS = (
     Key("down", "j,down", "j ↓", "scroll_lines(1)", "a line on"),
@@ -37,6 +34,9 @@ REPORT_KEYS = (
     Key("first", "g,home", "g Home", "scroll_to_line(0)", "the beginning"),
     Key("last", "G,end", "G End", "scroll_to_line(-1)", "the end"),
     Key("write", "w", "w", "write", "write the report as Markdown", label="Write Markdown", rank=2),
+    replace(COPY_KEYS[0], description="copy the lines in sight"),
+    replace(COPY_KEYS[1], description="copy the report as Markdown"),
+    *COPY_KEYS[2:],
     *(key for key in PICTURE_KEYS if key.id in ("theme", "redraw")),
     *BACK_KEYS,
 )
@@ -176,14 +176,24 @@ comparison (5). w writes it all."""
             self.app.push_screen(FileDialog("write the report to", name, problem_with()), self._write)
 
     def _write(self, name: str | None) -> None:
-        if name is None or self.report is None:
+        if self.report is not None:
+            self.write(name, report_markdown(self.report).encode("utf-8", "backslashreplace"))
+
+    def line_to_copy(self) -> str:
+        """The lines in sight."""
+        return "\n".join(row_text(row).rstrip() for row in self._rows[self.first : self._last()])
+
+    def action_copy_table(self) -> None:
+        """Copy the report as Markdown, as much of it as a terminal takes."""
+        if self.report is None:
+            self.say("there is nothing to copy yet")
             return
-        try:
-            write_bytes(as_path(name), report_markdown(self.report).encode("utf-8", "backslashreplace"))
-        except LaminarError as error:
-            self.say(f"{error.message}: {error.hint}")
-        else:
-            self.say(f"wrote {name}")
+        lines = report_markdown(self.report).splitlines()
+        text, n = as_tsv([[line] for line in lines])
+        whole = (
+            "copied the report" if n == len(lines) else f"copied the first {n:,} of {len(lines):,} lines: w writes all"
+        )
+        self.say(copy(self.app, text, whole))
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What leaves the explorer: files by the ending of their name, and texts for the clipboard."""
+"""What leaves a screen: files by the ending of their name, and texts for the clipboard."""
 
 import base64
 import os
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from textual.app import App
 
 from laminar_tui.errors import LaminarError, UsageError
 from laminar_tui.profile.profile import Profile
@@ -117,6 +118,25 @@ def _columns_table(scene: Scene) -> list[list[str]]:
             for at in np.flatnonzero(columns.measured)
         ),
     ]
+
+
+def copy(app: App[None], text: str, said: str) -> str:
+    """Put a text into the terminal's clipboard (OSC 52); give what is to be said of it."""
+    app.copy_to_clipboard(text)
+    in_tmux = "; tmux passes it on with: set -g set-clipboard on" if "TMUX" in os.environ else ""
+    return said + in_tmux
+
+
+def copy_table(app: App[None], rows: list[list[str]]) -> str:
+    """Put a table, its heading first, into the clipboard with tabs between its columns; give what is to be said."""
+    text, n_rows = as_tsv(rows)
+    if n_rows < 2:
+        return "there is no table to copy here"
+    if n_rows < len(rows):
+        said = f"copied the first {n_rows - 1:,} of {len(rows) - 1:,} rows: a terminal takes no more"
+    else:
+        said = f"copied {n_rows - 1:,} rows"
+    return copy(app, text, said)
 
 
 def as_tsv(rows: list[list[str]]) -> tuple[str, int]:

@@ -13,9 +13,12 @@ from textual.widgets import Input, TextArea
 from laminar_tui import catalog
 from laminar_tui.profile.nulls import COMPUTED_NULLS, MODEL_NULLS
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.report import make_report
+from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.render.matrix import rank_heads
 from laminar_tui.run import PromptFacts, Request
+from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.compare import COMPARE_KEYS, CompareScreen
 from laminar_tui.ui.detour import Detour, fitting_keys
 from laminar_tui.ui.explorer import Terminal
@@ -197,6 +200,104 @@ async def test_before_anything_is_read_there_is_nothing_to_open(drive: Drive, ke
         await driven.press(key)
         assert driven.app.screen is driven.app.explorer
         assert "nothing is read yet" in driven.row("status")
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was put into the clipboard."""
+    texts: list[str] = []
+    monkeypatch.setattr(LaminarApp, "copy_to_clipboard", lambda _app, text: texts.append(text))
+    return texts
+
+
+async def test_the_line_and_the_table_of_each_screen_are_copied(
+    drive: Drive, walk: Profile, other: Profile, copied: list[str]
+) -> None:
+    async with drive(other, size=(160, 48)) as driven:
+        driven.app.explorer.reference = walk
+        await driven.press("6", "n", "y")
+        screen = driven.app.screen
+        assert copied[-1].startswith(f"layer {screen.place[0]} head {screen.place[1]}  sink share")
+        assert "copied the line" in line(driven, "note")
+        await driven.press("Y")
+        rows = [row.split("\t") for row in copied[-1].splitlines()]
+        assert rows[0] == ["rank", "layer", "head", "sink_share"]
+        assert [(int(row[1]), int(row[2])) for row in rows[1:]] == screen.order
+        values = other.statistics["sink_share"]
+        assert [float(row[3]) for row in rows[1:]] == pytest.approx([values[place] for place in screen.order], rel=1e-5)
+        assert f"copied {len(screen.order)} rows" in line(driven, "note")
+
+        await driven.press("escape", "5", "l", "l")
+        screen = driven.app.screen
+        await driven.until(lambda: screen._change is not None, "the distances")
+        await driven.press("y")
+        assert copied[-1].startswith("layer 2  JS ")
+        await driven.press("Y")
+        rows = [row.split("\t") for row in copied[-1].splitlines()]
+        assert [row[0] for row in rows] == ["layer", "0", "2", "3", "4"]
+        table = {name: row for name, *row in zip(*rows, strict=True)}
+        assert float(table["jensen_shannon_bits"][1]) == pytest.approx(screen._change.jensen_shannon[2], rel=1e-5)
+        for side, profile in (("a", walk), ("b", other)):
+            mean = float(profile.layer_counts("final").mean[2])
+            assert float(table[f"mean.{side}"][1]) == pytest.approx(mean, rel=1e-5)
+        await driven.press("enter", "Y")
+        assert copied[-1].split("\t")[0] == "head"
+        assert "copied 4 rows" in line(driven, "note")
+
+        await driven.press("escape", "escape", "7")
+        await driven.until(lambda: driven.app.screen.report is not None, "the report")
+        await driven.press("y")
+        assert "1. Pressed to zero early, spread out late?" in copied[-1]
+        assert f"copied {len(copied[-1].splitlines())} lines" in line(driven, "note")
+        await driven.press("Y")
+        assert copied[-1] == report_markdown(make_report(other))
+        assert "copied the report" in line(driven, "note")
+
+
+@pytest.mark.parametrize("key", ["5", "6", "7"])
+async def test_a_screen_is_written_as_it_is_without_the_dialog(
+    drive: Drive, walk: Profile, tmp_path: Path, key: str
+) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press(key)
+        await driven.press("S")
+        field = driven.app.screen.query_one(Input)
+        assert field.value == f"model-{OPENING[key].NAME}.svg"
+        field.value = str(tmp_path / "screen.svg")
+        await driven.press("enter")
+        await driven.until(lambda: "wrote" in line(driven, "note"), "it is written")
+    drawn = (tmp_path / "screen.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<svg")
+    assert OPENING[key].NAME in drawn
+    assert "screenshot to" not in drawn
+
+
+async def test_a_layer_or_head_is_gone_to_by_its_number(drive: Drive, walk: Profile, other: Profile) -> None:
+    async with drive(other, size=(160, 48)) as driven:
+        driven.app.explorer.reference = walk
+        await driven.press("6", *"/3.4", "enter")
+        screen = driven.app.screen
+        assert screen.place == (3, 4)
+        await driven.press(*"/L2", "enter")
+        assert screen.place == (3, 4)
+        assert "layer 2 head 4 has no sink share here" in line(driven, "note")
+        await driven.press(*"/here", "enter")
+        assert "type 20, 20.7 or L20H7" in driven.text()
+        await driven.press("escape", "escape", "5", *"/4", "enter")
+        screen = driven.app.screen
+        assert (screen.inside, screen.column) == (None, 4)
+        await driven.press(*"/3.4", "enter")
+        assert (screen.inside, screen.column) == (3, 4)
+        await driven.press(*"/2", "enter")
+        assert (screen.inside, screen.column) == (2, 0), "among heads another layer's heads are gone to"
+        await driven.press(*"/H3", "enter")
+        assert (screen.inside, screen.column) == (2, 3)
+        await driven.press(*"/9", "enter")
+        assert (screen.inside, screen.column) == (2, 3)
+        assert "there is no layer 9: the last one is 4" in line(driven, "note")
+        await driven.press(*"/1.0", "enter")
+        assert (screen.inside, screen.column) == (2, 3), "it has no heads"
+        assert line(driven, "note").strip()
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -690,7 +791,6 @@ async def test_layouts_go_round(drive: Drive, walk: Profile, other: Profile) -> 
 
 
 async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profile, other: Profile) -> None:
-    from laminar_tui.ui.app import LaminarApp
     from laminar_tui.ui.state import State
 
     app = LaminarApp(State(other), None)
@@ -726,9 +826,6 @@ async def test_a_report_that_was_made_is_there_at_once(
 
 
 async def test_the_report_is_read_page_by_page_and_written(drive: Drive, walk: Profile, tmp_path: Path) -> None:
-    from laminar_tui.profile.report import make_report
-    from laminar_tui.profile.report_formats import report_markdown
-
     async with drive(walk) as driven:
         await driven.press("7")
         screen = driven.app.screen
@@ -751,7 +848,7 @@ async def test_the_report_is_read_page_by_page_and_written(drive: Drive, walk: P
         assert field.value == "model.md"
         field.value = str(tmp_path / "report.md")
         await driven.press("enter")
-        assert "wrote" in line(driven, "note")
+        await driven.until(lambda: "wrote" in line(driven, "note"), "it is written")
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == report_markdown(make_report(walk))
 
 
