@@ -11,6 +11,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.measures import SHARES
@@ -25,7 +26,7 @@ from laminar_tui.profile.pairs import (
 )
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
-from laminar_tui.render.columns import Columns, head_columns, layer_columns
+from laminar_tui.render.columns import Look
 from laminar_tui.render.compare import (
     ARRANGEMENTS,
     GUTTERS,
@@ -46,6 +47,8 @@ from laminar_tui.render.palette import Ramp, make_two_sided_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Step
+from laminar_tui.ui import state as states
+from laminar_tui.ui.ahead import PAUSE, ColumnsAhead, Subject
 from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
 from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, make_bindings
@@ -55,6 +58,8 @@ from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 
+MOST_KEPT_OF_TWO = 20
+"""Columns of A and B that are kept: those in sight, and those of the next looks, heads and null."""
 COMPARED = ("entropy", "effective_tokens", "sink_share", "previous_token", "gini", "distance", "rest.entropy")
 """The statistics of the table; those made from the counts come before them."""
 
@@ -128,6 +133,9 @@ overlap, so may be the difference."""
         self.is_swapped = False
         self.null = self._wanted_null = ""
         self._outdated = threading.Event()
+        self._ahead = ColumnsAhead(MOST_KEPT_OF_TWO)
+        self._pause: Timer | None = None
+        self._drawn_ahead: tuple[Profile, str] | None = None
         self.arrangement = "side by side"
         self.inside: int | None = None
         """The column whose heads are shown; None for the layers."""
@@ -181,10 +189,16 @@ overlap, so may be the difference."""
         layers = match_layers(*self.sides)
         return layers.a if self.is_swapped else layers.b
 
-    def _columns(self, profile: Profile, layers: NDArray[np.int64]) -> Columns:
-        if self.inside is None:
-            return layer_columns(profile, self.now.look)
-        return head_columns(profile, self.now.look, int(layers[self.inside]))
+    def _subjects(self, look: Look, inside: int | None, reference: Profile) -> list[Subject]:
+        """What stands side by side in a look; of a column whose heads cannot be, nothing."""
+        a, b = (self.profile, reference) if self.is_swapped else (reference, self.profile)
+        if inside is None:
+            return [Subject(a, look), Subject(b, look)]
+        layers = match_layers(a, b)
+        sides = [Subject(a, look, int(layers.a[inside])), Subject(b, look, int(layers.b[inside]))]
+        read = [each.profile.layers[each.layer or 0] for each in sides]
+        n_heads = {layer.n_heads if layer else None for layer in read}
+        return sides if None not in n_heads and len(n_heads) == 1 else []
 
     def pair(self) -> Pair | None:
         """What stands side by side; made anew only when profiles, look or layer have changed."""
@@ -196,16 +210,57 @@ overlap, so may be the difference."""
 
     def _make_pair(self) -> Pair:
         a, b = self.sides
-        layers = match_layers(a, b)
         names = tell_apart(a, b)
+        one, other = self._subjects(self.now.look, self.inside, self.reference or self.profile)
         pair = Pair(
-            self._columns(a, layers.a),
-            self._columns(b, layers.b),
+            self._ahead.columns(one),
+            self._ahead.columns(other),
             self._matching(),
             (visible(names[0]), visible(names[1])),
         )
         self._measure(pair)
         return pair
+
+    # -- what a next key may ask for ---------------------------------------------------------------------------------
+
+    def likely_next(self) -> list[Subject]:
+        """The columns that the next key may ask for and that need other densities, the most likely ones first."""
+        reference, now = self.reference, self.now
+        if reference is None:
+            return []
+        inside = self.column if self.inside is None else None
+        near = self._subjects(now.look, inside, reference)
+        changed = [
+            states.next_population(now),
+            states.next_sink(now),
+            states.switch_axis(now),
+            states.next_population(now, -1),
+        ]
+        looks = [each for state in changed for each in self._subjects(state.look, self.inside, reference)]
+        null = self.chance.drawn(self.profile, self._next_null())
+        chance = [] if null is None else self._subjects(now.look, self.inside, null)
+        return [*near, *chance, *looks]
+
+    def _prepare_soon(self) -> None:
+        """Make what the next key may ask for once no key has come for a while."""
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(PAUSE, self._prepare)
+
+    def _prepare(self) -> None:
+        if self.chance.is_running:  # it takes the cores
+            return
+        self._ahead.prepare(self.likely_next())
+        null = self._next_null()
+        if null in COMPUTED_NULLS and self._drawn_ahead != (self.profile, null):
+            self._drawn_ahead = self.profile, null
+            self.in_background("chance ahead", partial(self._draw_ahead, null), lambda _drawn: self._prepare())
+
+    def _draw_ahead(self, null: str) -> Profile | None:
+        try:
+            return self.chance.draw(self.profile, null)
+        except LaminarError:  # told when it is asked for
+            return None
 
     def _measure(self, pair: Pair) -> None:
         """Measure the distances, unless only colours or the estimator have changed."""
@@ -257,6 +312,7 @@ overlap, so may be the difference."""
         self.lines("picture").display_rows(partial(self._draw_pictures, pair))
         self.lines("curve").display_rows(partial(self._draw_curves, pair))
         self._show_numbers(pair)
+        self._prepare_soon()
 
     def _show_numbers(self, pair: Pair) -> None:
         self.lines("names").display_rows(partial(self._draw_part, pair, slice(0, NAME_WIDTH)))
@@ -375,10 +431,14 @@ overlap, so may be the difference."""
 
     def action_next_reference(self) -> None:
         """Compare with the next null, and after the last with what was marked."""
+        self._wanted_null = self._next_null()
+        self._draw_wanted(self._wanted_null)
+
+    def _next_null(self) -> str:
+        """The null that comes next; empty for what was marked."""
         names = [*self.chance.titles(self.profile), *([""] if self._marked is not None else [])]
         wanted = self._wanted_null
-        null = self._wanted_null = names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
-        self._draw_wanted(null)
+        return names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
 
     def _draw_wanted(self, null: str) -> None:
         """Draw a null in a thread, or take what was marked; what was being drawn is no longer wanted."""
@@ -400,8 +460,9 @@ overlap, so may be the difference."""
         return self.chance.draw(self.profile, null, tell, outdated.is_set)
 
     def on_unmount(self) -> None:
-        """Stop what is being drawn: it may hold the model."""
+        """Stop what is being drawn, which may hold the model, and what is made ahead."""
         self._outdated.set()
+        self._ahead.prepare([])
 
     def _keep_reference(self) -> None:
         self._wanted_null = self.null

@@ -21,6 +21,7 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
+from laminar_tui.ui.ahead import PAUSE
 from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from laminar_tui.profile.report import Report
 
 NUMBERS_PADDING = 2
-PAUSE = 0.1
-"""Seconds without a key after which the next one is prepared for."""
 
 
 DRAWN = {
