@@ -238,7 +238,8 @@ overlap, so may be the difference."""
         ]
         looks = [each for state in changed for each in self._subjects(state.look, self.inside, reference)]
         null = self.chance.drawn(self.profile, self._next_null())
-        chance = [] if null is None else self._subjects(now.look, self.inside, null)
+        own = None if self.inside is None else self._own_layer(self.inside)  # in chance, layers stand by their own
+        chance = [] if null is None else self._subjects(now.look, own, null)
         return [*near, *chance, *looks]
 
     def _prepare_soon(self) -> None:
