@@ -59,12 +59,12 @@ class FileActions(RunScreen):
         """Write the profile in another format, which the ending of the name says."""
         if (profile := self._something_to_write()) is None:
             return
-        look, layer = self.state.look, None if self.state.view in ("overview", "lines") else self.state.layer_index
+        state = self.state
         suffixes = (".npz", ".json", ".csv", ".svg", ".png")
 
         def export(name: str | None) -> None:
             if name is not None:
-                self._in_background(name, partial(export_by_name, profile, look, layer, name))
+                self._in_background(name, partial(export_by_name, state, name))
 
         title = "export to (.npz .json .csv: everything; .svg .png: a figure)"
         self.app.push_screen(FileDialog(title, file_stem(profile) + ".csv", problem_with(suffixes)), export)
@@ -74,7 +74,7 @@ class FileActions(RunScreen):
         if (profile := self._something_to_write()) is None:
             return
         drawn = self.app.export_screenshot(title="laminar")  # before the dialog is over it
-        look, layer = self.state.look, None if self.state.view in ("overview", "lines") else self.state.layer_index
+        state = self.state
 
         def write(name: str | None) -> None:
             if name is None:
@@ -83,7 +83,7 @@ class FileActions(RunScreen):
                 path = as_path(name)
                 self._in_background(name, lambda: write_bytes(path, drawn.encode("utf-8", "replace")))
             else:
-                self._in_background(name, partial(export_by_name, profile, look, layer, name))
+                self._in_background(name, partial(export_by_name, state, name))
 
         title = "screenshot to (.svg: this screen; .png: a figure)"
         dialog = FileDialog(title, file_stem(profile) + "-screen.svg", problem_with((".svg", ".png")))

@@ -10,10 +10,10 @@ from textual.app import App
 
 from laminar_tui.errors import LaminarError, UsageError
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look
 from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
 from laminar_tui.ui.scene import Scene
+from laminar_tui.ui.state import State
 
 MAX_COPIED = 74_000
 """Characters of base64 that are sent at most: several terminals ignore an OSC 52 that is longer than this."""
@@ -53,14 +53,19 @@ def problem_with(suffixes: tuple[str, ...] = ()) -> Callable[[str], str]:
     return problem
 
 
-def export_by_name(profile: Profile, look: Look, layer: int | None, name: str) -> None:
-    """Write an export whose format is the ending of the name.
+def export_by_name(state: State, name: str) -> None:
+    """Write an export whose format is the ending of the name; a figure has the stretch, order and colours of the state.
+
+    A figure's ground is white, so that dense is dark in it, and its colour scale is the logarithmic one.
 
     Raises:
         UsageError: for an ending of no format, and for all that `export_profile` raises.
     """
     from laminar_tui.export import EXPORTS, export_profile
 
+    profile, look = state.profile, state.look
+    assert profile is not None
+    layer = None if state.view in ("overview", "lines") else state.layer_index
     path = as_path(name)
     formats = {each.suffix: each.name for each in EXPORTS.values()}
     if path.suffix.lower() not in formats:
@@ -73,6 +78,9 @@ def export_by_name(profile: Profile, look: Look, layer: int | None, name: str) -
         population=look.population,
         sink=look.sink,
         layer=layer,
+        color_map=state.color_map,
+        window=look.window,
+        heads=None if layer is None else tuple(state.heads),
     )
 
 
