@@ -63,6 +63,8 @@ class ExportOptions:
         population, sink: what a figure shows (svg, png); the other formats hold all of them.
         layer: a figure shows the heads of this layer; all layers, heads pooled, where None.
         color_map: of a figure; a name in `COLOR_MAPS`.
+        window: the stretch of the estimator's axis that a figure shows; None for all of it.
+        heads: of the layer, in the order in which a figure shows them; all by their numbers where None.
     """
 
     estimator: str = DEFAULT_EXPORT_ESTIMATOR
@@ -71,6 +73,8 @@ class ExportOptions:
     sink: SinkChoice = "with"
     layer: int | None = None
     color_map: str = DEFAULT_COLOR_MAP
+    window: tuple[float, float] | None = None
+    heads: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def export_profile(
     sink: SinkChoice = "with",
     layer: int | None = None,
     color_map: str = DEFAULT_COLOR_MAP,
+    window: tuple[float, float] | None = None,
+    heads: tuple[int, ...] | None = None,
 ) -> None:
     """Write a profile in another format, so that a failure leaves an old file whole.
 
@@ -102,13 +108,14 @@ def export_profile(
         profile: at least one layer of it read.
         to: a name in `EXPORTS`.
         path: the file; `-` for the standard output.
-        estimator, n_grid, population, sink, layer, color_map: see `ExportOptions`.
+        estimator, n_grid, population, sink, layer, color_map, window, heads: see `ExportOptions`.
 
     Raises:
         UsageError: for an unknown name, a layer that does not exist, an empty profile, a missing library, or a
             file that cannot be written.
     """
-    payload = export_bytes(profile, to, ExportOptions(estimator, n_grid, population, sink, layer, color_map))
+    options = ExportOptions(estimator, n_grid, population, sink, layer, color_map, window, heads)
+    payload = export_bytes(profile, to, options)
     if str(path) == STDOUT:
         sys.stdout.buffer.write(payload)
         sys.stdout.buffer.flush()
@@ -333,8 +340,8 @@ def make_figure(profile: Profile, options: ExportOptions) -> Figure:
     """Make the heatmap of one population: layers from left to right, or the heads of one layer."""
     population, sink, layer = options.population, options.sink, options.layer
     estimator = find_estimator(options.estimator)
-    look = Look(population, sink, options.estimator)
-    columns = layer_columns(profile, look) if layer is None else head_columns(profile, look, layer)
+    look = Look(population, sink, options.estimator, window=options.window)
+    columns = layer_columns(profile, look) if layer is None else head_columns(profile, look, layer, options.heads)
     density = columns.densities(FIGURE_CELLS)
     low, high = color_range(density, columns.faintest(FIGURE_CELLS), look.scale)
     return Figure(
@@ -347,8 +354,8 @@ def make_figure(profile: Profile, options: ExportOptions) -> Figure:
         x_title="layer" if layer is None else f"head of layer {layer}",
         y_title="attention weight",
         bar_title="density per decade of weight" if estimator.is_log else "density per unit weight",
-        y_low=estimator.low,
-        y_high=estimator.high,
+        y_low=look.low,
+        y_high=look.high,
         y_log=estimator.is_log,
         color_map=options.color_map,
     )
@@ -369,7 +376,7 @@ def _subtitle(profile: Profile, estimator: str, n: NDArray[np.int64]) -> str:
 
 
 _GRID = ("estimator", "n_grid")
-_FIGURE = ("estimator", "population", "sink", "layer", "color_map")
+_FIGURE = ("estimator", "population", "sink", "layer", "color_map", "window", "heads")
 
 EXPORTS: dict[str, ExportFormat] = {
     export.name: export

@@ -282,7 +282,7 @@ class Session:
         Raises:
             LaminarError: what was wrong with the source, the model, the prompt, or what was read.
         """
-        wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
+        wanted = _model_of(request)
         self.patterns = None  # it holds on to the model, and to queries and keys that may not fit beside new ones
         if self._loaded is None or wanted != self._loaded_for:
             self._loaded = None  # before the next one is loaded: two may not fit
@@ -300,6 +300,24 @@ class Session:
         self.patterns = kept
         return profile
 
+    def run_null(self, request: Request, null: str, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+        """Run the model in memory so that chance shows; the last run's exact weights can be asked for as before.
+
+        Args:
+            request: the one whose model is in memory.
+            null: a name in `model.nulls.NULLS`.
+            on_event, is_cancelled: as of `run`.
+
+        Raises:
+            LaminarError: if another model is in memory, there is no room for the null, or `is_cancelled` said so.
+        """
+        if self._loaded is None or _model_of(request) != self._loaded_for:
+            raise UsageError("the model is no longer in memory", "r runs it again")
+        try:
+            return read(self._loaded, replace(request, null=null, roles=False), on_event, is_cancelled)
+        finally:
+            _free_circles()  # the model of random parameters is as large as the first one
+
     def prompt_facts(self, request: Request) -> PromptFacts | None:
         """Count a prompt's tokens with the loaded tokenizer; None while the request's model is not loaded.
 
@@ -307,8 +325,7 @@ class Session:
             PromptError: if the tokenizer makes nothing of it.
         """
         loaded = self._loaded
-        wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
-        if loaded is None or wanted != self._loaded_for:
+        if loaded is None or _model_of(request) != self._loaded_for:
             return None
         prompt = loaded.tokenize(request.text(), bos=request.bos, chat=request.chat)
         return PromptFacts(
@@ -318,6 +335,11 @@ class Session:
             loaded.has_chat_template,
             loaded.begins_with_bos(prompt.ids),
         )
+
+
+def _model_of(request: Request) -> tuple[object, ...]:
+    """All of a request that says which model is loaded, and where to."""
+    return (request.source, request.revision, request.dtype, request.device, request.device_map)
 
 
 def _free_circles() -> None:

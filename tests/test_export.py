@@ -258,6 +258,18 @@ def test_a_figure_of_a_layer_has_its_heads_as_columns(profile: Profile) -> None:
         np.testing.assert_allclose(pooled, apart.mean(axis=0), atol=1e-9)
 
 
+def test_a_figure_of_a_stretch_and_an_order_has_these_axes(profile: Profile) -> None:
+    whole = make_figure(profile, ExportOptions("reflected", population="all", layer=0))
+    heads = tuple(map(int, whole.x_labels[::-1]))
+    options = ExportOptions("reflected", population="all", layer=0, window=(0.25, 0.5), heads=heads)
+    figure = make_figure(profile, options)
+    assert list(figure.x_labels) == list(whole.x_labels[::-1])
+    assert (figure.y_low, figure.y_high) == (0.25, 0.5)
+    n = whole.density.shape[1]
+    within = whole.density[::-1, n // 4 : n // 2].mean(axis=1)
+    np.testing.assert_allclose(figure.density.mean(axis=1), within, rtol=1e-9)
+
+
 def test_a_figures_cells_hold_all_the_mass(profile: Profile) -> None:
     density = make_figure(profile, ExportOptions("reflected", population="all")).density
     np.testing.assert_allclose(density[[0, 2]].mean(axis=1), 1.0, rtol=1e-9)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from laminar_tui.errors import MemoryNeededError, ModelError, UsageError
 from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
 from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.profile.nulls import MODEL_NULLS
 
 SEED = 31415
 """Not 0, which a model's own random start may have had."""
@@ -84,8 +85,8 @@ def shuffled(n_tokens: int, seed: int = SEED) -> list[int]:
 NULLS: dict[str, Null] = {
     null.name: null
     for null in (
-        Null("random", "random parameters", model=with_random_parameters),
-        Null("shuffled", "shuffled tokens", order=shuffled),
+        Null("random", MODEL_NULLS["random"], model=with_random_parameters),
+        Null("shuffled", MODEL_NULLS["shuffled"], order=shuffled),
     )
 }
 

@@ -8,7 +8,7 @@ What a query gets by chance depends on its position and not on its prompt: of pr
 know how many have a query at each position.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -178,6 +178,15 @@ def independent_scores(profile: Profile, seed: int = 0) -> Profile:
         span = visible_span(layer, queries.n)
         layers.append(_drawn_layer(np.sqrt(variance), span, queries, rng, is_one=bool(profile.origin.tokens)))
     return _named(profile, layers, INDEPENDENT)
+
+
+COMPUTED_NULLS: dict[str, Callable[[Profile], Profile]] = {
+    "uniform attention": uniform,
+    "independent scores": independent_scores,
+}
+"""The nulls that need no model, by their titles."""
+MODEL_NULLS = {"random": "random parameters", "shuffled": "shuffled tokens"}
+"""Name -> title of those that need one, see `model.nulls`."""
 
 
 def head_variance(layer: LayerProfile) -> Reals:

@@ -23,14 +23,12 @@ from laminar_tui.profile.claims import (
     find_satellites,
     population_pairs,
 )
-from laminar_tui.profile.nulls import independent_scores, uniform
+from laminar_tui.profile.nulls import COMPUTED_NULLS
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sinks import sink_keys
 from laminar_tui.profile.values import SinkValues, measure_sink_values
 from laminar_tui.profile.verdicts import say_chance, say_roles, say_satellites, say_sinks, say_spread
 
-COMPUTED_NULLS = {"uniform attention": uniform, "independent scores": independent_scores}
-"""The nulls that need no model."""
 CAVEAT = (
     "A weight says where a head looks, not how much it matters: a weight of 0.8 on a value vector of length zero moves "
     "nothing. Attention is not importance."

@@ -152,16 +152,21 @@ class Columns:
         cells[~self.measured] = np.nan
         return cells
 
-    def faintest(self, n_cells: int) -> float:
-        """The density of a third of one weight where it lies: what the darkest colour stands for.
+    def one_weight(self, n_cells: int) -> NDArray[np.float64]:
+        """The density of one weight where it lies, [n_columns]; infinite where a column holds none.
 
-        One weight's density is 1/n, spread over its cell or its kernel, whichever is wider (a Gaussian's width at its
-        peak's height is 2.5 bandwidths); of all columns the faintest counts.
+        It is 1/n, spread over the weight's cell or its kernel, whichever is wider (a Gaussian's width at its peak's
+        height is 2.5 bandwidths).
         """
         kernel = np.nan_to_num(self.nodes.bandwidth) * math.sqrt(2 * math.pi)
         width = np.maximum(kernel, (self.look.high - self.look.low) / n_cells)
-        some = self.measured & (self.n > 0)
-        return float(1 / (3 * self.n[some] * width[some]).max()) if some.any() else 1.0
+        with np.errstate(divide="ignore"):
+            return np.asarray(1 / (self.n * width))
+
+    def faintest(self, n_cells: int) -> float:
+        """The density of a third of one weight, in the column where that is least: what the darkest colour is."""
+        one = self.one_weight(n_cells)[self.measured & (self.n > 0)]
+        return float(one.min() / 3) if len(one) else 1.0
 
     def heatmap(self, layout: Layout) -> Heatmap:
         """Make the picture for a layout."""

@@ -1,8 +1,9 @@
-"""Two profiles side by side and their signed difference: three pictures on one axis, with one cursor."""
+"""Two profiles side by side, their signed difference and their lift: pictures on one axis, with one cursor."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
 from laminar_tui.profile.wording import points
@@ -36,18 +38,21 @@ from laminar_tui.render.text import fit
 from laminar_tui.render.ticks import short_number
 from laminar_tui.render.views import draw_column_curves
 
-Side = Literal["A", "B", "B-A"]
+Side = Literal["A", "B", "B-A", "B/A"]
 ARRANGEMENTS: dict[str, tuple[Side, ...]] = {
     "side by side": ("A", "B", "B-A"),
     "A": ("A",),
     "B": ("B",),
     "difference": ("B-A",),
+    "lift": ("B/A",),
 }
 """Which pictures are shown at once; the single ones stand in the same place, so that going through them flips."""
 
 # Of the xterm table: over a slow connection a colour of 24 bits is twice as long, and curves are full of them.
 A_COLOR, B_COLOR = "color(74)", "color(208)"
 MAX_LEGEND_BAR = 24
+MOST_LIFT = 8
+"""From this factor on, and from its inverse, the colours of the lift are the last ones."""
 ROUNDING = 1e-6
 """Two numbers closer than this, of their size, are the same: sums of rounded weights differ by as much."""
 NAME_WIDTH = 17
@@ -57,6 +62,15 @@ BETWEEN = 2
 """Cells between two pictures: a blank and the axis line."""
 GUTTERS = 5 + 2 * BETWEEN
 """Cells of three pictures beside one another that are not columns, at most."""
+TABLE: dict[str, Callable[[Counts], NDArray[Any]]] = {
+    "n": lambda counts: counts.n,
+    "mean": lambda counts: counts.mean,
+    "median": lambda counts: counts.quantile(0.5),
+    "share_above_0.5": lambda counts: counts.share_above(0.5),
+    "share_below_0.01": lambda counts: 1 - counts.share_above(0.01),
+    "max": lambda counts: counts.quantile(1.0),
+}
+"""The numbers of A and of B in a table that is copied."""
 _BOLD = Style(bold=True)
 _MARKED = Style(reverse=True)
 
@@ -98,6 +112,19 @@ class Pair:
         both = color_range(np.concatenate([a, b]), faintest, scale)
         return both, color_range(np.abs(b - a), max(self.a.faintest(n_cells), self.b.faintest(n_cells)), scale)
 
+    def lift(self, n_cells: int) -> NDArray[np.float64]:
+        """How many times as dense B is as A, as log2, [n_columns, n_cells].
+
+        0 where either side has less than one weight, of which no ratio says anything; NaN where a column was not
+        measured.
+        """
+        a, b = self.densities(n_cells)
+        one, other = self.a.one_weight(n_cells)[self.matching.a], self.b.one_weight(n_cells)[self.matching.b]
+        some = (a >= one[:, np.newaxis]) & (b >= other[:, np.newaxis])
+        lift = np.log2(np.divide(b, a, out=np.ones_like(a), where=some))
+        lift[np.isnan(a) | np.isnan(b)] = np.nan
+        return lift
+
     def curves(self, column: int, *, colored: bool = True) -> tuple[list[Curve], list[Curve]]:
         """The density curve of A and that of B; empty for what was not measured."""
         place_a, place_b = int(self.matching.a[column]), int(self.matching.b[column])
@@ -119,7 +146,7 @@ class PairDrawing:
         pair: what is compared.
         width, height: in cells; a row each is heading, ruler, labels and legend.
         ramp: of the densities.
-        two_sided: of the difference.
+        two_sided: of the difference and the lift.
         sides: which pictures are shown.
         ascii_only: no character beyond ASCII.
     """
@@ -160,15 +187,21 @@ class PairDrawing:
         return Layout(width, self.height, self.n_rows, gutter, cell_width, self.pair.n_columns, n_visible, 0)
 
     def _make_levels(self, side: Side, n_pixels: int) -> NDArray[np.int16]:
+        ramp = self._ramp_of(side)
+        if side == "B/A":
+            lift = self.pair.lift(self.n_rows * ramp.pixels_per_row)
+            return to_signed_levels(lift, 0.0, math.log2(MOST_LIFT), "linear", ramp.n_levels)
         a, b = self.pair.densities(n_pixels)
         values = {"A": a, "B": b, "B-A": b - a}[side]
-        ramp = self.two_sided if side == "B-A" else self.ramp
         if ramp.pixels_per_row == 1:
             values = values.reshape(len(values), self.n_rows, 2).mean(axis=2)
         scale = self.pair.a.look.scale
         if side == "B-A":
             return to_signed_levels(values, *self.signed_range, scale, ramp.n_levels)
         return to_levels(values, *self.range, scale, ramp.n_levels)
+
+    def _ramp_of(self, side: Side) -> Ramp:
+        return self.ramp if side in ("A", "B") else self.two_sided
 
     @property
     def used_width(self) -> int:
@@ -203,13 +236,14 @@ class PairDrawing:
             "A": f"A  {self.pair.names[0]}",
             "B": f"B  {self.pair.names[1]}",
             "B-A": f"B - A{signs}",
+            "B/A": f"B / A, how many times as dense{signs}",
         }
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
             room = layout.width - layout.gutter
             text = words[side]
             if cell_len(text) > room:
-                text = "B - A" if side == "B-A" else text.replace("null: ", "", 1)
+                text = f"B {side[1]} A" if side in ("B-A", "B/A") else text.replace("null: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]
         return self._filled(pieces)
 
@@ -221,14 +255,14 @@ class PairDrawing:
     def _picture_row(self, row: int, first: int) -> Row:
         pieces: list[Segment] = []
         for at, (side, layout) in enumerate(zip(self.sides, self.layouts, strict=True)):
-            ramp = self.two_sided if side == "B-A" else self.ramp
+            ramp = self._ramp_of(side)
             pieces += gutter_row(self._y_labels if at == 0 else {}, row, layout.gutter, self.signs)
             levels = self._levels[at][first : first + layout.n_visible]
             pieces += picture_row(levels, ramp, row, layout.cell_width)
         return [*pieces, Segment(" " * (self.width - self.used_width))]
 
     def _legend(self) -> Row:
-        """Both colour bars, lying: what the colours of the densities and of their difference stand for."""
+        """The colour bars, lying: what the colours of the densities, their difference and their lift stand for."""
         sizes = (self._legend_pieces(cells) for cells in range(MAX_LEGEND_BAR // 2, 1, -1))
         return self._filled(next((p for p in sizes if sum(cell_len(text) for text, _ in p) <= self.width), []))
 
@@ -238,7 +272,7 @@ class PairDrawing:
         least, most = (_two_digits(end) for end in self.signed_range)
         around = "+-" if self.ascii_only else "±"
         pieces: list[tuple[str, Style | None]] = [("    ", None)]
-        if any(side != "B-A" for side in self.sides):
+        if "A" in self.sides or "B" in self.sides:
             bar = _lying_bar(self.ramp, 2 * cells)
             pieces += [(f"density {low} ", None), *_pieces(bar), (f" {high}   ", None)]
         if "B-A" in self.sides:
@@ -247,6 +281,11 @@ class PairDrawing:
             less, more = cut_row(bar, 0, cells), cut_row(bar, cells)
             pieces += [(f"difference -{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
             pieces.append((f" +{most}", None))
+        if "B/A" in self.sides:
+            bar = _lying_bar(self.two_sided, 2 * cells)
+            less, more = cut_row(bar, 0, cells), cut_row(bar, cells)
+            pieces += [(f"times 1/{MOST_LIFT} ", None), *_pieces(less), (" 1 ", None), *_pieces(more)]
+            pieces.append((f" {MOST_LIFT}, and beyond", None))
         return pieces
 
     def _joined(self, parts: Sequence[Row]) -> Row:
@@ -378,3 +417,27 @@ def ranking_rows(pair: Pair, change: Change, column: int, width: int, height: in
         rows.append([Segment(fit(text, width), _MARKED if at == column else None)])
     blank: Row = [Segment(" " * width)]
     return (rows + [blank] * (height - len(rows)))[:height]
+
+
+def change_table(pair: Pair, change: Change | None, word: str) -> list[list[str]]:
+    """All columns in numbers, their heading first: distances, then each number of A and of B.
+
+    Args:
+        change: the distances; None while they are being measured: their cells are empty.
+        word: what a column is.
+    """
+    sides = [pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]]
+    nothing = np.full(pair.n_columns, np.nan)
+    numbers: dict[str, NDArray[np.float64]] = {
+        "jensen_shannon_bits": nothing if change is None else change.jensen_shannon,
+        "wasserstein_1": nothing if change is None else change.wasserstein,
+    }
+    for name, of in TABLE.items():
+        numbers |= {f"{name}.{side}": of(counts) for side, counts in zip("ab", sides, strict=True)}
+    rows = [
+        [pair.matching.labels[at], str(pair.matching.a[at]), str(pair.matching.b[at])]
+        + [f"{values[at]:.10g}" if np.isfinite(values[at]) else "" for values in numbers.values()]
+        for at in range(pair.n_columns)
+        if pair.a.measured[pair.matching.a[at]] and pair.b.measured[pair.matching.b[at]]
+    ]
+    return [[word, "a", "b", *numbers], *rows]

@@ -4,33 +4,54 @@ To estimate the densities of 32 columns takes 20 ms on one core; numpy leaves th
 """
 
 import threading
-from collections.abc import Hashable
-from dataclasses import replace
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
 
-from laminar_tui.render.columns import Columns, head_columns, layer_columns
+from laminar_tui.profile.profile import Profile
+from laminar_tui.render.columns import Columns, Look, head_columns, layer_columns
 from laminar_tui.ui import state as states
 from laminar_tui.ui.state import State
 
+PAUSE = 0.1
+"""Seconds without a key after which the next one is prepared for."""
 MOST_KEPT = 10
 """Of 32 heads, one takes 6 MB."""
 
 
-def density_key(state: State) -> Hashable:
-    """All that the densities of a state's columns depend on; None without a profile."""
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What stands side by side in a picture: the layers of a profile, or the heads of one layer.
+
+    Attributes:
+        layer: whose heads; None for the layers.
+        heads: their order; None for that of their numbers.
+    """
+
+    profile: Profile
+    look: Look
+    layer: int | None = None
+    heads: tuple[int, ...] | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """All that the densities of its columns depend on."""
+        look = self.look
+        return (self.profile, look.population, look.sink, look.estimator, self.layer, self.heads)
+
+    def columns(self) -> Columns:
+        """Make the columns."""
+        if self.layer is None:
+            return layer_columns(self.profile, self.look)
+        return head_columns(self.profile, self.look, self.layer, self.heads)
+
+
+def subject_of(state: State) -> Subject | None:
+    """What a state's view shows; None without a profile."""
     if state.profile is None:
         return None
-    look = state.look
-    layer = None if state.view in ("overview", "lines") or not state.has_layer else state.layer_index
-    order = state.heads if layer is not None else ()
-    return (state.profile, look.population, look.sink, look.estimator, layer, order)
-
-
-def make_columns(state: State) -> Columns:
-    """Make the columns of a state's view: the layers, or the heads of one in their order."""
-    assert state.profile is not None
     if state.view in ("overview", "lines") or not state.has_layer:
-        return layer_columns(state.profile, state.look)
-    return head_columns(state.profile, state.look, state.layer_index, state.heads)
+        return Subject(state.profile, state.look)
+    return Subject(state.profile, state.look, state.layer_index, tuple(state.heads))
 
 
 def likely_next(state: State) -> list[State]:
@@ -46,39 +67,51 @@ def likely_next(state: State) -> list[State]:
 
 
 class ColumnsAhead:
-    """Keeps the columns of the last few states, and makes those of the next ones."""
+    """Keeps the columns that were asked for last, and makes those that may be asked for next.
 
-    def __init__(self) -> None:
+    Args:
+        most_kept: how many of them.
+    """
+
+    def __init__(self, most_kept: int = MOST_KEPT) -> None:
+        self._most_kept = most_kept
         self._kept: dict[Hashable, Columns] = {}
         self._asked = 0
 
-    def columns(self, state: State) -> Columns:
-        """The columns of a state, made now if they are not there yet."""
-        key = density_key(state)
-        found = self._kept.get(key)
+    def columns(self, subject: Subject) -> Columns:
+        """The columns of a picture, made now if they are not there yet."""
+        found = self._kept.get(subject.key)
         if found is None:
-            found = make_columns(state)
-        self._keep(key, found)
-        return found.seen_with(state.look)
+            found = subject.columns()
+        self._keep(subject.key, found)
+        return found.seen_with(subject.look)
 
-    def prepare(self, wanted: list[State]) -> None:
-        """Make the columns of some states in a thread, until others are wanted."""
+    def has(self, subject: Subject) -> bool:
+        """Whether the columns of a picture are there."""
+        return subject.key in self._kept
+
+    def prepare(self, wanted: Iterable[Subject | None]) -> None:
+        """Make the columns of some pictures in a thread, until others are wanted."""
         self._asked += 1
-        missing = [state for state in wanted if density_key(state) not in self._kept]
+        subjects = [subject for subject in wanted if subject is not None]
+        missing = [subject for subject in subjects if not self.has(subject)]
+        for subject in reversed(subjects):  # those that are there are not to be forgotten for the missing ones
+            if (found := self._kept.get(subject.key)) is not None:
+                self._keep(subject.key, found)
         if missing:
             threading.Thread(target=self._make, args=(missing, self._asked), name="columns ahead", daemon=True).start()
 
-    def _make(self, wanted: list[State], asked: int) -> None:
-        for state in wanted:
-            columns = make_columns(state)
+    def _make(self, wanted: list[Subject], asked: int) -> None:
+        for subject in wanted:
+            columns = subject.columns()
             columns.nodes  # noqa: B018 - the densities, which take the time
             if asked != self._asked:
                 return
-            self._keep(density_key(state), columns)
+            self._keep(subject.key, columns)
 
     def _keep(self, key: Hashable, columns: Columns) -> None:
         """Keep some columns as the latest, and forget the oldest."""
         self._kept.pop(key, None)
         self._kept[key] = columns
-        for old in list(self._kept)[:-MOST_KEPT]:
+        for old in list(self._kept)[: -self._most_kept]:
             self._kept.pop(old, None)

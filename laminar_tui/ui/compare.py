@@ -1,6 +1,7 @@
 """Two profiles side by side with one cursor, their signed difference, and how far each layer and head has moved."""
 
-from collections.abc import Callable
+import threading
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -10,10 +11,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.measures import SHARES
-from laminar_tui.profile.nulls import independent_scores, uniform
+from laminar_tui.profile.nulls import COMPUTED_NULLS
 from laminar_tui.profile.pairs import (
     Change,
     Matching,
@@ -24,7 +26,7 @@ from laminar_tui.profile.pairs import (
 )
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
-from laminar_tui.render.columns import Columns, head_columns, layer_columns
+from laminar_tui.render.columns import Look
 from laminar_tui.render.compare import (
     ARRANGEMENTS,
     GUTTERS,
@@ -32,6 +34,7 @@ from laminar_tui.render.compare import (
     NUMBERS_WIDTH,
     Pair,
     PairDrawing,
+    change_table,
     columns_cells,
     line_rows,
     number_lines,
@@ -43,20 +46,20 @@ from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, make_two_sided_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
+from laminar_tui.run import Step
+from laminar_tui.ui import state as states
+from laminar_tui.ui.ahead import PAUSE, ColumnsAhead, Subject
+from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
+from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 
-NULLS: dict[str, Callable[[Profile], Profile]] = {
-    "uniform attention": uniform,
-    "independent scores": independent_scores,
-}
-"""What a profile can be compared with when there is nothing else: attention by chance."""
-
+MOST_KEPT_OF_TWO = 20
+"""Columns of A and B that are kept: those in sight, and those of the next looks, heads and null."""
 COMPARED = ("entropy", "effective_tokens", "sink_share", "previous_token", "gini", "distance", "rest.entropy")
 """The statistics of the table; those made from the counts come before them."""
 
@@ -64,7 +67,7 @@ COMPARE_KEYS = (
     *column_keys("column", ": layer or head"),
     Key("largest", "n", "n", "largest(1)", "next column by largest change", label="Next change", rank=2),
     Key("smaller", "N", "N", "largest(-1)", "previous column by largest change"),
-    Key("arrange", "v", "v", "arrange(1)", "side by side, A, B, difference", label="Layout", rank=3),
+    Key("arrange", "v", "v", "arrange(1)", "side by side, A, B, difference, lift", label="Layout", rank=3),
     Key("arrange_back", "V", "V", "arrange(-1)", "the layout before"),
     Key("swap", "x", "x", "swap", "swap A and B", label="Swap", rank=4),
     Key(
@@ -72,13 +75,16 @@ COMPARE_KEYS = (
         "b",
         "b",
         "next_reference",
-        "compare with chance: uniform attention, independent scores",
+        "compare with chance: uniform attention, independent scores; with the model in memory, random parameters "
+        "and shuffled tokens",
         "Chance",
         rank=4,
     ),
     Key("heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
     *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
+    FIND_KEY,
+    *COPY_KEYS,
     *PICTURE_KEYS,
     *BACK_KEYS,
 )
@@ -92,6 +98,7 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
         terminal: what can be shown.
         profile: the explorer's, B until it is swapped.
         marked: the one it is compared with; None for attention by chance.
+        chance: draws the nulls.
 
     Attributes:
         reference: what the explorer's profile is compared with at the moment: the marked one or a null; None while the
@@ -106,19 +113,29 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
     READING = """\
 A and B are drawn on the same axes and the same colours: each column is a layer (or, after Enter, a head), from weight 0
 at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer; what is not
-coloured differs by less than one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
+coloured differs by less than one weight. v goes on to B / A, the lift: red where B is so many times as dense as A,
+blue where A is as many times as dense as B, up to 8 times; nothing is drawn where both are alike, and where either has
+less than about one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
 moved. b compares the profile that is open with chance: what uniform attention, or independent scores of the same
-variance, would give. Where the numbers of layers differ, columns are matched by depth. With few weights, small patches
-are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be
-the difference."""
+variance, would give; where the model that has read this profile is still there, what it gives with random parameters,
+and with the same tokens shuffled. Where the numbers of layers differ, columns are matched by depth. With few weights,
+small patches are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B
+overlap, so may be the difference."""
 
-    def __init__(self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None) -> None:
+    def __init__(
+        self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None, chance: Chance
+    ) -> None:
         super().__init__(state, terminal)
         self.profile = profile
+        self.chance = chance
         self.reference = self._marked = marked
         self.is_swapped = False
         self.null = self._wanted_null = ""
+        self._outdated = threading.Event()
+        self._ahead = ColumnsAhead(MOST_KEPT_OF_TWO)
+        self._pause: Timer | None = None
+        self._drawn_ahead: tuple[Profile, str] | None = None
         self.arrangement = "side by side"
         self.inside: int | None = None
         """The column whose heads are shown; None for the layers."""
@@ -172,10 +189,16 @@ the difference."""
         layers = match_layers(*self.sides)
         return layers.a if self.is_swapped else layers.b
 
-    def _columns(self, profile: Profile, layers: NDArray[np.int64]) -> Columns:
-        if self.inside is None:
-            return layer_columns(profile, self.now.look)
-        return head_columns(profile, self.now.look, int(layers[self.inside]))
+    def _subjects(self, look: Look, inside: int | None, reference: Profile) -> list[Subject]:
+        """What stands side by side in a look; of a column whose heads cannot be, nothing."""
+        a, b = (self.profile, reference) if self.is_swapped else (reference, self.profile)
+        if inside is None:
+            return [Subject(a, look), Subject(b, look)]
+        layers = match_layers(a, b)
+        sides = [Subject(a, look, int(layers.a[inside])), Subject(b, look, int(layers.b[inside]))]
+        read = [each.profile.layers[each.layer or 0] for each in sides]
+        n_heads = {layer.n_heads if layer else None for layer in read}
+        return sides if None not in n_heads and len(n_heads) == 1 else []
 
     def pair(self) -> Pair | None:
         """What stands side by side; made anew only when profiles, look or layer have changed."""
@@ -187,16 +210,58 @@ the difference."""
 
     def _make_pair(self) -> Pair:
         a, b = self.sides
-        layers = match_layers(a, b)
         names = tell_apart(a, b)
+        one, other = self._subjects(self.now.look, self.inside, self.reference or self.profile)
         pair = Pair(
-            self._columns(a, layers.a),
-            self._columns(b, layers.b),
+            self._ahead.columns(one),
+            self._ahead.columns(other),
             self._matching(),
             (visible(names[0]), visible(names[1])),
         )
         self._measure(pair)
         return pair
+
+    # -- what a next key may ask for ---------------------------------------------------------------------------------
+
+    def likely_next(self) -> list[Subject]:
+        """The columns that the next key may ask for and that need other densities, the most likely ones first."""
+        reference, now = self.reference, self.now
+        if reference is None:
+            return []
+        inside = self.column if self.inside is None else None
+        near = self._subjects(now.look, inside, reference)
+        changed = [
+            states.next_population(now),
+            states.next_sink(now),
+            states.switch_axis(now),
+            states.next_population(now, -1),
+        ]
+        looks = [each for state in changed for each in self._subjects(state.look, self.inside, reference)]
+        null = self.chance.drawn(self.profile, self._next_null())
+        own = None if self.inside is None else self._own_layer(self.inside)  # in chance, layers stand by their own
+        chance = [] if null is None else self._subjects(now.look, own, null)
+        return [*near, *chance, *looks]
+
+    def _prepare_soon(self) -> None:
+        """Make what the next key may ask for once no key has come for a while."""
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(PAUSE, self._prepare)
+
+    def _prepare(self) -> None:
+        if self.chance.is_running:  # it takes the cores
+            return
+        self._ahead.prepare(self.likely_next())
+        null = self._next_null()
+        if null in COMPUTED_NULLS and self._drawn_ahead != (self.profile, null):
+            self._drawn_ahead = self.profile, null
+            self.in_background("chance ahead", partial(self._draw_ahead, null), lambda _drawn: self._prepare())
+
+    def _draw_ahead(self, null: str) -> Profile | None:
+        try:
+            return self.chance.draw(self.profile, null)
+        except LaminarError:  # told when it is asked for
+            return None
 
     def _measure(self, pair: Pair) -> None:
         """Measure the distances, unless only colours or the estimator have changed."""
@@ -243,10 +308,12 @@ the difference."""
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
         self.set_class(self._is_narrow(pair), "-beside")
         *population, estimator = look.facts()
-        self.show_line("title", [*population, *axis, same, estimator, f"{look.scale} colours"])
+        colors = "colours: B over A" if self.arrangement == "lift" else f"{look.scale} colours"
+        self.show_line("title", [*population, *axis, same, estimator, colors])
         self.lines("picture").display_rows(partial(self._draw_pictures, pair))
         self.lines("curve").display_rows(partial(self._draw_curves, pair))
         self._show_numbers(pair)
+        self._prepare_soon()
 
     def _show_numbers(self, pair: Pair) -> None:
         self.lines("names").display_rows(partial(self._draw_part, pair, slice(0, NAME_WIDTH)))
@@ -365,25 +432,64 @@ the difference."""
 
     def action_next_reference(self) -> None:
         """Compare with the next null, and after the last with what was marked."""
-        names = [*NULLS, *([""] if self._marked is not None else [])]
+        self._wanted_null = self._next_null()
+        self._draw_wanted(self._wanted_null)
+
+    def _next_null(self) -> str:
+        """The null that comes next; empty for what was marked."""
+        names = [*self.chance.titles(self.profile), *([""] if self._marked is not None else [])]
         wanted = self._wanted_null
-        null = self._wanted_null = names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
+        return names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
+
+    def _draw_wanted(self, null: str) -> None:
+        """Draw a null in a thread, or take what was marked; what was being drawn is no longer wanted."""
+        self._outdated.set()
+        self._outdated = outdated = threading.Event()
         self.say(f"drawing {null}" if null else "")
-        draw = partial(self._draw_reference, null)
+        draw = partial(self._draw_reference, null, outdated)
         self.in_background("null", draw, partial(self._show_reference, null), self._keep_reference)
 
-    def _draw_reference(self, null: str) -> Profile | None:
-        return NULLS[null](self.profile) if null else self._marked
+    def _draw_reference(self, null: str, outdated: threading.Event) -> Profile | None:
+        if not null:
+            return self._marked
+
+        def tell(step: Step) -> None:
+            done = f" {step.done} of {step.total}" if step.total else ""
+            note = f"drawing {null}: {step.name}{done}"
+            self.post_message(self.Done(lambda: None if outdated.is_set() else self.say(note)))
+
+        return self.chance.draw(self.profile, null, tell, outdated.is_set)
+
+    def on_unmount(self) -> None:
+        """Stop what is being drawn, which may hold the model, and what is made ahead."""
+        self._outdated.set()
+        self._ahead.prepare([])
 
     def _keep_reference(self) -> None:
         self._wanted_null = self.null
         self.show()
 
     def _show_reference(self, null: str, reference: Profile | None) -> None:
-        """Compare with another profile; the layer that one is at stays, wherever its column is now."""
-        layer = self._own_layer(self.column if self.inside is None else self.inside)
-        self.null, self.reference = null, reference
+        """Compare with another profile."""
+        self.null = null
+        self._outdated.set()  # a step that is told late says nothing any more
         self._say_reference()
+        self._compare(reference, self.profile)
+
+    def renew(self, profile: Profile) -> None:
+        """Compare what the run that has ended has read; chance is drawn anew for it."""
+        if not profile.n_read:
+            self.dismiss(None)
+            return
+        self.start, self.now = replace(self.start, profile=profile), replace(self.now, profile=profile)
+        self._compare(None if self.null else self.reference, profile)
+        if self._wanted_null:
+            self._draw_wanted(self._wanted_null)
+
+    def _compare(self, reference: Profile | None, profile: Profile) -> None:
+        """Compare other profiles; the layer that one is at stays, wherever its column is now."""
+        layer = self._own_layer(self.column if self.inside is None else self.inside)
+        self.reference, self.profile = reference, profile
         if self.inside is None:
             self.column = self._column_of(layer)
         else:
@@ -398,6 +504,8 @@ the difference."""
     def _say_reference(self) -> None:
         """Say which side is chance, if one is."""
         more = " · another: Esc M, open it, 5" if self._marked is None else ""
+        if self.null == list(COMPUTED_NULLS)[-1] and (why_not := self.chance.why_not_all(self.profile)):
+            more += f" · {why_not}"
         side = "B" if self.is_swapped else "A"
         self.say(f"{side} is chance: {self.null} · b goes on{more}" if self.null else "")
 
@@ -408,16 +516,56 @@ the difference."""
         if self.inside is not None:
             self.dismiss((self._own_layer(self.inside), self.column))
             return
-        self.inside = self.column
+        problem = self._go_inside(self.column)
+        if problem:
+            self.say(problem)
+        else:
+            self.show()
+
+    def _go_inside(self, column: int) -> str:
+        """Go to the first of a layer's heads; say why not where they cannot be compared."""
+        before, self.inside = self.inside, column
         try:
             self._matching()
         except LaminarError as error:
-            self.inside = None
-            self.say(f"{error.message}: {error.hint}")
-            return
+            self.inside = before
+            return f"{error.message}: {error.hint}"
         self.column = 0
         self._was_ranked = False
-        self.show()
+        return ""
+
+    def find(self, layer: int | None, head: int | None) -> str:
+        """Go to the column of a layer; with a head, and among heads, to the heads of that layer."""
+        if self.reference is None:
+            return "nothing to compare with"
+        n_layers = len(match_layers(*self.sides).labels)
+        if layer is not None and layer >= n_layers:
+            return f"there is no layer {layer}: the last one is {n_layers - 1}"
+        here = self.column if self.inside is None else self.inside
+        column = here if layer is None else layer
+        if head is None and self.inside is None:
+            self.go_to(column)
+            return ""
+        if column != self.inside and (problem := self._go_inside(column)):
+            return problem
+        n_heads = self.count_columns()
+        self.go_to(head or 0)
+        return f"the last head is {n_heads - 1}" if head is not None and head >= n_heads else ""
+
+    # -- what it puts out --------------------------------------------------------------------------------------------
+
+    def line_to_copy(self) -> str:
+        """The column under the cursor in numbers."""
+        pair = self.pair()
+        return "  ".join(self._summary(pair)) if pair is not None else ""
+
+    def table(self) -> list[list[str]]:
+        """Every column with its distances, and A and B in numbers."""
+        pair = self.pair()
+        if pair is None:
+            return []
+        word = "layer" if self.inside is None else "head"
+        return change_table(pair, self._change, word)
 
     def action_back(self) -> None:
         """Go back to the layers; from these to the explorer."""

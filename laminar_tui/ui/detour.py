@@ -19,12 +19,16 @@ from textual.message import Message
 from textual.widgets import Static
 
 from laminar_tui.errors import LaminarError
+from laminar_tui.files import write_bytes
 from laminar_tui.log import LOGGER
+from laminar_tui.profile.profile import Profile
 from laminar_tui.render.facts import join_fitting, model_facts
 from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
-from laminar_tui.ui.dialogs import TextDialog
+from laminar_tui.source import as_path
+from laminar_tui.ui.dialogs import FileDialog, TextDialog
+from laminar_tui.ui.find import parse_target
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.leaving import LeftOnce
@@ -33,6 +37,7 @@ from laminar_tui.ui.room import take_room
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
+from laminar_tui.ui.writing import copy, copy_table, file_stem, problem_with
 
 Result = TypeVar("Result")
 Found = TypeVar("Found")
@@ -40,6 +45,14 @@ Found = TypeVar("Found")
 MAX_NOTE_LINES = 3
 BOLD = Style(bold=True)
 
+FIND_KEY = Key("find", "slash", "/", "find", "go to a layer or head: 20, 20.7, L20H7", label="Find", rank=6)
+"""The key of a detour that has layers and heads."""
+COPY_KEYS = (
+    Key("copy", "y", "y", "copy", "copy the line of numbers"),
+    Key("copy_table", "Y", "Y", "copy_table", "copy the table, with tabs between its columns", "Copy table", rank=8),
+    Key("screenshot", "S", "S", "screenshot", "the screen as SVG"),
+)
+"""The keys of every detour that shows something of a profile: what they put out."""
 BACK_KEYS = (
     Key("to_overview", "1", "1", "switch('overview')", "the overview: all layers"),
     Key("to_compare", "5", "5", "switch('compare')", "compare with what was marked, or with chance"),
@@ -74,6 +87,13 @@ def fitting_keys(keys: Sequence[Key], width: int) -> list[Key]:
         if sum(len(each.shown) + len(each.label) + 3 for each in [*kept, key]) <= width:
             kept.append(key)
     return [key for key in keys if key in kept]
+
+
+def problem_with_place(typed: str) -> str:
+    """Say what is wrong with what was typed for a layer or head; nothing if it is one."""
+    target = parse_target(typed)
+    is_place = target is not None and not target.text and target.weight is None
+    return "" if is_place else "type 20, 20.7 or L20H7"
 
 
 class Detour(LeftOnce[Result]):
@@ -135,6 +155,9 @@ class Detour(LeftOnce[Result]):
         """Choose what fits."""
         if take_room(self, event.size):
             self.call_after_refresh(self.show)
+
+    def renew(self, profile: Profile) -> None:
+        """Take what a run has read that has ended meanwhile, where this screen shows what was read until then."""
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -259,6 +282,44 @@ class Detour(LeftOnce[Result]):
         message.stop()
         message.then()
 
+    # -- what it puts out --------------------------------------------------------------------------------------------
+
+    def line_to_copy(self) -> str:
+        """The line of numbers of where one is; nothing where there is none."""
+        return ""
+
+    def table(self) -> list[list[str]]:
+        """The table behind the screen, its heading first; nothing where there is none."""
+        return []
+
+    def action_copy(self) -> None:
+        """Copy the line of numbers."""
+        text = self.line_to_copy()
+        n = text.count("\n") + 1
+        said = "copied the line" if n == 1 else f"copied {n} lines"
+        self.say(copy(self.app, text, said) if text else "there is nothing to copy yet")
+
+    def action_copy_table(self) -> None:
+        """Copy the table."""
+        self.say(copy_table(self.app, self.table()))
+
+    def action_screenshot(self) -> None:
+        """Write the screen as SVG, to a file whose name is asked for."""
+        drawn = self.app.export_screenshot(title="laminar")  # before the dialog is over it
+        name = f"{file_stem(self.start.profile) if self.start.profile else 'laminar'}-{self.NAME}.svg"
+        dialog = FileDialog("screenshot to (.svg: this screen)", name, problem_with((".svg",)))
+        self.app.push_screen(dialog, lambda name: self.write(name, drawn.encode("utf-8", "replace")))
+
+    def write(self, name: str | None, content: bytes) -> None:
+        """Write a file in a thread, and say so; nothing without a name."""
+        if name is None:
+            return
+
+        def work() -> None:
+            write_bytes(as_path(name), content)
+
+        self.in_background("write", work, lambda _nothing: self.say(f"wrote {name}"))
+
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_back(self) -> None:
@@ -270,6 +331,21 @@ class Detour(LeftOnce[Result]):
         if name != self.NAME:
             self.next_screen = name
             self.dismiss(None)
+
+    def find(self, layer: int | None, head: int | None) -> str:
+        """Go to a layer and head, of which one may be left out; say why not, if there is none."""
+        raise NotImplementedError
+
+    def action_find(self) -> None:
+        """Type where to go."""
+        dialog = FileDialog("go to a layer or head", "", problem_with_place, "Enter goes there · Esc does not")
+        self.app.push_screen(dialog, self._find)
+
+    def _find(self, typed: str | None) -> None:
+        if typed is not None and not problem_with_place(typed):
+            target = parse_target(typed)
+            assert target is not None
+            self.say(self.find(target.layer, target.head))
 
     def action_help(self) -> None:
         """Explain this screen."""

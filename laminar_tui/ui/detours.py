@@ -84,12 +84,12 @@ def show(explorer: "Explorer", name: str) -> None:
         getattr(explorer, f"action_{name}")()
 
 
-def renew_heads(app: App[None], profile: Profile) -> None:
-    """Give an open matrix of heads the numbers of the run that has ended."""
-    from laminar_tui.ui.heads import HeadsScreen
+def renew(app: App[None], profile: Profile) -> None:
+    """Give the screens that are open what the run that has ended has read."""
+    from laminar_tui.ui.detour import Detour
 
     for screen in app.screen_stack:
-        if isinstance(screen, HeadsScreen):
+        if isinstance(screen, Detour):
             screen.renew(profile)
 
 
@@ -127,7 +127,7 @@ def open_compare(explorer: "Explorer", terminal: "Terminal") -> None:
         explorer._say(NOTHING_YET)
         return
     marked = explorer.reference if explorer.reference is not profile else None
-    screen = CompareScreen(explorer.state, terminal, profile, marked)
+    screen = CompareScreen(explorer.state, terminal, profile, marked, explorer.chance)
     _push(explorer, screen, partial(_go_to, explorer, back_to="compare"))
 
 
@@ -139,7 +139,8 @@ def open_report(explorer: "Explorer", terminal: "Terminal") -> None:
     if profile is None or not profile.n_read:
         explorer._say(NOTHING_YET)
         return
-    _push(explorer, ReportScreen(explorer.state, terminal, profile, explorer.report), lambda _nothing: None)
+    nulls = explorer.chance.of_the_model(profile)
+    _push(explorer, ReportScreen(explorer.state, terminal, profile, explorer.report, nulls), lambda _nothing: None)
 
 
 def edit_prompt(explorer: "Explorer", terminal: "Terminal", request: Request) -> None:

@@ -21,6 +21,8 @@ from laminar_tui.render.text import visible
 from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
+from laminar_tui.ui.ahead import PAUSE
+from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
 from laminar_tui.ui.find import Finder, go_to, parse_target
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from laminar_tui.profile.report import Report
 
 NUMBERS_PADDING = 2
-PAUSE = 0.1
-"""Seconds without a key after which the next one is prepared for."""
 
 
 DRAWN = {
@@ -79,6 +79,7 @@ class Explorer(FileActions):
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
         self.report: Latest[Report] = Latest()
+        self.chance = Chance(self.runner)
         self.came_from: detours.Origin | None = None  # the screen on which the head that is shown was chosen
         self.measure = ""  # the number that the heads were coloured by last
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)

@@ -18,7 +18,7 @@ from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.palette import SCALES, Scale
 from laminar_tui.render.rows import Row
 from laminar_tui.ui.choice import ChoiceDialog
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
@@ -43,6 +43,8 @@ HEADS_KEYS = (
     Key("population", "p", "p", "population", "population that `nearest` compares"),
     Key("sink", "s", "s", "sink", "its sink (first token): with, without, alone"),
     Key("scale", "z", "z", "scale", "colour scale: linear, sqrt, log", label="Scale", rank=6),
+    FIND_KEY,
+    *COPY_KEYS,
     *PICTURE_KEYS,
     *BACK_KEYS,
 )
@@ -204,6 +206,25 @@ with its attention, not what that does to the output."""
                 self._go_to((layer, head))
                 return
             layer, head = layer + layers, head + heads
+
+    def find(self, layer: int | None, head: int | None) -> str:
+        """Go to a head; one number alone keeps the other."""
+        place = (self.place[0] if layer is None else layer, self.place[1] if head is None else head)
+        if place not in self.order:
+            return f"layer {place[0]} head {place[1]} has no {self.measure.title} here"
+        self._go_to(place)
+        return ""
+
+    def line_to_copy(self) -> str:
+        """The head under the cursor in numbers."""
+        return "  ".join(self._summary())
+
+    def table(self) -> list[list[str]]:
+        """The heads by the number that is shown, as sorted."""
+        values = self.measure.values
+        ranked = enumerate(self.order, 1)
+        rows = [[str(rank), str(layer), str(head), f"{values[layer, head]:.6g}"] for rank, (layer, head) in ranked]
+        return [["rank", "layer", "head", self.measure.name], *rows]
 
     def action_rank(self, step: int) -> None:
         """Go along the table."""

@@ -1,5 +1,7 @@
 """The report on the present profile: what it says about the claims of the common reading, in words and tables."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from typing import ClassVar
@@ -8,22 +10,19 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from laminar_tui.errors import LaminarError
-from laminar_tui.files import write_bytes
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import Report, make_report
 from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.render.report import MAX_TEXT_WIDTH, chapters, report_rows
-from laminar_tui.render.rows import Row
-from laminar_tui.source import as_path
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, Detour, make_bindings
+from laminar_tui.render.rows import Row, row_text
+from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.dialogs import FileDialog
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
-from laminar_tui.ui.writing import file_stem, problem_with
+from laminar_tui.ui.writing import as_tsv, copy, file_stem, problem_with
 
 REPORT_KEYS = (
     Key("down", "j,down", "j ↓", "scroll_lines(1)", "a line on"),
@@ -35,6 +34,9 @@ REPORT_KEYS = (
     Key("first", "g,home", "g Home", "scroll_to_line(0)", "the beginning"),
     Key("last", "G,end", "G End", "scroll_to_line(-1)", "the end"),
     Key("write", "w", "w", "write", "write the report as Markdown", label="Write Markdown", rank=2),
+    replace(COPY_KEYS[0], description="copy the lines in sight"),
+    replace(COPY_KEYS[1], description="copy the report as Markdown"),
+    *COPY_KEYS[2:],
     *(key for key in PICTURE_KEYS if key.id in ("theme", "redraw")),
     *BACK_KEYS,
 )
@@ -48,6 +50,7 @@ class ReportScreen(Detour[None]):
         terminal: what can be shown.
         profile: what is reported on.
         made: the latest report, of this profile or another.
+        nulls: title -> null that was drawn with the model, to be reported on too.
     """
 
     NAME = "report"
@@ -56,13 +59,16 @@ class ReportScreen(Detour[None]):
     READING = """\
 Each chapter puts one question about the picture to the numbers of this profile. Satellites are the final token's
 weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
-independent scores of the same variance. w writes it all."""
+independent scores of the same variance; random parameters and shuffled tokens too, once b has drawn them in the
+comparison (5). w writes it all."""
 
-    def __init__(self, state: State, terminal: Terminal, profile: Profile, made: Latest[Report]) -> None:
+    def __init__(
+        self, state: State, terminal: Terminal, profile: Profile, made: Latest[Report], nulls: Mapping[str, Profile]
+    ) -> None:
         super().__init__(state, terminal)
-        self.profile = profile
+        self.profile, self.nulls = profile, nulls
         self._made = made
-        self.report = made.known((profile,))
+        self.report = made.known(self._made_of)
         self.first = 0
         self._rows: list[Row] = []
         self._rows_for = 0
@@ -73,14 +79,28 @@ independent scores of the same variance. w writes it all."""
         yield Lines(id="page")
 
     def on_mount(self) -> None:
-        """Make the report in a thread: the nulls take seconds on a large model."""
+        """Begin with the report that was made last, if it is this one."""
         super().on_mount()
-        if self.report is None:
-            make = partial(self._made.of, (self.profile,), partial(make_report, self.profile))
+        self._make()
+
+    def renew(self, profile: Profile) -> None:
+        """Report on the run that has ended; what is there stays until then."""
+        self.start = replace(self.start, profile=profile)
+        self.profile, self.nulls = profile, {}
+        self._make()
+
+    def _make(self) -> None:
+        """Make the report in a thread: the nulls take seconds on a large model."""
+        if self._made.known(self._made_of) is None:
+            make = partial(self._made.of, self._made_of, partial(make_report, self.profile, self.nulls))
             self.in_background("report", make, self._show_report)
 
+    @property
+    def _made_of(self) -> tuple[object, ...]:
+        return (self.profile, *self.nulls.values())
+
     def _show_report(self, report: Report) -> None:
-        self.report = report
+        self.report, self._rows_for = report, 0
         self.show()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
@@ -156,14 +176,24 @@ independent scores of the same variance. w writes it all."""
             self.app.push_screen(FileDialog("write the report to", name, problem_with()), self._write)
 
     def _write(self, name: str | None) -> None:
-        if name is None or self.report is None:
+        if self.report is not None:
+            self.write(name, report_markdown(self.report).encode("utf-8", "backslashreplace"))
+
+    def line_to_copy(self) -> str:
+        """The lines in sight."""
+        return "\n".join(row_text(row).rstrip() for row in self._rows[self.first : self._last()])
+
+    def action_copy_table(self) -> None:
+        """Copy the report as Markdown, as much of it as a terminal takes."""
+        if self.report is None:
+            self.say("there is nothing to copy yet")
             return
-        try:
-            write_bytes(as_path(name), report_markdown(self.report).encode("utf-8", "backslashreplace"))
-        except LaminarError as error:
-            self.say(f"{error.message}: {error.hint}")
-        else:
-            self.say(f"wrote {name}")
+        lines = report_markdown(self.report).splitlines()
+        text, n = as_tsv([[line] for line in lines])
+        whole = (
+            "copied the report" if n == len(lines) else f"copied the first {n:,} of {len(lines):,} lines: w writes all"
+        )
+        self.say(copy(self.app, text, whole))
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
 

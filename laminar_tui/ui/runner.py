@@ -18,7 +18,7 @@ from laminar_tui.profile.patterns import Interruptible, PatternSource
 from laminar_tui.profile.profile import Profile
 from laminar_tui.record import Record
 from laminar_tui.recovery import CutOff
-from laminar_tui.run import Event, LayerRead, PromptFacts, Request, Session, Started, Step
+from laminar_tui.run import Event, LayerRead, OnEvent, PromptFacts, Request, Session, Started, Step
 from laminar_tui.tail import Following
 from laminar_tui.ui.messages import Answered, ProfileGrew, RunEnded, RunMessage
 
@@ -67,6 +67,7 @@ class Runner:
         self.follows: Path | None = None
         self._record: Record | None = None
         self._made: Profile | None = None  # what the last run has made, if only in part
+        self._made_for = Request()
         self._adopted: CutOff | None = None
         self._in_use = threading.Lock()  # the model: one forward at a time
         self._questions: dict[str, _Question] = {}  # kind -> the newest
@@ -138,6 +139,28 @@ class Runner:
         """Take away what was kept of a run, even if it is under way: the user goes without it."""
         if self._record is not None:
             self._record.remove()
+
+    def has_read(self, profile: Profile) -> bool:
+        """Whether this profile is the last run's, and the model that was run is there."""
+        return profile is self._made and not self.is_running and not isinstance(self._session, Following)
+
+    def draw_null(self, profile: Profile, null: str, listen: OnEvent, is_cancelled: Callable[[], bool]) -> Profile:
+        """Run the last run's model so that chance shows; call it in a thread: it waits until the model is free.
+
+        Args:
+            profile: what the last run has read.
+            null: a name in `profile.nulls.MODEL_NULLS`.
+            listen: called in that thread with what happens.
+            is_cancelled: asked within each layer.
+
+        Raises:
+            LaminarError: if another run has come, or the null cannot be made; CancelledError if `is_cancelled` said so.
+        """
+        with self._in_use:
+            if not self.has_read(profile) or isinstance(self._session, Following):
+                raise UsageError("the model has read something else since", "r runs it again")
+            number = self.number  # the next run has another one
+            return self._session.run_null(self._made_for, null, listen, lambda: is_cancelled() or self.number != number)
 
     def prompt_facts(self, request: Request) -> PromptFacts | None:
         """Ask the loaded tokenizer about a prompt; call it in a thread: it takes as long as the tokenizer does."""
@@ -245,6 +268,6 @@ class Runner:
         except BaseException as error:  # a bug: the thread would vanish with it, so it is shown and logged
             record.fail(error)
             ended = RunEnded(number, crash=traceback.format_exc())
-        self._made = grown
+        self._made, self._made_for = grown, request
         self._last_ended = number
         self._post(ended)

@@ -104,7 +104,7 @@ class RunScreen(Screen[None]):
         if read is not None:
             self.state = states.settle(replace(self.state, profile=read))
             if self.app.screen is not self:
-                detours.renew_heads(self.app, read)
+                detours.renew(self.app, read)
         self._exact.is_of(message.profile if self.runner.follows is None else None)
         if message.profile is not None:
             self._distrust()

@@ -1,6 +1,5 @@
 """The keys that put something out: the profile, exports, screenshots, the clipboard."""
 
-import os
 import threading
 import traceback
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from laminar_tui.ui.dialogs import FileDialog
 from laminar_tui.ui.messages import Wrote
 from laminar_tui.ui.running import RunScreen
 from laminar_tui.ui.scene import Scene
-from laminar_tui.ui.writing import as_tsv, export_by_name, file_stem, problem_with, table
+from laminar_tui.ui.writing import copy, copy_table, export_by_name, file_stem, problem_with, table
 
 
 class FileActions(RunScreen):
@@ -60,12 +59,12 @@ class FileActions(RunScreen):
         """Write the profile in another format, which the ending of the name says."""
         if (profile := self._something_to_write()) is None:
             return
-        look, layer = self.state.look, None if self.state.view in ("overview", "lines") else self.state.layer_index
+        state = self.state
         suffixes = (".npz", ".json", ".csv", ".svg", ".png")
 
         def export(name: str | None) -> None:
             if name is not None:
-                self._in_background(name, partial(export_by_name, profile, look, layer, name))
+                self._in_background(name, partial(export_by_name, state, name))
 
         title = "export to (.npz .json .csv: everything; .svg .png: a figure)"
         self.app.push_screen(FileDialog(title, file_stem(profile) + ".csv", problem_with(suffixes)), export)
@@ -75,7 +74,7 @@ class FileActions(RunScreen):
         if (profile := self._something_to_write()) is None:
             return
         drawn = self.app.export_screenshot(title="laminar")  # before the dialog is over it
-        look, layer = self.state.look, None if self.state.view in ("overview", "lines") else self.state.layer_index
+        state = self.state
 
         def write(name: str | None) -> None:
             if name is None:
@@ -84,7 +83,7 @@ class FileActions(RunScreen):
                 path = as_path(name)
                 self._in_background(name, lambda: write_bytes(path, drawn.encode("utf-8", "replace")))
             else:
-                self._in_background(name, partial(export_by_name, profile, look, layer, name))
+                self._in_background(name, partial(export_by_name, state, name))
 
         title = "screenshot to (.svg: this screen; .png: a figure)"
         dialog = FileDialog(title, file_stem(profile) + "-screen.svg", problem_with((".svg", ".png")))
@@ -121,20 +120,8 @@ class FileActions(RunScreen):
         """Copy the line of numbers, or the sentence about the entries."""
         text = drawing.copied_text(self._scene)
         if text:
-            self._copy(text, "copied the line")
+            self._say(copy(self.app, text, "copied the line"))
 
     def action_copy_table(self) -> None:
         """Copy the table behind the screen, with tabs between its columns."""
-        rows = table(self._scene)
-        text, n_rows = as_tsv(rows)
-        if n_rows < 2:
-            self._say("there is no table to copy here")
-        elif n_rows < len(rows):
-            self._copy(text, f"copied the first {n_rows - 1:,} of {len(rows) - 1:,} rows: a terminal takes no more")
-        else:
-            self._copy(text, f"copied {n_rows - 1:,} rows")
-
-    def _copy(self, text: str, said: str) -> None:
-        self.app.copy_to_clipboard(text)
-        in_tmux = "; tmux passes it on with: set -g set-clipboard on" if "TMUX" in os.environ else ""
-        self._say(said + in_tmux)
+        self._say(copy_table(self.app, table(self._scene)))

@@ -12,7 +12,7 @@ from laminar_tui.render.curve import Curve, has_plotter
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
-from laminar_tui.ui.ahead import ColumnsAhead, density_key, likely_next
+from laminar_tui.ui.ahead import ColumnsAhead, likely_next, subject_of
 from laminar_tui.ui.behind import RowsBehind
 from laminar_tui.ui.exact import ExactWeights
 from laminar_tui.ui.latest import Latest
@@ -55,13 +55,14 @@ class Stage:
 
     def columns(self, state: State) -> Columns | None:
         """The columns of the present view; made anew only when profile, look, layer or order have changed."""
-        if state.profile is None or not state.profile.n_layers:
+        subject = subject_of(state)
+        if subject is None or not subject.profile.n_layers:
             return None
-        return self._columns.of((density_key(state), state.look), partial(self.ahead.columns, state))
+        return self._columns.of((subject.key, state.look), partial(self.ahead.columns, subject))
 
     def prepare_next(self, state: State) -> None:
         """Make the columns that the next key may ask for, in a thread."""
-        self.ahead.prepare(likely_next(state))
+        self.ahead.prepare(map(subject_of, likely_next(state)))
 
     def ramp(self, state: State, *, is_dark: bool) -> Ramp:
         """The colours of a state."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
+import numpy as np
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -20,7 +21,7 @@ from laminar_tui.render.sweep_screen import SweepDrawing, step_rows, value_text
 from laminar_tui.render.text import visible
 from laminar_tui.ui.choice import ChoiceDialog
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
-from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
+from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
@@ -49,6 +50,7 @@ SWEEP_KEYS = (
     Key("previous_measure", "comma,shift+tab", ",", "measure(-1)", "previous number"),
     *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "the curve in braille, quadrants or ASCII"),
+    *COPY_KEYS,
     *PICTURE_KEYS,
     *BACK_KEYS,
 )
@@ -263,6 +265,21 @@ one prompt also differ by chance, and a head may change its place between seeds.
         if self.measures:
             choices = [(each.name, each.title, each.description) for each in self.measures]
             self.app.push_screen(ChoiceDialog("the number of each step", choices, self.at), self._choose)
+
+    def line_to_copy(self) -> str:
+        """The step under the cursor in numbers."""
+        return "  ".join(self._summary(self.sweep)) if self.sweep is not None and self.measures else ""
+
+    def table(self) -> list[list[str]]:
+        """Every step with all of its numbers."""
+        if self.sweep is None:
+            return []
+        rows = [
+            [step.name, str(int(step.counts.n))]
+            + [f"{each.values[at]:.6g}" if np.isfinite(each.values[at]) else "" for each in self.measures]
+            for at, step in enumerate(self.sweep.steps)
+        ]
+        return [["step", "n", *(each.name for each in self.measures)], *rows]
 
     def look_changed(self) -> None:
         """Read other weights where the look wants them."""

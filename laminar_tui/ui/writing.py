@@ -1,4 +1,4 @@
-"""What leaves the explorer: files by the ending of their name, and texts for the clipboard."""
+"""What leaves a screen: files by the ending of their name, and texts for the clipboard."""
 
 import base64
 import os
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from textual.app import App
 
 from laminar_tui.errors import LaminarError, UsageError
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look
 from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
 from laminar_tui.ui.scene import Scene
+from laminar_tui.ui.state import State
 
 MAX_COPIED = 74_000
 """Characters of base64 that are sent at most: several terminals ignore an OSC 52 that is longer than this."""
@@ -52,14 +53,19 @@ def problem_with(suffixes: tuple[str, ...] = ()) -> Callable[[str], str]:
     return problem
 
 
-def export_by_name(profile: Profile, look: Look, layer: int | None, name: str) -> None:
-    """Write an export whose format is the ending of the name.
+def export_by_name(state: State, name: str) -> None:
+    """Write an export whose format is the ending of the name; a figure has the stretch, order and colours of the state.
+
+    A figure's ground is white, so that dense is dark in it, and its colour scale is the logarithmic one.
 
     Raises:
         UsageError: for an ending of no format, and for all that `export_profile` raises.
     """
     from laminar_tui.export import EXPORTS, export_profile
 
+    profile, look = state.profile, state.look
+    assert profile is not None
+    layer = None if state.view in ("overview", "lines") else state.layer_index
     path = as_path(name)
     formats = {each.suffix: each.name for each in EXPORTS.values()}
     if path.suffix.lower() not in formats:
@@ -72,6 +78,9 @@ def export_by_name(profile: Profile, look: Look, layer: int | None, name: str) -
         population=look.population,
         sink=look.sink,
         layer=layer,
+        color_map=state.color_map,
+        window=look.window,
+        heads=None if layer is None else tuple(state.heads),
     )
 
 
@@ -117,6 +126,25 @@ def _columns_table(scene: Scene) -> list[list[str]]:
             for at in np.flatnonzero(columns.measured)
         ),
     ]
+
+
+def copy(app: App[None], text: str, said: str) -> str:
+    """Put a text into the terminal's clipboard (OSC 52); give what is to be said of it."""
+    app.copy_to_clipboard(text)
+    in_tmux = "; tmux passes it on with: set -g set-clipboard on" if "TMUX" in os.environ else ""
+    return said + in_tmux
+
+
+def copy_table(app: App[None], rows: list[list[str]]) -> str:
+    """Put a table, its heading first, into the clipboard with tabs between its columns; give what is to be said."""
+    text, n_rows = as_tsv(rows)
+    if n_rows < 2:
+        return "there is no table to copy here"
+    if n_rows < len(rows):
+        said = f"copied the first {n_rows - 1:,} of {len(rows) - 1:,} rows: a terminal takes no more"
+    else:
+        said = f"copied {n_rows - 1:,} rows"
+    return copy(app, text, said)
 
 
 def as_tsv(rows: list[list[str]]) -> tuple[str, int]:

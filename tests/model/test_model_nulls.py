@@ -1,5 +1,6 @@
 """Chance with a model: random parameters, and the same tokens in another order."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from families import build_family
 
 from laminar_tui.errors import UsageError
 from laminar_tui.model.nulls import NULLS, find_null, shuffled, with_random_parameters
+from laminar_tui.profile.nulls import MODEL_NULLS
 from laminar_tui.run import Request, Session, run
 
 PROMPT = "a short prompt that is shuffled"
@@ -79,6 +81,28 @@ def test_a_null_of_random_parameters_and_the_model_after_it(model_folder: Path) 
     assert moved > 1e-3
     np.testing.assert_array_equal(after.layer(0).final_weights, true.layer(0).final_weights)
     assert after.origin.recipe == "true"
+
+
+def test_a_null_after_a_run_is_that_of_the_command_and_leaves_the_runs_weights_to_be_asked_for(
+    model_folder: Path,
+) -> None:
+    session, request = Session(), request_for(model_folder, roles=False)
+    session.run(request, lambda _event: None, lambda: False)
+    kept = session.patterns
+    assert kept is not None
+    before = kept.rows(0, 0, 0, 3)
+    for name in NULLS:
+        null = session.run_null(request, name, lambda _event: None, lambda: False)
+        by_command = run(request_for(model_folder, null=name))
+        assert null.origin.recipe == by_command.origin.recipe == f"null: {MODEL_NULLS[name]}"
+        for mine, theirs in zip(null.layers, by_command.layers, strict=True):
+            assert mine is not None
+            assert theirs is not None
+            np.testing.assert_array_equal(mine.final_weights, theirs.final_weights)
+    assert session.patterns is kept
+    np.testing.assert_array_equal(kept.rows(0, 0, 0, 3), before)
+    with pytest.raises(UsageError, match="no longer in memory"):
+        session.run_null(replace(request, revision="other"), "random", lambda _event: None, lambda: False)
 
 
 def test_an_unknown_null_and_a_null_with_a_recipe(model_folder: Path) -> None:

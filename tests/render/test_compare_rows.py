@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from golden_text import assert_fills, assert_golden, text_of
 
+from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.pairs import Change, match_layers, measure_change
 from laminar_tui.profile.profile import Profile
-from laminar_tui.render.columns import Look, layer_columns
+from laminar_tui.render.columns import Columns, Look, layer_columns
 from laminar_tui.render.compare import (
     ARRANGEMENTS,
     Line,
@@ -21,7 +22,7 @@ from laminar_tui.render.compare import (
     ranking_rows,
     signed,
 )
-from laminar_tui.render.palette import make_ramp, make_two_sided_ramp
+from laminar_tui.render.palette import GAP, NOTHING, make_ramp, make_two_sided_ramp
 from laminar_tui.render.rows import row_text
 
 SIZES = [(80, 14), (160, 30)]
@@ -91,6 +92,55 @@ def test_the_third_picture_has_the_sign_of_the_difference(profiles: tuple[Profil
                 seen[side] += 1
     assert min(seen.values()) > 10
     assert all(row_text(row)[layout.gutter + 4 * layout.cell_width] == " " for row in rows), "layer 4 is the same"
+
+
+@pytest.mark.parametrize("depth", ["none", "truecolor"])
+def test_the_lift_is_the_ratio_of_densities_where_both_sides_hold_a_weight(
+    profiles: tuple[Profile, Profile], depth: str
+) -> None:
+    pair = pair_of(*profiles)
+    ramp, two_sided = make_ramp("viridis", depth), make_two_sided_ramp(depth)  # type: ignore[arg-type]
+    drawing = PairDrawing(pair, 80, 24, ramp, two_sided, sides=ARRANGEMENTS["lift"])
+    n_cells = drawing.n_rows * two_sided.pixels_per_row
+    a, b = pair.densities(n_cells)
+    half = two_sided.n_levels // 2
+    seen = {"less": 0, "more": 0, "alike": 0, "few": 0, "beyond": 0}
+    for layer, cell in np.ndindex(6, n_cells):
+        level = int(drawing._levels[0][layer, cell])
+        least = [side.one_weight(n_cells)[layer] for side in (pair.a, pair.b)]
+        if layer == 2:
+            assert level == GAP
+        elif a[layer, cell] < least[0] or b[layer, cell] < least[1]:
+            assert level == NOTHING, "of less than one weight no ratio is drawn"
+            seen["few"] += 1
+        else:
+            octaves = float(np.log2(b[layer, cell] / a[layer, cell]))
+            steps = min(half - 1, int(abs(octaves) / 3 * half + 1e-9))  # 1/8 and 8 are the last ones
+            is_alike = abs(octaves) < 3 / (2 * half)
+            expected = NOTHING if is_alike else half + steps if octaves > 0 else half - 1 - steps
+            assert level == expected, (layer, cell, octaves)
+            seen["alike" if is_alike else "more" if octaves > 0 else "less"] += 1
+            seen["beyond"] += abs(octaves) > 3
+    assert min(seen.values()) > 0, seen
+    assert (drawing._levels[0][4] == NOTHING).all(), "layer 4 is the same"
+    text = text_of(drawing.rows(0))
+    assert "B / A" in text
+    assert "times 1/8 " in text
+    assert " 8, and beyond" in text
+
+
+def test_the_darkest_colour_is_a_third_of_one_weight_where_that_is_least() -> None:
+    counts = Counts.empty()
+    hits = np.zeros((2, len(counts.hits)), np.int64)
+    hits[0, 5], hits[1, 5] = 10, 1000
+    columns = Columns(
+        Counts(hits, np.zeros(2, np.int64), np.zeros(2), np.zeros(2)),
+        ("0", "1"),
+        np.ones(2, bool),
+        Look("all", estimator="histogram"),
+    )
+    assert columns.one_weight(100).tolist() == pytest.approx([10.0, 0.1])
+    assert columns.faintest(100) == pytest.approx(0.1 / 3)
 
 
 def test_swapping_a_and_b_swaps_the_signs(profiles: tuple[Profile, Profile]) -> None:

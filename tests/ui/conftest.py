@@ -172,6 +172,7 @@ class Script:
         pace: called before each layer with its index and `is_cancelled`.
         seen: the requests so far.
         facts: what its tokenizer says of a prompt.
+        nulls: what it reads as chance, by the null's name.
     """
 
     profile: Profile
@@ -179,6 +180,7 @@ class Script:
     pace: Callable[[int, Callable[[], bool]], None] = lambda _index, _is_cancelled: None
     seen: list[Request] = field(default_factory=list)
     facts: Callable[[Request], PromptFacts | None] = lambda _request: None
+    nulls: dict[str, Profile] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -200,6 +202,17 @@ def script(
 
         def __init__(self) -> None:
             self.patterns = script.patterns
+
+        def run_null(
+            self, request: Request, null: str, on_event: Callable[..., None], is_cancelled: Callable[[], bool]
+        ) -> Profile:
+            script.seen.append(replace(request, null=null))
+            for index in range(script.profile.n_layers):
+                on_event(Step("forward", index, script.profile.n_layers))
+                script.pace(index, is_cancelled)
+                if is_cancelled():
+                    raise CancelledError("stopped")
+            return script.nulls[null]
 
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
             script.seen.append(request)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from textual.widgets import Input
 
+from laminar_tui.export import ExportOptions, export_bytes
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.entries import exact
 from laminar_tui.render.text import token_label
@@ -510,6 +512,33 @@ async def test_an_export_is_what_its_name_ends_in(drive: Drive, walk: Profile, t
     if suffix == ".csv":
         assert len(target.read_text().splitlines()) == 1 + 4 + 4 + 5 + 4
     assert target.stat().st_size > 1000
+
+
+async def test_a_figure_has_the_zoom_the_order_and_the_colours_of_the_screen(
+    drive: Drive, walk: Profile, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.svg"
+    async with drive(walk) as driven:
+        await driven.press("2", "o", "p", "s", "a", "K", "K", "K", "plus", "c", "x")
+        state = driven.state
+        driven.app.screen.query_one(Input).value = str(target)
+        await driven.press("enter")
+        await driven.until(lambda: "wrote " in driven.row("status"), "it is written")
+    look = state.look
+    assert look.window not in (None, (look.method.low, look.method.high))
+    assert state.heads != tuple(range(4))
+    shown = ExportOptions(
+        estimator=look.estimator,
+        population=look.population,
+        sink=look.sink,
+        layer=0,
+        color_map=state.color_map,
+        window=look.window,
+        heads=state.heads,
+    )
+    assert target.read_bytes() == export_bytes(walk, "svg", shown)
+    for other in (replace(shown, window=None), replace(shown, heads=None), replace(shown, color_map="viridis")):
+        assert target.read_bytes() != export_bytes(walk, "svg", other)
 
 
 async def test_an_export_needs_a_known_ending(drive: Drive, walk: Profile, tmp_path: Path) -> None:

@@ -12,10 +12,14 @@ from textual.widgets import Input, TextArea
 
 from laminar_tui import catalog
 from laminar_tui.log import start_log, stop_log
+from laminar_tui.profile.nulls import COMPUTED_NULLS, MODEL_NULLS
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.report import make_report
+from laminar_tui.profile.report_formats import report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.render.matrix import rank_heads
 from laminar_tui.run import PromptFacts, Request
+from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.compare import COMPARE_KEYS, CompareScreen
 from laminar_tui.ui.detour import Detour, fitting_keys
 from laminar_tui.ui.explorer import Terminal
@@ -197,6 +201,104 @@ async def test_before_anything_is_read_there_is_nothing_to_open(drive: Drive, ke
         await driven.press(key)
         assert driven.app.screen is driven.app.explorer
         assert "nothing is read yet" in driven.row("status")
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was put into the clipboard."""
+    texts: list[str] = []
+    monkeypatch.setattr(LaminarApp, "copy_to_clipboard", lambda _app, text: texts.append(text))
+    return texts
+
+
+async def test_the_line_and_the_table_of_each_screen_are_copied(
+    drive: Drive, walk: Profile, other: Profile, copied: list[str]
+) -> None:
+    async with drive(other, size=(160, 48)) as driven:
+        driven.app.explorer.reference = walk
+        await driven.press("6", "n", "y")
+        screen = driven.app.screen
+        assert copied[-1].startswith(f"layer {screen.place[0]} head {screen.place[1]}  sink share")
+        assert "copied the line" in line(driven, "note")
+        await driven.press("Y")
+        rows = [row.split("\t") for row in copied[-1].splitlines()]
+        assert rows[0] == ["rank", "layer", "head", "sink_share"]
+        assert [(int(row[1]), int(row[2])) for row in rows[1:]] == screen.order
+        values = other.statistics["sink_share"]
+        assert [float(row[3]) for row in rows[1:]] == pytest.approx([values[place] for place in screen.order], rel=1e-5)
+        assert f"copied {len(screen.order)} rows" in line(driven, "note")
+
+        await driven.press("escape", "5", "l", "l")
+        screen = driven.app.screen
+        await driven.until(lambda: screen._change is not None, "the distances")
+        await driven.press("y")
+        assert copied[-1].startswith("layer 2  JS ")
+        await driven.press("Y")
+        rows = [row.split("\t") for row in copied[-1].splitlines()]
+        assert [row[0] for row in rows] == ["layer", "0", "2", "3", "4"]
+        table = {name: row for name, *row in zip(*rows, strict=True)}
+        assert float(table["jensen_shannon_bits"][1]) == pytest.approx(screen._change.jensen_shannon[2], rel=1e-5)
+        for side, profile in (("a", walk), ("b", other)):
+            mean = float(profile.layer_counts("final").mean[2])
+            assert float(table[f"mean.{side}"][1]) == pytest.approx(mean, rel=1e-5)
+        await driven.press("enter", "Y")
+        assert copied[-1].split("\t")[0] == "head"
+        assert "copied 4 rows" in line(driven, "note")
+
+        await driven.press("escape", "escape", "7")
+        await driven.until(lambda: driven.app.screen.report is not None, "the report")
+        await driven.press("y")
+        assert "1. Pressed to zero early, spread out late?" in copied[-1]
+        assert f"copied {len(copied[-1].splitlines())} lines" in line(driven, "note")
+        await driven.press("Y")
+        assert copied[-1] == report_markdown(make_report(other))
+        assert "copied the report" in line(driven, "note")
+
+
+@pytest.mark.parametrize("key", ["5", "6", "7"])
+async def test_a_screen_is_written_as_it_is_without_the_dialog(
+    drive: Drive, walk: Profile, tmp_path: Path, key: str
+) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press(key)
+        await driven.press("S")
+        field = driven.app.screen.query_one(Input)
+        assert field.value == f"model-{OPENING[key].NAME}.svg"
+        field.value = str(tmp_path / "screen.svg")
+        await driven.press("enter")
+        await driven.until(lambda: "wrote" in line(driven, "note"), "it is written")
+    drawn = (tmp_path / "screen.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<svg")
+    assert OPENING[key].NAME in drawn
+    assert "screenshot to" not in drawn
+
+
+async def test_a_layer_or_head_is_gone_to_by_its_number(drive: Drive, walk: Profile, other: Profile) -> None:
+    async with drive(other, size=(160, 48)) as driven:
+        driven.app.explorer.reference = walk
+        await driven.press("6", *"/3.4", "enter")
+        screen = driven.app.screen
+        assert screen.place == (3, 4)
+        await driven.press(*"/L2", "enter")
+        assert screen.place == (3, 4)
+        assert "layer 2 head 4 has no sink share here" in line(driven, "note")
+        await driven.press(*"/here", "enter")
+        assert "type 20, 20.7 or L20H7" in driven.text()
+        await driven.press("escape", "escape", "5", *"/4", "enter")
+        screen = driven.app.screen
+        assert (screen.inside, screen.column) == (None, 4)
+        await driven.press(*"/3.4", "enter")
+        assert (screen.inside, screen.column) == (3, 4)
+        await driven.press(*"/2", "enter")
+        assert (screen.inside, screen.column) == (2, 0), "among heads another layer's heads are gone to"
+        await driven.press(*"/H3", "enter")
+        assert (screen.inside, screen.column) == (2, 3)
+        await driven.press(*"/9", "enter")
+        assert (screen.inside, screen.column) == (2, 3)
+        assert "there is no layer 9: the last one is 4" in line(driven, "note")
+        await driven.press(*"/1.0", "enter")
+        assert (screen.inside, screen.column) == (2, 3), "it has no heads"
+        assert line(driven, "note").strip()
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -403,6 +505,124 @@ async def test_without_a_mark_it_is_compared_with_chance(drive: Drive, walk: Pro
         await driven.until(lambda: "A is chance: uniform attention" in line(driven, "note"), "the first again")
 
 
+def chance_by(script: Any, walk: Profile) -> None:
+    """Give the fake session what it reads as chance."""
+    for name, title in MODEL_NULLS.items():
+        script.nulls[name] = replace(walk, origin=replace(walk.origin, recipe=f"null: {title}"))
+
+
+async def test_with_the_model_in_memory_chance_goes_on_to_random_parameters_and_shuffled_tokens(
+    drive: Drive, script: Any, walk: Profile
+) -> None:
+    chance_by(script, walk)
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.row("status").find("read") >= 0, "the run has ended")
+        await driven.press("5")
+        screen = driven.app.screen
+        for title in (*COMPUTED_NULLS, *MODEL_NULLS.values(), *COMPUTED_NULLS):
+            await driven.until(lambda title=title: f"A is chance: {title} " in line(driven, "note"), title)
+            assert "need the model" not in line(driven, "note")
+            if title in MODEL_NULLS.values():
+                assert screen.sides[0].origin.recipe == f"null: {title}"
+            await driven.press("b")
+        assert [request.null for request in script.seen] == ["", *MODEL_NULLS], "each was drawn once"
+        await driven.press("escape", "7")
+        await driven.until(lambda: driven.app.screen.report is not None, "the report")
+        nulls = {each.null for each in driven.app.screen.report.chance}
+        assert nulls >= set(MODEL_NULLS.values())
+
+
+async def test_while_a_null_is_drawn_that_is_told_and_keys_and_esc_go_on(
+    drive: Drive, script: Any, walk: Profile
+) -> None:
+    chance_by(script, walk)
+    stopped = threading.Event()
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.row("status").find("read") >= 0, "the run has ended")
+
+        def wait(index: int, is_cancelled: Callable[[], bool]) -> None:
+            while index == 2 and not is_cancelled():
+                stopped.wait(0.001)
+            if is_cancelled():
+                stopped.set()
+
+        script.pace = wait
+        await driven.press("5", "b")
+        await driven.until(lambda: "A is chance: independent scores" in line(driven, "note"), "the second null")
+        await driven.press("b")
+        await driven.until(lambda: "drawing random parameters: forward 2 of 5" in line(driven, "note"), "its progress")
+        screen = driven.app.screen
+        await driven.press("l")
+        assert screen.column == 1
+        assert screen.null == "independent scores", "what was there stays until then"
+        await driven.press("b")
+        await driven.until(stopped.is_set, "the first is given up")
+        await driven.until(lambda: "drawing shuffled tokens" in line(driven, "note"), "the next is drawn")
+        stopped.clear()
+        await driven.press("escape")
+        await driven.until(stopped.is_set, "whoever leaves leaves the model free")
+        assert driven.app.screen is driven.app.explorer
+        script.pace = lambda _index, _is_cancelled: None
+        await driven.press("r")
+        await driven.until(lambda: not driven.app.explorer.runner.is_running, "the next run")
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["chance", "marked"])
+async def test_a_comparison_that_was_opened_during_a_run_has_all_layers_when_it_has_ended(
+    drive: Drive, script: Any, walk: Profile, other: Profile, marked: bool
+) -> None:
+    chance_by(script, walk)
+    is_over = threading.Event()
+    script.pace = lambda index, _is_cancelled: is_over.wait(20) if index == 4 else None
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        driven.app.explorer.reference = other if marked else None
+        await driven.until(lambda: driven.state.profile and driven.state.profile.n_read == 3, "three layers")
+        await driven.press("5", "l", "l", "l")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        if not marked:
+            await driven.press("b")
+            await driven.until(lambda: "when the run has ended" in line(driven, "note"), "what is not there yet")
+        own = [profile for profile in screen.sides if profile is not screen.reference]
+        assert [profile.n_read for profile in own] == [3]
+        is_over.set()
+        await driven.until(lambda: screen.profile is walk, "the run has ended")
+        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        assert screen.reference.n_read == 4
+        assert screen.reference is other or not marked
+        assert screen.column == 3
+        assert screen.null == ("" if marked else "independent scores")
+        await driven.until(lambda: screen._change is not None, "the distances")
+        assert len(screen._change.ranking()) == 4
+        if not marked:
+            await driven.until(lambda: "is chance" in line(driven, "note"), "what it is compared with")
+            await driven.press("b")
+            await driven.until(lambda: "A is chance: random parameters" in line(driven, "note"), "that of the model")
+
+
+async def test_a_report_that_was_opened_during_a_run_is_made_anew(drive: Drive, script: Any) -> None:
+    is_over = threading.Event()
+    script.pace = lambda index, _is_cancelled: is_over.wait(20) if index == 4 else None
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await driven.until(lambda: driven.state.profile and driven.state.profile.n_read == 3, "three layers")
+        await driven.press("7")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.report is not None, "the report")
+        assert screen.report.facts["layers"] == "3 of 5"
+        is_over.set()
+        await driven.until(lambda: screen.report.facts["layers"] == "4 of 5", "the report on all layers")
+        assert screen._rows_for, "it is shown"
+
+
+async def test_without_a_model_it_is_said_what_the_other_nulls_need(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("5", "b")
+        await driven.until(lambda: "A is chance: independent scores" in line(driven, "note"), "the second null")
+        assert "random parameters and shuffled tokens need the model" in line(driven, "note")
+        await driven.press("b")
+        await driven.until(lambda: "A is chance: uniform attention" in line(driven, "note"), "the first again")
+
+
 async def test_a_swap_keeps_the_open_profile_what_chance_is_drawn_for_and_enter_opens(
     drive: Drive, walk: Profile, other: Profile
 ) -> None:
@@ -545,7 +765,7 @@ async def test_what_is_looked_at_changes_as_in_the_explorer(
         assert said in line(driven, "title")
 
 
-SIDES = ("A  main", "B  step1000", "B - A")
+SIDES = ("A  main", "B  step1000", "B - A", "B / A")
 
 
 async def test_layouts_go_round(drive: Drive, walk: Profile, other: Profile) -> None:
@@ -559,17 +779,19 @@ async def test_layouts_go_round(drive: Drive, walk: Profile, other: Profile) -> 
 
         first = heading()
         seen = []
-        for _ in range(4):
+        for _ in range(5):
             await driven.press("v")
             seen.append("".join(side for side in SIDES if side in heading()))
-        assert seen == [*SIDES, "".join(SIDES)]
+        assert seen == [*SIDES, "".join(SIDES[:3])]
         assert heading() == first
         await driven.press("V")
-        assert SIDES[0] not in heading()
+        assert SIDES[3] in heading()
+        assert "colours: B over A" in line(driven, "title")
+        await driven.press("z")
+        assert SIDES[3] in heading(), "its colours are factors on every scale"
 
 
 async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profile, other: Profile) -> None:
-    from laminar_tui.ui.app import LaminarApp
     from laminar_tui.ui.state import State
 
     app = LaminarApp(State(other), None)
@@ -590,7 +812,7 @@ async def test_a_report_that_was_made_is_there_at_once(
 
     made: list[Profile] = []
     make = module.make_report
-    monkeypatch.setattr(module, "make_report", lambda profile: made.append(profile) or make(profile))
+    monkeypatch.setattr(module, "make_report", lambda profile, nulls: made.append(profile) or make(profile, nulls))
     async with drive(walk) as driven:
         for _ in range(2):
             await driven.press("7")
@@ -605,9 +827,6 @@ async def test_a_report_that_was_made_is_there_at_once(
 
 
 async def test_the_report_is_read_page_by_page_and_written(drive: Drive, walk: Profile, tmp_path: Path) -> None:
-    from laminar_tui.profile.report import make_report
-    from laminar_tui.profile.report_formats import report_markdown
-
     async with drive(walk) as driven:
         await driven.press("7")
         screen = driven.app.screen
@@ -630,7 +849,7 @@ async def test_the_report_is_read_page_by_page_and_written(drive: Drive, walk: P
         assert field.value == "model.md"
         field.value = str(tmp_path / "report.md")
         await driven.press("enter")
-        assert "wrote" in line(driven, "note")
+        await driven.until(lambda: "wrote" in line(driven, "note"), "it is written")
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == report_markdown(make_report(walk))
 
 

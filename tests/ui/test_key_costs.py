@@ -12,13 +12,22 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Look
 from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
-from laminar_tui.ui.ahead import MOST_KEPT, ColumnsAhead, density_key, likely_next
+from laminar_tui.ui.ahead import MOST_KEPT, PAUSE, ColumnsAhead, Subject, likely_next, subject_of
 from laminar_tui.ui.behind import RowsBehind
-from laminar_tui.ui.explorer import PAUSE
 from laminar_tui.ui.state import State
 
 Drive = Callable[..., Any]
 SIZE = (200, 60)
+
+
+def subjects_of(wanted: list[State]) -> list[Subject]:
+    return [subject for subject in map(subject_of, wanted) if subject is not None]
+
+
+@pytest.fixture(scope="module")
+def other(patterns: Callable[..., Any], make_profile: Callable[..., Profile]) -> Profile:
+    """Shaped like `walk`, with other weights."""
+    return make_profile([patterns(11, 4, 12), None, patterns(12, 4, 12), patterns(13, 5, 12), patterns(14, 4, 12)])
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ async def test_after_a_pause_the_next_densities_are_there(
 ) -> None:
     async with drive(walk, size=SIZE) as driven:
         ahead = driven.app.explorer._stage.ahead
-        await driven.until(lambda: all(density_key(each) in ahead._kept for each in likely_next(driven.state)))
+        await driven.until(lambda: all(map(ahead.has, subjects_of(likely_next(driven.state)))))
         assert estimated.count("behind")
         estimated.clear()
         await driven.press(key)
@@ -94,19 +103,66 @@ async def test_after_a_pause_the_next_densities_are_there(
         await driven.pilot.pause(2 * PAUSE)
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["layers", "heads"])
+async def test_a_key_of_the_comparison_that_needs_no_other_density_estimates_none(
+    drive: Drive, walk: Profile, other: Profile, estimated: list[str], inside: bool
+) -> None:
+    async with drive(other, size=SIZE) as driven:
+        driven.app.explorer.reference = walk
+        await driven.press("5", *(["enter"] if inside else []))
+        assert "screen" in estimated
+        estimated.clear()
+        await driven.press("z", "z", "c", "C", "u", "v", "v", "v", "v", "x", "x", "t", "l", "n")
+        assert "screen" not in estimated
+        await driven.pilot.pause(2 * PAUSE)
+
+
+@pytest.mark.parametrize("key", ["p", "P", "s", "a", "enter", "b"])
+async def test_after_a_pause_the_next_densities_of_the_comparison_are_there(
+    drive: Drive, walk: Profile, other: Profile, estimated: list[str], key: str
+) -> None:
+    async with drive(other, size=SIZE) as driven:
+        driven.app.explorer.reference = None if key == "b" else walk
+        await driven.press("5")
+        screen = driven.app.screen
+        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        await driven.until(lambda: screen.chance.drawn(other, screen._next_null()) is not None, "the next null")
+        n_subjects = 2 * (1 + 1 + 4)  # of A and B: the heads, the next null, and four other looks
+        await driven.until(lambda: len(screen.likely_next()) == n_subjects)
+        await driven.until(lambda: all(map(screen._ahead.has, screen.likely_next())), "all of them")
+        assert estimated.count("behind")
+        estimated.clear()
+        before, made_of = screen.pair(), (*screen.sides, screen.now.look, screen.inside)
+        await driven.press(key)
+        await driven.until(lambda: (*screen.sides, screen.now.look, screen.inside) != made_of, "what was asked for")
+        assert screen.pair() is not before
+        assert "screen" not in estimated
+        await driven.pilot.pause(2 * PAUSE)
+
+
 def test_what_is_made_ahead_is_what_would_be_made_now_and_little_is_kept(walk: Profile) -> None:
     ahead = ColumnsAhead()
     state = State(walk)
-    ahead._make(likely_next(state), 0)
-    for each in likely_next(state):
+    ahead._make(subjects_of(likely_next(state)), 0)
+    for each in subjects_of(likely_next(state)):
         found, made = ahead.columns(each), ColumnsAhead().columns(each)
         assert found.look == made.look == each.look
         assert (found.nodes.values == made.nodes.values).all()
         assert found.labels == made.labels
     for population in ("final", "self", "past", "all"):
-        for each in likely_next(State(walk, view="layer", look=Look(population))):
+        for each in subjects_of(likely_next(State(walk, view="layer", look=Look(population)))):
             ahead.columns(each)
     assert len(ahead._kept) == MOST_KEPT
+
+
+def test_what_is_wanted_next_is_not_forgotten_for_what_is_looked_at_meanwhile(walk: Profile) -> None:
+    ahead = ColumnsAhead(3)
+    first, second, third, fourth = (Subject(walk, Look(population)) for population in ("final", "self", "past", "all"))
+    for subject in (first, second, third):
+        ahead.columns(subject)
+    ahead.prepare([first])
+    ahead.columns(fourth)
+    assert [ahead.has(each) for each in (first, second, third, fourth)] == [True, False, True, True]
 
 
 def test_of_rows_that_are_drawn_behind_only_the_latest_come() -> None:

@@ -41,6 +41,23 @@ def saved(folder: Path) -> SavedSweep:
     return SavedSweep.of_folder(folder)
 
 
+async def test_the_line_and_the_table_of_the_steps_are_copied(
+    saved: SavedSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(LaminarApp, "copy_to_clipboard", lambda _app, text: copied.append(text))
+    async with Opened(saved) as opened:
+        screen = opened.app.screen
+        await opened.pilot.press("y")
+        assert copied[-1].startswith("main  n ")
+        await opened.pilot.press("Y")
+        rows = [row.split("\t") for row in copied[-1].splitlines()]
+        assert [row[0] for row in rows] == ["step", *STEPS]
+        assert rows[0][1:] == ["n", *(measure.name for measure in screen.measures)]
+        measure = screen.measures[0]
+        assert [float(row[2]) for row in rows[1:]] == pytest.approx(measure.values.tolist(), rel=1e-5)
+
+
 class Opened:
     """The app on a sweep, in the pilot's hands."""
 
