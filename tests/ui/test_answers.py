@@ -476,7 +476,9 @@ async def test_tables_are_copied_with_tabs(drive: Drive, walk: Profile, dense: D
         rows = [line.split("\t") for line in driven.app.clipboard.splitlines()]
         assert [float(row[2]) for row in rows[1:]] == pytest.approx(dense[0][0, -1].tolist(), rel=1e-5)
         await driven.press("2", "tab", "Y")
-        assert driven.app.clipboard.startswith("head\tquery\tquery_token\tkey\tkey_token\tweight\n")
+        rows = [line.split("\t") for line in driven.app.clipboard.splitlines()]
+        assert rows[0] == ["head", "query", "query_token", "key", "key_token", "weight", "lift"]
+        assert all(float(row[6]) == pytest.approx(float(row[5]) * (int(row[1]) + 1), rel=1e-4) for row in rows[1:])
         assert len(driven.app.clipboard.splitlines()) == 12
 
 
