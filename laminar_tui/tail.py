@@ -13,6 +13,7 @@ from pathlib import Path
 from laminar_tui.errors import CancelledError, LaminarError, UsageError
 from laminar_tui.files import check_replaceable
 from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
+from laminar_tui.profile.patterns import PatternSource
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.recovery import describe
 from laminar_tui.run import IsCancelled, LayerRead, OnEvent, Request, Started, Step
@@ -36,7 +37,7 @@ class Following:
         UsageError: if there can be no such file: its folder is missing, or it is no regular file.
     """
 
-    patterns = None
+    patterns: PatternSource | None = None
     """A session's exact weights on demand: there are none without the model."""
 
     def __init__(self, path: Path) -> None:

@@ -391,8 +391,10 @@ class Explorer(FileActions):
 
     def action_about(self) -> None:
         """Say where the profile comes from."""
-        if self.state.profile is not None:
-            self.app.push_screen(TextDialog("about this profile", about_text(self.state.profile, self.state.look)))
+        profile = self.state.profile
+        if profile is not None:
+            text = about_text(profile, self.state.look, self._exact.scope(self.state))
+            self.app.push_screen(TextDialog("about this profile", text))
 
     def action_log(self) -> None:
         """Show the log's last lines."""

@@ -126,8 +126,12 @@ def _moment(created: str) -> str:
         return visible(created)
 
 
-def about_text(profile: Profile, look: Look) -> Text:
-    """Where a profile comes from, how it was read, and what was checked."""
+def about_text(profile: Profile, look: Look, scope: str = "") -> Text:
+    """Where a profile comes from, how it was read, and what was checked.
+
+    Args:
+        scope: in words, of which queries exact weights can be looked at.
+    """
     origin = profile.origin
     mechanisms = {
         "tap": "the model family's own attention function, in float32, on chunks of query rows",
@@ -143,6 +147,7 @@ def about_text(profile: Profile, look: Look) -> Text:
         ("recipe", visible(origin.recipe)),
         ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {_moment(origin.created)}"),
         ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
+        *([("exact weights", scope)] if scope else []),
         ("shown", " · ".join(look.facts()) + f" ({look.method.title})"),
     ]
     text = Text()

@@ -151,6 +151,11 @@ class Runner:
         for question in self._questions.values():
             question.outdated.set()
 
+    @property
+    def patterns(self) -> PatternSource | None:
+        """What answers questions about the last run; None before it has ended."""
+        return None if self.is_running else self._session.patterns
+
     def ask(
         self,
         kind: str,

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
+from laminar_tui.render.facts import join_fitting
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Request
@@ -110,6 +111,8 @@ class RunScreen(Screen[None]):
             self._distrust()
             if self.runner.follows is not None:
                 self._saved, self.saved_path = message.profile, str(self.runner.follows)
+            if self._exact.reads_again(message.profile):
+                self._note = f"exact weights: {self._exact.scope(self.state)}"
             self._compare_at_end()
         elif isinstance(message.error, CancelledError):
             self._note = "stopped; the layers read so far are kept"
@@ -227,4 +230,9 @@ class RunScreen(Screen[None]):
             # Somebody else's run is only looked at: nothing is sent while nothing comes.
             seconds = None if self.runner.follows else self.runner.seconds
             return drawing.progress_text(self.runner.step, seconds, self._terminal, width)
-        return self._note or drawing.profile_text(self.state, self._saved, self.saved_path)
+        if said := self._note or self._exact.waits_for:
+            return said
+        facts = [drawing.profile_text(self.state, self._saved, self.saved_path)]
+        if self.state.profile is not None and self.state.profile.n_read:
+            facts.append(f"exact weights: {self._exact.scope(self.state)}")
+        return join_fitting(facts, "  ", width)

@@ -1,5 +1,6 @@
 """Profiles to walk over, the app in Textual's pilot, and a session that is no model."""
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -79,9 +80,20 @@ class DensePatterns:
         self.dense = dense
         self.members = members
         self.asked: list[tuple[Any, ...]] = []
+        self.run_again: tuple[int, ...] = ()
+        self.answers = threading.Event()  # questions about those layers wait for it
+        self.answers.set()
+
+    def until(self, is_cancelled: Callable[[], bool]) -> "DensePatterns":
+        del is_cancelled
+        return self
+
+    def reads_again(self, layer: int) -> bool:
+        return layer in self.run_again
 
     def rows(self, layer: int, head: int, first: int, last: int) -> NDArray[np.float32]:
         self.asked.append(("rows", layer, head, first, last))
+        assert not self.reads_again(layer) or self.answers.wait(10)
         pattern = self.dense[layer]
         assert pattern is not None
         rows = pattern[head].copy()
