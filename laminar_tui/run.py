@@ -47,6 +47,8 @@ class Request:
         max_memory: bytes that a device may give; None for all that is free.
         timeout: seconds without progress after which the hub is given up.
         allow_pickle: whether to open parameters in a format that can run code.
+        tokens, token_ids: the prompt as it was cut, in place of cutting the text; empty to cut it.
+        cached_only: take nothing from the hub that is not in its cache.
     """
 
     source: str = ""
@@ -64,10 +66,37 @@ class Request:
     max_memory: int | None = None
     timeout: float = 60.0
     allow_pickle: bool = False
+    tokens: tuple[str, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    cached_only: bool = False
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
         return bundled_prompt() if self.prompt is None else self.prompt
+
+
+def request_of(profile: Profile) -> Request:
+    """What a profile was read from, asked for once more: its model, revision and dtype, and its very tokens.
+
+    Raises:
+        UsageError: if the profile does not hold that.
+    """
+    origin = profile.origin
+    if not origin.token_ids:
+        raise UsageError("of several prompts no tokens are kept, so they cannot be run again", "O opens a model")
+    if origin.recipe.startswith("null: "):
+        raise UsageError("a null is no run of a model that could be loaded", "O opens a model")
+    source = find_source(origin.model) if origin.model != BUNDLED_NAME else None
+    return Request(
+        source=origin.model if source else "",
+        prompt="".join(origin.tokens),
+        revision=origin.revision or None if source and not source.is_local else None,
+        dtype=origin.dtype,
+        recipe=origin.recipe,
+        tokens=origin.tokens,
+        token_ids=origin.token_ids,
+        cached_only=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -135,7 +164,8 @@ def load(
         request.timeout,
         request.allow_pickle,
         KEEP_BYTES if keeps_patterns else 0,
-        n_tokens,
+        n_tokens or len(request.token_ids),
+        request.cached_only,
     )
     on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
     return load_model(
@@ -172,7 +202,7 @@ def read(
     from laminar_tui.model.forward import check_prompt
 
     on_event(Step("tokenizing"))
-    prompt = loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
+    prompt = _tokenize(loaded, request)
     null_recipe = ""
     if request.null:
         loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
@@ -209,6 +239,15 @@ def read(
         )
     )
     return with_roles(profile, loaded, on_event, is_cancelled) if request.roles else profile
+
+
+def _tokenize(loaded: "LoadedModel", request: Request) -> "TokenizedPrompt":
+    """Cut the prompt into tokens, unless it came cut."""
+    from laminar_tui.model.loaded import TokenizedPrompt
+
+    if request.token_ids:
+        return TokenizedPrompt(request.token_ids, request.tokens)
+    return loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
 
 
 def with_roles(profile: Profile, loaded: "LoadedModel", on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
@@ -309,7 +348,7 @@ class Session:
         wanted = (request.source, request.revision, request.dtype, request.device, request.device_map)
         if loaded is None or wanted != self._loaded_for:
             return None
-        prompt = loaded.tokenize(request.text(), bos=request.bos, chat=request.chat)
+        prompt = _tokenize(loaded, replace(request, max_tokens=None))
         return PromptFacts(
             len(prompt.ids),
             loaded.max_tokens,

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from laminar_tui.errors import CancelledError, LaminarError, ModelError, PromptError, UsageError
+from laminar_tui.profile.again import farthest, why_another
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import (
     Event,
@@ -20,6 +22,7 @@ from laminar_tui.run import (
     Step,
     bundled_prompt,
     read_prompt_file,
+    request_of,
     run,
 )
 
@@ -48,6 +51,26 @@ def test_events_come_in_the_order_of_the_story(model_folder: Path) -> None:
     steps = [event for event in events if isinstance(event, Step)]
     assert steps[-1] == Step("forward", 2, 2)
     assert "tiny-llama" in steps[1].name
+
+
+def test_a_profile_is_read_again_from_its_own_tokens(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model_folder.parent)
+    saved = run(request_for(model_folder, max_tokens=9))
+    request = request_of(saved)
+    assert (request.source, request.dtype, request.revision) == (model_folder.name, "float32", None)
+    again = run(replace(request, device="cpu"))
+    assert (again.origin.tokens, again.origin.token_ids) == (saved.origin.tokens, saved.origin.token_ids)
+    assert farthest(saved, again) == 0
+    assert why_another(saved, again) == ""
+    other = run(replace(request, device="cpu", token_ids=saved.origin.token_ids[::-1]))
+    assert why_another(saved, other) == "other tokens"
+    assert farthest(saved, other) > 1e-3
+
+
+def test_a_null_is_not_read_again(model_folder: Path) -> None:
+    null = run(request_for(model_folder, null="shuffled"))
+    with pytest.raises(UsageError, match="a null is no run"):
+        request_of(null)
 
 
 def test_the_profile_can_be_put_together_from_the_events(

@@ -93,7 +93,7 @@ def draw_title(scene: Scene, width: int, height: int) -> list[Row]:
         what = "share of weight × value norm" if scene.shares else "weight"
         facts = [f"{what} of every key (across) for every query (down)", f"{state.look.scale} colours"]
         if scene.is_last_only:
-            facts.insert(0, "a saved profile holds the last query's weights only: open the model (O)")
+            facts.insert(0, "a saved profile holds the last query's weights only: r loads its model")
     elif state.view == "layer" and state.order:
         facts = [order_title(state), *picture_facts(columns)]
     else:

@@ -22,7 +22,7 @@ MAX_WEIGHTS = 2**24
 """Weights of a head that are held at once: all of 4,096 tokens, of longer prompts the queries around the one in
 sight."""
 SEVERAL = "of several prompts no single weights are kept, so there is no map"
-SAVED = "a saved profile holds the last query's weights only: open the model to look at other queries"
+SAVED = "a saved profile holds the last query's weights only: r loads its model for the others"
 
 
 class ExactWeights:

@@ -403,7 +403,7 @@ class Explorer(FileActions):
     def action_edit_prompt(self) -> None:
         """Type another prompt and run it on the loaded model."""
         if self._request is None:
-            self._say("a saved profile has no model to run: O opens one")
+            self._say("no model is loaded: r loads this profile's own, O another one")
             return
         detours.edit_prompt(self, self._terminal, self._request)
 
