@@ -259,8 +259,11 @@ def with_roles(profile: Profile, loaded: "LoadedModel", on_event: OnEvent, is_ca
     """
     from laminar_tui.model.roles import measure_roles
 
-    on_event(Step("measuring roles on repeated random tokens"))
-    return replace(profile, roles=measure_roles(loaded.model, loaded.tokenizer, is_cancelled=is_cancelled))
+    def on_sequence(done: int, total: int) -> None:
+        on_event(Step("measuring roles on repeated random tokens", done, total))
+
+    roles = measure_roles(loaded.model, loaded.tokenizer, is_cancelled=is_cancelled, on_sequence=on_sequence)
+    return replace(profile, roles=roles)
 
 
 def _take_null(
@@ -337,6 +340,21 @@ class Session:
         profile = read(self._loaded, request, on_event, is_cancelled, kept)
         self.patterns = kept
         return profile
+
+    def measure_roles(self, profile: Profile, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+        """Put what the loaded model's heads do into a profile of that model.
+
+        Raises:
+            UsageError: if no model is loaded, or not the profile's.
+            ModelError, CancelledError: as `with_roles`.
+        """
+        loaded, origin = self._loaded, profile.origin
+        if loaded is None:
+            raise UsageError("no model is loaded", "its roles can be measured after a run")
+        name, revision = (loaded.source.name if self._loaded_for[0] else BUNDLED_NAME), loaded.source.revision or ""
+        if (name, revision) != (origin.model, origin.revision) or origin.recipe.startswith("null: "):
+            raise UsageError("the model that is loaded is not the one of this profile", "run it again first")
+        return with_roles(profile, loaded, on_event, is_cancelled)
 
     def prompt_facts(self, request: Request) -> PromptFacts | None:
         """Count a prompt's tokens with the loaded tokenizer; None while the request's model is not loaded.

@@ -22,7 +22,7 @@ MAX_WEIGHTS = 2**24
 """Weights of a head that are held at once: all of 4,096 tokens, of longer prompts the queries around the one in
 sight."""
 SEVERAL = "of several prompts no single weights are kept, so there is no map"
-SAVED = "a saved profile holds the last query's weights only: r loads its model for the others"
+SAVED = "a saved profile holds the last query's weights only: r loads its model"
 
 
 class ExactWeights:
@@ -50,6 +50,10 @@ class ExactWeights:
         self._run_of = profile
         self._rows_for = self._entries_for = ()  # what was asked before may never be answered
         self._run_again.clear()
+
+    def goes_on_as(self, old: Profile, new: Profile) -> None:
+        """Take a profile for another one of the same run that holds more."""
+        self.is_of(new if self._run_of is old else self._run_of)
 
     def has_all_queries(self, state: State) -> bool:
         """Whether more than the last query's weights can be had."""

@@ -17,7 +17,7 @@ from laminar_tui.render.facts import join_fitting
 from laminar_tui.render.numbers import limit
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
-from laminar_tui.run import Request, request_of
+from laminar_tui.run import Request, Step, request_of
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.exact import ExactWeights
@@ -66,6 +66,7 @@ class RunScreen(Screen[None]):
         self.saved_path = ""
         self.is_held = False
         self._again: tuple[Request, Profile] | None = None  # what is run for a saved profile's exact weights
+        self._measured: Profile | None = None  # the profile whose heads' roles are being measured
         self._missed: Profile | None = None  # the saved profile whose model is not on this machine
         self._compares_next = False  # whether the run that begins is the other side of a comparison
         self._timer: Timer | None = None
@@ -86,7 +87,7 @@ class RunScreen(Screen[None]):
             self._begin(self._request)
 
     def _begin(self, request: Request) -> None:
-        self._note = ""
+        self._note, self._measured = "", None
         self.remove_class("-failed")
         self.runner.start(request)
         if self._timer is not None:
@@ -109,11 +110,15 @@ class RunScreen(Screen[None]):
         if self._timer is not None:
             self._timer.pause()
         again, self._again = self._again, None
+        measured, self._measured = self._measured, None
         if message.run <= self._disowned:
             self._show_status()
             return
-        if again is not None:
-            self._end_again(*again, message)
+        if again is not None or measured is not None:
+            if again is not None:
+                self._end_again(*again, message)
+            if measured is not None:
+                self._end_roles(measured, message)
             self._show_status()
             return
         read = message.profile or self._grown
@@ -255,6 +260,41 @@ class RunScreen(Screen[None]):
             off = limit(farthest(saved, message.profile))
             self._note = f"every query's exact weights are at hand; the final token's agree within {off}"
             self._show()
+
+    # -- roles -------------------------------------------------------------------------------------------------------
+
+    def measure_roles(self) -> str:
+        """Begin to measure what the heads of the loaded model do; why that cannot be, empty if it has begun."""
+        if self.runner.is_running:
+            return "the model is running: roles can be measured when that has ended"
+        if self._request is None or self.state.profile is None:
+            return "no model is loaded: r in the overview loads this profile's own; `capture --roles` measures them too"
+        self._note, self._measured = "", self.state.profile
+        self.runner.measure_roles(self.state.profile)
+        if self._timer is not None:
+            self._timer.resume()
+        return ""
+
+    def role_step(self) -> Step | None:
+        """How far the measuring of roles is; None while none are measured."""
+        return self.runner.step if self._measured is not None else None
+
+    def _end_roles(self, measured: Profile, message: RunEnded) -> None:
+        """Show the profile with its roles, or why there are none."""
+        profile = message.profile or measured
+        self._exact.goes_on_as(measured, profile)
+        if message.profile is not None:
+            self.state = states.settle(replace(self.state, profile=profile))
+            detours.renew_heads(self.app, profile)
+            return
+        self._show()
+        if isinstance(message.error, CancelledError):
+            self._note = "stopped: no roles were measured"
+        elif message.error is not None:
+            self._note = f"{visible(message.error.message)}: {visible(message.error.hint)}"
+        else:
+            self._tell_end(message)
+        detours.tell_heads(self.app, self._note or "a bug in laminar_tui: no roles were measured")
 
     # -- what is said of it ------------------------------------------------------------------------------------------
 

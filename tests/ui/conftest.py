@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.roles import Roles
 from laminar_tui.run import PromptFacts, Request
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.state import State
@@ -184,6 +185,7 @@ class Script:
         pace: called before each layer with its index and `is_cancelled`.
         seen: the requests so far.
         facts: what its tokenizer says of a prompt.
+        roles: what its heads do.
     """
 
     profile: Profile
@@ -191,6 +193,7 @@ class Script:
     pace: Callable[[int, Callable[[], bool]], None] = lambda _index, _is_cancelled: None
     seen: list[Request] = field(default_factory=list)
     facts: Callable[[Request], PromptFacts | None] = lambda _request: None
+    roles: Roles | None = None
 
 
 @pytest.fixture
@@ -212,6 +215,16 @@ def script(
 
         def __init__(self) -> None:
             self.patterns = script.patterns
+
+        def measure_roles(
+            self, profile: Profile, on_event: Callable[..., None], is_cancelled: Callable[[], bool]
+        ) -> Profile:
+            for done in range(3):
+                on_event(Step("measuring roles", done, 3))
+                script.pace(done, is_cancelled)
+                if is_cancelled():
+                    raise CancelledError("stopped")
+            return replace(profile, roles=script.roles)
 
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
             script.seen.append(request)
