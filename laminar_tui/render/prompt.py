@@ -106,10 +106,12 @@ def heaviest_keys(
     """Name the keys with the largest weights, the heaviest first and none without any: `·Paris (5) 0.42`.
 
     Args:
-        n_seen: how many keys the query sees, to say too how many times uniform attention that is: `0.42 48×`.
+        n_seen: how many keys the query sees, to say too how many times uniform attention that is: `0.42 48× uniform`,
+            and of all but the first `0.31 36×`.
     """
     order = [key for key in np.argsort(-weights, kind="stable")[:count] if weights[key] > 0]
     lifts = [f" {number(float(weights[key]) * n_seen)}×" if n_seen else "" for key in order]
+    lifts[:1] = [f"{each} uniform" for each in lifts[:1] if each] or lifts[:1]
     return [
         f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}{lift}"
         for key, lift in zip(order, lifts, strict=True)

@@ -378,8 +378,7 @@ def _tokens_heading(scene: Scene, width: int) -> Row:
         return terminal.line(join_fitting([f"{name} takes from (share at weight):", *keys], "  ", width), width, BOLD)
     n_seen = scene.n_seen if width >= LIFTS_FROM else 0
     keys = heaviest_keys(tokens, scene.weights, 8, n_seen=n_seen, ascii_only=terminal.ascii_only)
-    said = f"{name} looks at" + (" (× uniform):" if n_seen else ":")
-    return terminal.line(join_fitting([said, *keys], "  ", width), width, BOLD)
+    return terminal.line(join_fitting([f"{name} looks at:", *keys], "  ", width), width, BOLD)
 
 
 def count_token_rows(scene: Scene, width: int) -> int:

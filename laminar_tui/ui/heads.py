@@ -50,7 +50,7 @@ HEADS_KEYS = (
     *BACK_KEYS,
 )
 
-NO_ROLES = "no role scores: r measures on the loaded model which heads are induction heads and others"
+NO_ROLES = "no role scores: r measures them on the loaded model, as --roles does"
 FIRST_ROLE = "role.induction"
 """The score that is shown once roles were measured here."""
 PROGRESS_EVERY = 0.25

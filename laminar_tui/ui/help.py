@@ -30,9 +30,10 @@ population `self` looks at itself. Tab lists the tokens behind a patch; Enter op
     "head": """\
 The curve is the density of this head's weights: its area is 1, its peak is at the weight that is most common.
 Below it the prompt, each token on the colour of the weight that the underlined query token gives it, on a log scale of
-three decades; , and . go to another query. Tokens after the query are never seen by it. The numbers are means over the
-queries; `no sink` leaves the first token out and divides by the rest. Effective tokens is exp(entropy): over how many
-keys a query's attention is really spread. m or Enter shows all queries at once.""",
+three decades; , and . go to another query. `48× uniform` (lift) is how many times the weight is that of a query which
+spreads its attention evenly over the keys it sees. Tokens after the query are never seen by it. The numbers are means
+over the queries; `no sink` leaves the first token out and divides by the rest. Effective tokens is exp(entropy): over
+how many keys a query's attention is really spread. m or Enter shows all queries at once.""",
     "map": """\
 Each line is a query token, from the first (top) to the last; each column a key token. Colour is the weight itself, on a
 fixed scale (with V, its share of weight × value norm): every line sums to 1, and the upper right is empty because no

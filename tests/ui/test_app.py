@@ -46,7 +46,7 @@ async def test_keys_walk_from_all_layers_to_a_head_and_back(drive: Drive, walk: 
         assert "head 3" in driven.row("summary")
         await driven.press("enter")
         assert "laminar › layer 2 › head 3" in driven.row("where")
-        assert "final token looks at" in driven.text()
+        assert "final token looks at:" in driven.text()
         await driven.press("escape", "backspace")
         assert place(driven.state) == ("overview", 2, 3)
         assert driven.row("where").startswith(" laminar  ")

@@ -55,7 +55,7 @@ async def test_r_in_the_matrix_measures_roles(
         read = driven.state.profile
         driven.app.explorer._saved = read
         await driven.press("6")
-        assert "no role scores: r measures on the loaded model" in note(driven)
+        assert "no role scores: r measures them on the loaded model" in note(driven)
         gate = script.pace = Gate()
         await driven.press("r")
         await driven.until(lambda: "measuring roles 0 of 3 sequences Esc stops" in note(driven), "how far it is")

@@ -40,11 +40,8 @@ async def test_the_heaviest_keys_have_their_norms(
         norm = norms[head, top] / norms[head].mean()
         wanted = f"weight × value norm:  {token} ({top}) {weights[top]:.3g} × {norm:.3g} → "
         shown = lines(driven)
-        if size[0] < 100:
-            assert shown[0].startswith(f"final token looks at:  {token} ({top}) {weights[top]:.3g}  ")
-        else:
-            lift = f"{12 * weights[top]:.3g}×"
-            assert shown[0].startswith(f"final token looks at (× uniform):  {token} ({top}) {weights[top]:.3g} {lift}")
+        lift = f" {12 * weights[top]:.3g}× uniform" if size[0] >= 100 else ""
+        assert shown[0].startswith(f"final token looks at:  {token} ({top}) {weights[top]:.3g}{lift}  ")
         assert shown[1].startswith(wanted + f"{100 * share:.1f}"[:2])
         assert "token0" in shown[2]
     async with drive(walk, size=size) as driven:
