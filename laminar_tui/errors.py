@@ -76,6 +76,10 @@ class NetworkError(ModelError):
     """A model that is not in the cache and that the hub does not hand out: away, refused, unknown, or too slow."""
 
 
+class NotHereError(ModelError):
+    """A model that is not in the cache, where the hub is not to be asked without its user's word."""
+
+
 class PeerError(LaminarError):
     """Another process of a run that several share has failed, is gone, or reads something else."""
 

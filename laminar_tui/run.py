@@ -47,6 +47,8 @@ class Request:
         max_memory: bytes that a device may give; None for all that is free.
         timeout: seconds without progress after which the hub is given up.
         allow_pickle: whether to open parameters in a format that can run code.
+        tokens, token_ids: the prompt as it was cut, in place of cutting the text; empty to cut it.
+        cached_only: take nothing from the hub that is not in its cache.
     """
 
     source: str = ""
@@ -64,10 +66,37 @@ class Request:
     max_memory: int | None = None
     timeout: float = 60.0
     allow_pickle: bool = False
+    tokens: tuple[str, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    cached_only: bool = False
 
     def text(self) -> str:
         """The prompt, or the bundled one."""
         return bundled_prompt() if self.prompt is None else self.prompt
+
+
+def request_of(profile: Profile) -> Request:
+    """What a profile was read from, asked for once more: its model, revision and dtype, and its very tokens.
+
+    Raises:
+        UsageError: if the profile does not hold that.
+    """
+    origin = profile.origin
+    if not origin.token_ids:
+        raise UsageError("of several prompts no tokens are kept, so they cannot be run again", "O opens a model")
+    if origin.recipe.startswith("null: "):
+        raise UsageError("a null is no run of a model that could be loaded", "O opens a model")
+    source = find_source(origin.model) if origin.model != BUNDLED_NAME else None
+    return Request(
+        source=origin.model if source else "",
+        prompt="".join(origin.tokens),
+        revision=origin.revision or None if source and not source.is_local else None,
+        dtype=origin.dtype,
+        recipe=origin.recipe,
+        tokens=origin.tokens,
+        token_ids=origin.token_ids,
+        cached_only=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +165,8 @@ def load(
         request.timeout,
         request.allow_pickle,
         KEEP_BYTES if keeps_patterns else 0,
-        n_tokens,
+        n_tokens or len(request.token_ids),
+        request.cached_only,
     )
     on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
     return load_model(
@@ -173,7 +203,7 @@ def read(
     from laminar_tui.model.forward import check_prompt
 
     on_event(Step("tokenizing"))
-    prompt = loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
+    prompt = _tokenize(loaded, request)
     null_recipe = ""
     if request.null:
         loaded, prompt, null_recipe = _take_null(loaded, prompt, request, on_event)
@@ -212,6 +242,15 @@ def read(
     return with_roles(profile, loaded, on_event, is_cancelled) if request.roles else profile
 
 
+def _tokenize(loaded: "LoadedModel", request: Request) -> "TokenizedPrompt":
+    """Cut the prompt into tokens, unless it came cut."""
+    from laminar_tui.model.loaded import TokenizedPrompt
+
+    if request.token_ids:
+        return TokenizedPrompt(request.token_ids, request.tokens)
+    return loaded.tokenize(request.text(), request.max_tokens, bos=request.bos, chat=request.chat)
+
+
 def with_roles(profile: Profile, loaded: "LoadedModel", on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
     """Measure what a model's heads do on repeated random tokens, and put it into a profile.
 
@@ -221,8 +260,11 @@ def with_roles(profile: Profile, loaded: "LoadedModel", on_event: OnEvent, is_ca
     """
     from laminar_tui.model.roles import measure_roles
 
-    on_event(Step("measuring roles on repeated random tokens"))
-    return replace(profile, roles=measure_roles(loaded.model, loaded.tokenizer, is_cancelled=is_cancelled))
+    def on_sequence(done: int, total: int) -> None:
+        on_event(Step("measuring roles on repeated random tokens", done, total))
+
+    roles = measure_roles(loaded.model, loaded.tokenizer, is_cancelled=is_cancelled, on_sequence=on_sequence)
+    return replace(profile, roles=roles)
 
 
 def _take_null(
@@ -318,6 +360,21 @@ class Session:
         finally:
             _free_circles()  # the model of random parameters is as large as the first one
 
+    def measure_roles(self, profile: Profile, on_event: OnEvent, is_cancelled: IsCancelled) -> Profile:
+        """Put what the loaded model's heads do into a profile of that model.
+
+        Raises:
+            UsageError: if no model is loaded, or not the profile's.
+            ModelError, CancelledError: as `with_roles`.
+        """
+        loaded, origin = self._loaded, profile.origin
+        if loaded is None:
+            raise UsageError("no model is loaded", "its roles can be measured after a run")
+        name, revision = (loaded.source.name if self._loaded_for[0] else BUNDLED_NAME), loaded.source.revision or ""
+        if (name, revision) != (origin.model, origin.revision) or origin.recipe.startswith("null: "):
+            raise UsageError("the model that is loaded is not the one of this profile", "run it again first")
+        return with_roles(profile, loaded, on_event, is_cancelled)
+
     def prompt_facts(self, request: Request) -> PromptFacts | None:
         """Count a prompt's tokens with the loaded tokenizer; None while the request's model is not loaded.
 
@@ -327,7 +384,7 @@ class Session:
         loaded = self._loaded
         if loaded is None or _model_of(request) != self._loaded_for:
             return None
-        prompt = loaded.tokenize(request.text(), bos=request.bos, chat=request.chat)
+        prompt = _tokenize(loaded, replace(request, max_tokens=None))
         return PromptFacts(
             len(prompt.ids),
             loaded.max_tokens,

@@ -16,6 +16,7 @@ from laminar_tui.profile.claims import HIGH
 from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.partial import progress_paths, read_progress
+from laminar_tui.profile.patterns import PatternSource
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.wording import percent
 from laminar_tui.recovery import describe
@@ -43,7 +44,7 @@ class Following:
         UsageError: if there can be no such file: its folder is missing, or it is no regular file.
     """
 
-    patterns = None
+    patterns: PatternSource | None = None
     """A session's exact weights on demand: there are none without the model."""
 
     def __init__(self, path: Path) -> None:

@@ -3,13 +3,16 @@
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from laminar_tui.errors import CancelledError, LaminarError, ModelError, PromptError, UsageError
+from laminar_tui.profile.again import farthest, why_another
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import (
     Event,
@@ -20,6 +23,7 @@ from laminar_tui.run import (
     Step,
     bundled_prompt,
     read_prompt_file,
+    request_of,
     run,
 )
 
@@ -48,6 +52,49 @@ def test_events_come_in_the_order_of_the_story(model_folder: Path) -> None:
     steps = [event for event in events if isinstance(event, Step)]
     assert steps[-1] == Step("forward", 2, 2)
     assert "tiny-llama" in steps[1].name
+
+
+def test_a_profile_is_read_again_from_its_own_tokens(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model_folder.parent)
+    saved = run(request_for(model_folder, max_tokens=9))
+    request = request_of(saved)
+    assert (request.source, request.dtype, request.revision) == (model_folder.name, "float32", None)
+    again = run(replace(request, device="cpu"))
+    assert (again.origin.tokens, again.origin.token_ids) == (saved.origin.tokens, saved.origin.token_ids)
+    assert farthest(saved, again) == 0
+    assert why_another(saved, again) == ""
+    other = run(replace(request, device="cpu", token_ids=saved.origin.token_ids[::-1]))
+    assert why_another(saved, other) == "other tokens"
+    assert farthest(saved, other) > 1e-3
+
+
+def test_roles_can_be_measured_after_a_run(model_folder: Path) -> None:
+    session = Session(keeps_patterns=False)
+    with pytest.raises(UsageError, match="no model is loaded"):
+        session.measure_roles(run(request_for(model_folder)), lambda _event: None, never)
+    profile = session.run(request_for(model_folder), lambda _event: None, never)
+    events: list[Event] = []
+    measured = session.measure_roles(profile, events.append, never)
+    wanted = run(request_for(model_folder, roles=True)).roles
+    assert measured.roles is not None
+    assert wanted is not None
+    for name, scores in wanted.scores.items():
+        np.testing.assert_allclose(measured.roles.scores[name], scores, atol=1e-6)
+    assert measured.layers is profile.layers
+    steps = [event for event in events if isinstance(event, Step)]
+    assert [(step.done, step.total) for step in steps] == [(done, 8) for done in range(8)]
+    with pytest.raises(CancelledError):
+        session.measure_roles(profile, events.append, lambda: True)
+    for change in ({"model": "another"}, {"revision": "step1"}, {"recipe": "null: shuffled tokens"}):
+        other = replace(profile, origin=replace(profile.origin, **change))
+        with pytest.raises(UsageError, match="not the one of this profile"):
+            session.measure_roles(other, events.append, never)
+
+
+def test_a_null_is_not_read_again(model_folder: Path) -> None:
+    null = run(request_for(model_folder, null="shuffled"))
+    with pytest.raises(UsageError, match="a null is no run"):
+        request_of(null)
 
 
 def test_the_profile_can_be_put_together_from_the_events(

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
-from laminar_tui.errors import ModelError, NetworkError
+from laminar_tui.errors import ModelError, NetworkError, NotHereError
 from laminar_tui.model.files import (
     PARAMETER_INDEXES,
     PICKLE_HINT,
@@ -59,10 +59,15 @@ def find_on_hub(
     is_cancelled: Callable[[], bool] | None = None,
     timeout: float = TIMEOUT,
     allow_pickle: bool = False,
+    cached_only: bool = False,
 ) -> HubModel:
     """Find a model: in the cache, else on the hub, from which its small files are fetched.
 
+    Args:
+        cached_only: do not ask the hub.
+
     Raises:
+        NotHereError: if it is not in the cache, and the hub is not to be asked.
         NetworkError: if the hub cannot be reached, does not know the model, or does not hand it out.
         ModelError: if its parameters are a pickle only.
         CancelledError: if `is_cancelled` said so.
@@ -72,6 +77,8 @@ def find_on_hub(
     folder = _complete_snapshot(repo, revision)
     if folder is not None:
         return HubModel(repo, revision, folder, _bytes_in(folder), [], waiting)
+    if cached_only:
+        raise NotHereError(f"{repo} ({revision}) is not on this machine")
     if _is_offline():
         raise NetworkError(
             f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids to ask the hub",

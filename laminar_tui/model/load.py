@@ -45,6 +45,7 @@ class Terms:
         allow_pickle: whether to open parameters in a format that can run code.
         keep_bytes: how much is kept for questions after a run, for the estimate.
         n_tokens: in place of the prompt's, for the estimate: the longest window that a corpus can have; 0 for none.
+        cached_only: take nothing from the hub that is not in its cache.
     """
 
     prompt: str = ""
@@ -54,6 +55,7 @@ class Terms:
     allow_pickle: bool = False
     keep_bytes: int = 0
     n_tokens: int = 0
+    cached_only: bool = False
 
 
 def load_model(
@@ -172,6 +174,7 @@ def _find_place(
         is_cancelled=is_cancelled,
         timeout=terms.timeout,
         allow_pickle=terms.allow_pickle,
+        cached_only=terms.cached_only,
     )
     here = check_folder(found.folder, source.name, None, allow_pickle=terms.allow_pickle)
     return _Place(found.folder, found.checkpoint or here, found.fetch_parameters)

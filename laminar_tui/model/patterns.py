@@ -116,6 +116,10 @@ class KeptPatterns:
         """The layers whose queries and keys are in memory."""
         return tuple(sorted(self._calls))
 
+    def reads_again(self, layer: int) -> bool:
+        """Whether the model is run again for a question about a layer: its queries and keys are not kept."""
+        return layer not in self._calls
+
     @property
     def scope(self) -> str:
         """Say which weights are at hand, and which layers are run again for a question."""

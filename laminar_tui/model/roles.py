@@ -11,6 +11,7 @@ is compared with the other places of a fixed distance, near ones included: there
 rival.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ def measure_roles(
     n_sequences: int = N_SEQUENCES,
     seed: int = 0,
     is_cancelled: IsCancelled | None = None,
+    on_sequence: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Roles:
     """Run a model on repeated random tokens and score its heads.
 
@@ -54,6 +56,7 @@ def measure_roles(
         n_sequences: how many sequences the scores are the mean over; they are run one after another.
         seed: of the tokens.
         is_cancelled: asked before each layer; True stops the forward.
+        on_sequence: called before each sequence with how many are done, of how many.
 
     Returns:
         Scores and thresholds by the names in `ROLES`; NaN where a layer has no attention.
@@ -66,7 +69,8 @@ def measure_roles(
     kinds = empty_profile(model, sequences[:1]).origin.layer_kinds
     mechanism = find_mechanism(model)
     sums: list[_Scores] = []
-    for sequence in sequences:
+    for done, sequence in enumerate(sequences):
+        on_sequence(done, len(sequences))
         ids = sequence[None].to(input_device(model))
         reader = _RoleReader(kinds, torch.ones_like(ids), is_cancelled, _Repeat(period, n_before))
         with evaluating(model), reader.watching(model):

@@ -14,6 +14,7 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
 from laminar_tui.profile.sinks import MIN_QUERIES, THRESHOLD, strongest_shares
 from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.profile.values import measure_shifts
 
 SHARES = frozenset({"entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"})
 """The statistics that are shares of a query's attention."""
@@ -50,6 +51,7 @@ def list_measures(profile: Profile) -> list[Measure]:
     found.insert(0, _strongest_key(profile))
     found.sort(key=lambda measure: measure.name != "sink_share")
     found[1:1] = _scores(profile)
+    found.append(_value_shift(profile))
     return [measure for measure in found if np.isfinite(measure.values).any()]
 
 
@@ -83,6 +85,22 @@ def _strongest_key(profile: Profile) -> Measure:
         strongest_shares(profile),
         is_share=True,
         threshold=THRESHOLD,
+    )
+
+
+def _value_shift(profile: Profile) -> Measure:
+    """How much of the final token's attention lies elsewhere once weights are multiplied by their value norms."""
+    values = np.full((profile.n_layers, profile.n_heads), np.nan)
+    for index, layer in enumerate(profile.layers):
+        if layer is not None:
+            values[index, : layer.n_heads] = measure_shifts(layer)
+    return Measure(
+        "final.value_shift",
+        "value shift",
+        "",
+        "how much of the final token's attention lies elsewhere once each weight is multiplied by its value norm",
+        values,
+        is_share=True,
     )
 
 

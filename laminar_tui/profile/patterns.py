@@ -96,6 +96,9 @@ class PatternSource(Protocol):
 class Interruptible(Protocol):
     """A source whose answers take time, and which can be told to stop."""
 
+    def reads_again(self, layer: int) -> bool:
+        """Whether the model is run again for a question about a layer."""
+
     def until(self, is_cancelled: IsCancelled) -> PatternSource:
         """Give the same source, but with questions that raise a CancelledError once `is_cancelled` says so."""
 

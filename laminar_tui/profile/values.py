@@ -1,7 +1,8 @@
 """Attention weights times the norms of what they multiply: a weight of 0.8 on an empty value vector moves nothing.
 
 A head puts out the sum of its weights times the keys' value vectors. How long a key's share of it is before the output
-projection, |w v| = w |v|, says more than w alone; it still is no importance, since vectors can cancel.
+projection, |w v| = w |v|, says more than w alone (Kobayashi et al. 2020, arXiv 2004.10102: norm-based analysis); it
+still is no importance, since vectors can cancel.
 """
 
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from laminar_tui.profile.profile import LayerProfile, Profile
 
-EMPTY = 0.1
-"""A value vector of at most this much of its head's mean length counts as nothing."""
-LARGE = 0.1
-"""A smaller weight is not worth a flag."""
+LARGE = 0.3
+"""A smaller weight is not worth a flag: above this much a key is called a sink (Gu et al., arXiv 2410.10781)."""
+KEPT = 0.5
+"""A weight is flagged where its share of the w |v| is less than this much of it. Share by weight is the key's |v| by
+the mean |v| under the query's weights, so the rule needs no bound on lengths: half of what the weight says is lost."""
 HOOKS = "hooks"
 
 
@@ -33,9 +35,24 @@ class Contributions:
     norms: NDArray[np.float64]
     shares: NDArray[np.float64]
 
-    def is_on_nothing(self, key: int) -> bool:
-        """Whether a large weight lies on a value vector that is next to nothing."""
-        return bool(self.weights[key] >= LARGE and self.norms[key] <= EMPTY)
+    def is_on_little(self, key: int) -> bool:
+        """Whether a large weight lies on so short a value vector that its share is less than half of it."""
+        return bool(self.weights[key] >= LARGE and self.shares[key] < KEPT * self.weights[key])
+
+
+def value_shares(weights: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give each key's share of what a query takes in: w_k |v_k| / sum_j w_j |v_j|.
+
+    Args:
+        weights: [n_queries, n_tokens], NaN where the mask hides or nothing is at hand.
+        norms: [n_tokens], of one head.
+
+    Returns:
+        [n_queries, n_tokens], NaN where the weights are; 0 throughout where a query's value vectors are all zero.
+    """
+    moved = weights * norms
+    total = np.nansum(moved, axis=1, keepdims=True)
+    return (moved / np.where(total > 0, total, 1)).astype(np.float32)
 
 
 def contributions(layer: LayerProfile, head: int, weights: NDArray[np.float32] | None) -> Contributions | None:
@@ -70,7 +87,7 @@ class SinkValues:
         n: how many such weights there are, one a head.
         norm: the median of the first key's value norm, divided by the mean over the keys of its head.
         weight, share: the medians of the weights, and of w |v| divided by its sum over the keys.
-        n_on_nothing: how many of them lie on a value vector of at most `EMPTY` of the mean.
+        n_on_little: for how many of them the share is less than half of the weight.
     """
 
     threshold: float
@@ -78,14 +95,14 @@ class SinkValues:
     norm: float
     weight: float
     share: float
-    n_on_nothing: int
+    n_on_little: int
 
 
 def measure_sink_values(profile: Profile, threshold: float) -> SinkValues | None:
     """Look at the value vectors behind the sink's satellites; None where there are none, or no value norms."""
     found = np.array(
         [
-            (each.norms[0], each.weights[0], each.shares[0], each.is_on_nothing(0))
+            (each.norms[0], each.weights[0], each.shares[0], each.is_on_little(0))
             for each in _final_contributions(profile)
             if len(each.weights) > 1 and each.weights[0] > threshold
         ]
@@ -104,6 +121,32 @@ def _final_contributions(profile: Profile) -> Iterator[Contributions]:
             found = contributions(layer, head, layer.final_weights[head])
             if found is not None:
                 yield found
+
+
+def norms_of(layer: LayerProfile, heads: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Give the value norms of some entries' keys, [n], each divided by the mean over all keys of its head.
+
+    None without value norms; NaN where all value vectors of a head are zero.
+    """
+    if layer.value_norms is None:
+        return None
+    means = layer.value_norms.mean(axis=1, dtype=np.float64)[heads]
+    return np.where(means > 0, layer.value_norms[heads, keys] / np.where(means > 0, means, 1), np.nan)
+
+
+def measure_shifts(layer: LayerProfile) -> NDArray[np.float64]:
+    """Measure how much of the final token's attention lies elsewhere once it is multiplied by the value norms.
+
+    Returns:
+        [n_heads], half the sum over the keys of |share - weight|, from 0 to 1; NaN where it is not known.
+    """
+    found = np.full(layer.n_heads, np.nan)
+    if layer.final_weights is not None and layer.value_norms is not None:
+        for head, weights in enumerate(layer.final_weights):
+            taken = contributions(layer, head, weights)
+            if taken is not None:
+                found[head] = np.abs(taken.shares - weights / weights.sum()).sum() / 2
+    return found
 
 
 def why_none(profile: Profile) -> str:

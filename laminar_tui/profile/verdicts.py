@@ -20,7 +20,7 @@ from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES
 from laminar_tui.profile.sinks import SHORTEST_PROMPT, THRESHOLD, are_judged, sink_heads
-from laminar_tui.profile.values import EMPTY, measure_sink_values, why_none
+from laminar_tui.profile.values import measure_sink_values, why_none
 from laminar_tui.profile.wording import (
     MOST_NAMED,
     between,
@@ -142,8 +142,9 @@ def _say_sink_values(profile: Profile, by_layer: Sequence[Satellites]) -> list[s
         ]
     return [
         f"The value vectors that the {found.n:,} weights above {SATELLITE} on {name_key(profile, 0)} multiply have "
-        f"{found.norm:.2g} of their heads' mean length (median), {found.n_on_nothing:,} of them at most {EMPTY}: with "
-        f"it, a weight of {found.weight:.2g} is {percent(found.share)} of what its query takes in (medians)."
+        f"{found.norm:.2g} of their heads' mean length (median): with it, a weight of {found.weight:.2g} is "
+        f"{percent(found.share)} of what its query takes in (medians); for {found.n_on_little:,} of them that is less "
+        f"than half of the weight."
     ]
 
 

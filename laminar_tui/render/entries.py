@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.style import Style
 
@@ -18,6 +19,9 @@ from laminar_tui.render.text import fit, token_label
 MOST = 0.66
 """From this share on, what the entries have in common is said of 'n of m' of them."""
 HEAD_CELLS, WEIGHT_CELLS = 4, 8
+NORM_CELLS = LIFT_CELLS = 8
+KEY_CELLS = 16
+"""Cells of the key with its context that lift and value norm do not take."""
 _BOLD, _FAINT, _CHOSEN = Style(bold=True), Style(dim=True), Style(reverse=True)
 
 
@@ -111,6 +115,7 @@ def draw_entries(
     width: int,
     height: int,
     *,
+    norms: NDArray[np.float64] | None = None,
     selected: int | None = None,
     ascii_only: bool = False,
 ) -> list[Row]:
@@ -119,7 +124,8 @@ def draw_entries(
     Args:
         entries: None while they are looked up.
         asked: what they are the answer to.
-        width, height: in cells.
+        width, height: in cells. Where there is room, each entry has how many times uniform attention it is, w (q + 1).
+        norms: [n_shown], the value norms of the entries' keys, as multiples of their heads' means.
         selected: the place of the entry that the keys are on; None where they are elsewhere.
 
     Returns:
@@ -142,8 +148,18 @@ def draw_entries(
     shown = range(first, min(first + room, entries.n_shown))
     names = [_query_name(asked.tokens, int(entries.query[at]), ascii_only) for at in shown]
     cells = _columns(width, max(map(cell_len, names)))
-    rows.append(_heading(width, cells, shown, entries.n))
-    return rows + [_entry_row(entries, asked.tokens, at, width, cells, at == selected, ascii_only) for at in shown]
+    numbers: list[tuple[str, list[str]]] = []
+    if norms is not None and cells[1] >= KEY_CELLS + NORM_CELLS:
+        numbers.append(("× norm", [number(float(norms[at])) for at in shown]))
+    if cells[1] >= KEY_CELLS + LIFT_CELLS + NORM_CELLS * len(numbers):
+        lifts = [float(entries.weight[at]) * (int(entries.query[at]) + 1) for at in shown]
+        numbers.insert(0, ("lift", [number(each) for each in lifts]))
+    cells = cells[0], cells[1] - sum(NORM_CELLS for _ in numbers)
+    rows.append(_heading(width, cells, shown, entries.n, [name for name, _ in numbers], ascii_only))
+    for place, at in enumerate(shown):
+        beside = [texts[place] for _, texts in numbers]
+        rows.append(_entry_row(entries, asked.tokens, at, beside, width, cells, at == selected, ascii_only))
+    return rows
 
 
 def _columns(width: int, widest: int) -> tuple[int, int]:
@@ -157,11 +173,16 @@ def _query_name(tokens: Sequence[str], query: int, ascii_only: bool) -> str:
     return f"{query} {_label(tokens, query, ascii_only)}"
 
 
-def _heading(width: int, cells: tuple[int, int], shown: range, n: int) -> Row:
+def _heading(width: int, cells: tuple[int, int], shown: range, n: int, numbers: Sequence[str], ascii_only: bool) -> Row:
     query, key = cells
     name = "key in its context" if key >= 20 else "key"
-    line = " " + fit("head", HEAD_CELLS + 1) + fit("query", query) + name
     part = "weight" if len(shown) == n else f"{shown[0] + 1:,}-{shown[-1] + 1:,} of {n:,}"
+    if numbers and len(shown) < n:  # they stand where else it says which of them are in sight
+        name, part = f"key, {part}", "weight"
+    line = " " + fit("head", HEAD_CELLS + 1) + fit("query", query) + name
+    if numbers:
+        beside = "".join(fit(each, NORM_CELLS, align="right", ascii_only=ascii_only) for each in numbers)
+        line = fit(line, HEAD_CELLS + 2 + query + key) + beside
     if len(line) + len(part) + 2 > width:
         part = "weight"
     return merge_runs([(fit(line, width - len(part) - 1) + part + " ", _FAINT)])
@@ -171,6 +192,7 @@ def _entry_row(
     entries: Entries,
     tokens: Sequence[str],
     at: int,
+    numbers: Sequence[str],
     width: int,
     cells: tuple[int, int],
     is_selected: bool,
@@ -184,6 +206,7 @@ def _entry_row(
         (fit(f"{mark}{int(entries.head[at])}", HEAD_CELLS + 1, ascii_only=ascii_only) + " ", None),
         (fit(query_text, query_cells - 1, ascii_only=ascii_only) + " ", None),
         *_in_context(tokens, key, key_cells, ascii_only),
+        *((fit(each, NORM_CELLS - 1, align="right", ascii_only=ascii_only) + " ", None) for each in numbers),
         (fit(exact(float(entries.weight[at])), WEIGHT_CELLS - 1, align="right") + " ", _BOLD),
     ]
     row = merge_runs(pieces)

@@ -101,11 +101,21 @@ def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_o
 
 
 def heaviest_keys(
-    tokens: Sequence[str], weights: NDArray[np.float32], count: int, *, ascii_only: bool = False
+    tokens: Sequence[str], weights: NDArray[np.float32], count: int, *, n_seen: int = 0, ascii_only: bool = False
 ) -> list[str]:
-    """Name the keys with the largest weights, the heaviest first and none without any: `·Paris (5) 0.42`."""
+    """Name the keys with the largest weights, the heaviest first and none without any: `·Paris (5) 0.42`.
+
+    Args:
+        n_seen: how many keys the query sees, to say too how many times uniform attention that is: `0.42 48× uniform`,
+            and of all but the first `0.31 36×`.
+    """
     order = [key for key in np.argsort(-weights, kind="stable")[:count] if weights[key] > 0]
-    return [f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}" for key in order]
+    lifts = [f" {number(float(weights[key]) * n_seen)}×" if n_seen else "" for key in order]
+    lifts[:1] = [f"{each} uniform" for each in lifts[:1] if each] or lifts[:1]
+    return [
+        f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {number(float(weights[key]))}{lift}"
+        for key, lift in zip(order, lifts, strict=True)
+    ]
 
 
 def moved_keys(
@@ -117,18 +127,36 @@ def moved_keys(
     *,
     ascii_only: bool = False,
 ) -> list[str]:
-    """Name a query's heaviest keys with the norms of their value vectors: `·Photos (0) 0.83 × 0.06 → 21 % on nothing`.
+    """Name the keys with the largest shares of what a query takes in: `·Photos (0) 0.83 × 0.06 → 21 % on little`.
 
-    Each is the weight, times the value norm as a share of the head's mean, and what w |v| then is of its sum; why
-    there are none, where the model's value vectors cannot be read.
+    Each is the weight, times the value norm as a multiple of the head's mean, and what w |v| then is of its sum. Large
+    weights on little come first. Why there are none, where the model's value vectors cannot be read.
     """
     found = contributions(profile.layer(layer), head, weights)
     if found is None:
         return ["not read: this model is read by hooks"] if profile.origin.mechanism == HOOKS else []
-    order = [int(key) for key in np.argsort(-found.weights, kind="stable")[:count] if found.weights[key] > 0]
+    by_share = [int(key) for key in np.argsort(-found.shares, kind="stable") if found.shares[key] > 0]
+    order = sorted(by_share, key=lambda key: not found.is_on_little(key))[:count]
     return [
         f"{token_name(profile.origin.tokens[key], ascii_only=ascii_only)} ({key}) {number(float(found.weights[key]))}"
         f" × {number(float(found.norms[key]))} → {percent(float(found.shares[key]))}"
-        + (" on nothing" if found.is_on_nothing(key) else "")
+        + (" on little" if found.is_on_little(key) else "")
+        for key in order
+    ]
+
+
+def taken_keys(
+    tokens: Sequence[str],
+    weights: NDArray[np.float32],
+    shares: NDArray[np.float32],
+    count: int,
+    *,
+    ascii_only: bool = False,
+) -> list[str]:
+    """Name the keys with the largest shares of w |v|, each with its weight: `·Paris (5) 61 % at 0.42`."""
+    order = [key for key in np.argsort(-shares, kind="stable")[:count] if shares[key] > 0]
+    return [
+        f"{token_name(tokens[key], ascii_only=ascii_only)} ({key}) {percent(float(shares[key]))}"
+        f" at {number(float(weights[key]))}"
         for key in order
     ]

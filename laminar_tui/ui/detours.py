@@ -46,7 +46,7 @@ def load_screens() -> None:
 def open_heads(explorer: "Explorer", terminal: "Terminal", request: Request | None) -> None:
     """Open the matrix of heads; the head that is chosen there is shown by itself."""
     from laminar_tui.profile.measures import list_measures
-    from laminar_tui.ui.heads import HeadsScreen
+    from laminar_tui.ui.heads import HeadsScreen, RolesRun
 
     profile = explorer.state.profile
     if profile is None or not profile.n_read:
@@ -56,7 +56,8 @@ def open_heads(explorer: "Explorer", terminal: "Terminal", request: Request | No
         explorer._say("on so short a prompt no number of a head is defined")
         return
     awaits_roles = request is not None and request.roles and explorer.runner.is_running
-    screen = HeadsScreen(explorer.state, profile, terminal, explorer.measure, awaits_roles=awaits_roles)
+    roles = RolesRun(explorer.measure_roles, explorer.role_step, explorer.runner.cancel)
+    screen = HeadsScreen(explorer.state, profile, terminal, explorer.measure, awaits_roles=awaits_roles, roles=roles)
 
     def leave(place: tuple[int, int] | None) -> None:
         explorer.measure = screen.measures[screen.at].name
@@ -91,6 +92,15 @@ def renew(app: App[None], profile: Profile) -> None:
     for screen in app.screen_stack:
         if isinstance(screen, Detour):
             screen.renew(profile)
+
+
+def tell_heads(app: App[None], note: str) -> None:
+    """Say in an open matrix of heads why there are no roles."""
+    from laminar_tui.ui.heads import HeadsScreen
+
+    for screen in app.screen_stack:
+        if isinstance(screen, HeadsScreen):
+            screen.say(note)
 
 
 def _go_to(explorer: "Explorer", place: tuple[int, int] | None, back_to: str) -> None:

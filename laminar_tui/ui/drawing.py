@@ -15,6 +15,8 @@ from rich.segment import Segment
 from rich.style import Style
 
 from laminar_tui.profile.density import DEFAULT_GRID
+from laminar_tui.profile.patterns import Entries
+from laminar_tui.profile.values import contributions, norms_of
 from laminar_tui.render.columns import (
     BAND_SIGN,
     CURVE_COLOR,
@@ -24,9 +26,9 @@ from laminar_tui.render.columns import (
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import draw_entries, exact, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
-from laminar_tui.render.numbers import limit, number
+from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.pattern import FAINTEST, Rows
-from laminar_tui.render.prompt import heaviest_keys, moved_keys, token_lines, token_name, token_rows
+from laminar_tui.render.prompt import heaviest_keys, moved_keys, taken_keys, token_lines, token_name, token_rows
 from laminar_tui.render.rows import Row, merge_runs, row_width
 from laminar_tui.render.text import visible
 from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line
@@ -40,8 +42,11 @@ PAIRED_FROM = 68
 """Cells of the box of numbers from which on it has two columns: the curve gets the rows."""
 TOKEN_ROWS = 8
 """Rows of the prompt under a head, its heading included."""
+LIFTS_FROM = 100
+"""Cells from which on each of the keys that a query looks at has room for how many times uniform attention it is."""
 MAP_LISTED = 12
 """Tokens that the box beside a map names for its query, and for its key."""
+HEAVIEST = ("the query's heaviest keys", "this key's heaviest queries")
 BOLD = Style(bold=True)
 FAINT = Style(dim=True)
 
@@ -85,9 +90,10 @@ def draw_title(scene: Scene, width: int, height: int) -> list[Row]:
     elif state.view == "head":
         facts = picture_facts(columns)[:-1]
     elif state.view == "map":
-        facts = ["weight of every key (across) for every query (down)", f"{state.look.scale} colours"]
+        what = "share of weight × value norm" if scene.shares else "weight"
+        facts = [f"{what} of every key (across) for every query (down)", f"{state.look.scale} colours"]
         if scene.is_last_only:
-            facts.insert(0, "a saved profile holds the last query's weights only: open the model (O)")
+            facts.insert(0, "a saved profile holds the last query's weights only: r loads its model")
     elif state.view == "layer" and state.order:
         facts = [order_title(state), *picture_facts(columns)]
     else:
@@ -189,14 +195,32 @@ def _map_pairs(scene: Scene, height: int) -> list[tuple[str, str]]:
         (f"query {query} {scene.token(query)}", ""),
         (f"key {key} {scene.token(key)}", ""),
         ("weight", "–" if scene.weights is None else exact(float(scene.weights[key]))),
+        *_value_pairs(scene),
         (" ", ""),
     ]
     room = min(MAP_LISTED, max(1, (height - len(pairs) - 4) // 2))
-    pairs += [("the query's heaviest keys", ""), *_heaviest_pairs(scene, scene.weights, room, with_others=True)]
+    of_query, of_key = ("keys it takes most from", "queries that take most") if scene.shares else HEAVIEST
+    shown = scene.query_shares if scene.shares else scene.weights
+    pairs += [(of_query, ""), *_heaviest_pairs(scene, shown, room, with_others=True)]
     if not scene.is_last_only:
-        given = _column_of(scene.rows, key, len(tokens))
-        pairs += [(" ", ""), ("this key's heaviest queries", ""), *_heaviest_pairs(scene, given, room)]
+        given = _column_of(scene.shares or scene.rows, key, len(tokens))
+        pairs += [(" ", ""), (of_key, ""), *_heaviest_pairs(scene, given, room)]
     return pairs
+
+
+def _value_pairs(scene: Scene) -> list[tuple[str, str]]:
+    """How long the value vector of the key under the crosshair is, and what share the query's weight makes of it."""
+    state = scene.state
+    if state.profile is None:
+        return []
+    found = contributions(state.profile.layer(state.layer_index), state.head_index, scene.weights)
+    if found is None:
+        return []
+    flag = " on little" if found.is_on_little(state.key) else ""
+    return [
+        ("× value norm", number(float(found.norms[state.key]))),
+        ("= share", percent(float(found.shares[state.key])) + flag),
+    ]
 
 
 def _column_of(rows: Rows, key: int, n_tokens: int) -> NDArray[np.float32]:
@@ -217,8 +241,9 @@ def _heaviest_pairs(
     order = [int(at) for at in np.argsort(-weights, kind="stable")[:count] if weights[at] >= FAINTEST]
     named = [token_name(tokens[at], ascii_only=scene.terminal.ascii_only) for at in order]
     others = float(np.delete(weights, order).sum())
-    rest = [("     others, together", exact(others))] if with_others and others >= FAINTEST else []
-    return [(f"{at:>4} {name}", exact(float(weights[at]))) for at, name in zip(order, named, strict=True)] + rest
+    written = percent if scene.shares else exact
+    rest = [("     others, together", written(others))] if with_others and others >= FAINTEST else []
+    return [(f"{at:>4} {name}", written(float(weights[at]))) for at, name in zip(order, named, strict=True)] + rest
 
 
 def draw_behind(scene: Scene, width: int, height: int) -> list[Row]:
@@ -227,7 +252,18 @@ def draw_behind(scene: Scene, width: int, height: int) -> list[Row]:
         return []
     selected = scene.state.entry if scene.state.listing else None
     ascii_only = scene.terminal.ascii_only
-    return draw_entries(scene.entries, scene.asked, width, height, selected=selected, ascii_only=ascii_only)
+    norms = _entry_norms(scene)
+    return draw_entries(
+        scene.entries, scene.asked, width, height, norms=norms, selected=selected, ascii_only=ascii_only
+    )
+
+
+def _entry_norms(scene: Scene) -> NDArray[np.float64] | None:
+    """The value norms of the listed entries' keys, as multiples of their heads' means."""
+    state, found = scene.state, scene.entries
+    if state.profile is None or found is None:
+        return None
+    return norms_of(state.profile.layer(state.layer_index), found.head, found.key)
 
 
 def draw_summary(scene: Scene, width: int, height: int) -> list[Row]:
@@ -243,6 +279,8 @@ def summary_text(scene: Scene, width: int) -> str:
         return ""
     if state.view == "map":
         return _map_summary(scene, width)
+    if state.listing and scene.entries is not None and state.entry < scene.entries.n_shown:
+        return _entry_summary(scene, scene.entries, width)
     kind = "layer" if state.view == "overview" else "head"
     name = f" {kind} {columns.labels[scene.column]}"
     pairs = columns.summary(scene.column)
@@ -255,12 +293,27 @@ def summary_text(scene: Scene, width: int) -> str:
     return f"{name}  {numbers_line(pairs, max(0, width - len(name) - 3))}"
 
 
+def _entry_summary(scene: Scene, found: Entries, width: int) -> str:
+    """The selected entry in words, with how many times uniform attention it is, and its key's value norm."""
+    at, norms = scene.state.entry, _entry_norms(scene)
+    head, query, key, weight = int(found.head[at]), int(found.query[at]), int(found.key[at]), float(found.weight[at])
+    facts = [
+        f" head {head}  {_from_to(scene, query, key)}  weight {exact(weight)}",
+        f"{number(weight * (query + 1))} × uniform",
+    ]
+    if norms is not None:
+        facts.append(f"× value norm {number(float(norms[at]))}")
+    return join_fitting(facts, "  ", width)
+
+
+def _from_to(scene: Scene, query: int, key: int) -> str:
+    arrow = "->" if scene.terminal.ascii_only else "→"
+    return f"query {query} {scene.token(query)} {arrow} key {key} {scene.token(key)}"
+
+
 def _map_summary(scene: Scene, width: int) -> str:
     state, weights = scene.state, scene.weights
-    arrow = "->" if scene.terminal.ascii_only else "→"
-    place = (
-        f" query {state.query_index} {scene.token(state.query_index)} {arrow} key {state.key} {scene.token(state.key)}"
-    )
+    place = f" {_from_to(scene, state.query_index, state.key)}"
     if weights is None:
         why = "not at hand" if scene.is_last_only else "being looked up"
         return f"{place}  weight {why}"
@@ -268,9 +321,12 @@ def _map_summary(scene: Scene, width: int) -> str:
     seen = np.isfinite(scene.rows.weights[state.query_index - scene.rows.first])
     if not seen[state.key]:
         return f"{place}  hidden by the mask"
-    weight, n_seen = float(weights[state.key]), int(seen.sum())
-    rank = int((weights > weights[state.key]).sum()) + 1
-    facts = [f"{place}  weight {exact(weight)}", f"rank {rank} of {n_seen}", f"{number(weight * n_seen)} × uniform"]
+    weight, shares = float(weights[state.key]), scene.query_shares
+    ranked = weights if shares is None else shares
+    rank = int((ranked > ranked[state.key]).sum()) + 1
+    facts = [f"{place}  weight {exact(weight)}"]
+    facts += [] if shares is None else [f"share {percent(float(shares[state.key]))}"]
+    facts += [f"rank {rank} of {scene.n_seen}", f"{number(weight * scene.n_seen)} × uniform"]
     return join_fitting(facts, "  ", width)
 
 
@@ -280,19 +336,20 @@ def draw_tokens(scene: Scene, width: int, height: int) -> list[Row]:
     if state.profile is None or not state.has_layer or height < 1:
         return []
     tokens, query = state.profile.origin.tokens, state.query_index
-    rows = token_rows(tokens, scene.weights, scene.ramp, width - 2, ascii_only=terminal.ascii_only, marked=query)
+    shown = scene.weights if scene.query_shares is None else scene.query_shares
+    rows = token_rows(tokens, shown, scene.ramp, width - 2, ascii_only=terminal.ascii_only, marked=query)
     lines = token_lines(tokens, width - 2, ascii_only=terminal.ascii_only)
     here = next((at for at, line in enumerate(lines) if line and line[0][0] <= query <= line[-1][0]), 0)
     values = _values_heading(scene, width) if height >= 3 else []
     room = min(height - 1 - len(values), len(rows))
     first = min(max(0, here - room // 2), len(rows) - room)
     up, down = (" ^", " v") if terminal.ascii_only else (" ▲", " ▼")
-    shown = []
+    drawn = []
     for at in range(first, first + room):
         is_cut_above, is_cut_below = at == first and first > 0, at == first + room - 1 and at < len(rows) - 1
         sign = up if is_cut_above else down if is_cut_below else "  "
-        shown.append(merge_runs([*((each.text, each.style) for each in rows[at]), (sign, BOLD)]))
-    return [_tokens_heading(scene, width), *values, *shown]
+        drawn.append(merge_runs([*((each.text, each.style) for each in rows[at]), (sign, BOLD)]))
+    return [_tokens_heading(scene, width), *values, *drawn]
 
 
 def _values_heading(scene: Scene, width: int) -> list[Row]:
@@ -316,7 +373,11 @@ def _tokens_heading(scene: Scene, width: int) -> Row:
     name = "final token" if query == len(tokens) - 1 else f"query {query} {scene.token(query)}"
     if scene.weights is None:
         return terminal.line(f"{name}: its weights are being looked up", width, BOLD)
-    keys = heaviest_keys(tokens, scene.weights, 8, ascii_only=terminal.ascii_only)
+    if scene.query_shares is not None:
+        keys = taken_keys(tokens, scene.weights, scene.query_shares, 8, ascii_only=terminal.ascii_only)
+        return terminal.line(join_fitting([f"{name} takes from (share at weight):", *keys], "  ", width), width, BOLD)
+    n_seen = scene.n_seen if width >= LIFTS_FROM else 0
+    keys = heaviest_keys(tokens, scene.weights, 8, n_seen=n_seen, ascii_only=terminal.ascii_only)
     return terminal.line(join_fitting([f"{name} looks at:", *keys], "  ", width), width, BOLD)
 
 
@@ -335,6 +396,8 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
     without = {"prompt", "again"} if not scene.can_run else set()
     if state.view == "overview" and not state.listing:
         without.add("out")
+    if not state.has_values:
+        without.add("values")
     if scene.is_last_only and state.view == "head":
         without.add("next_query")
     if state.look.population == "self" and state.view != "lines":

@@ -1,16 +1,19 @@
 """Exact weights for what is on the screen: at once where a profile carries them, else asked of the last run."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
 from laminar_tui.errors import UsageError
-from laminar_tui.profile.patterns import Entries, FinalWeights, PatternSource
+from laminar_tui.profile.patterns import Entries, FinalWeights, Interruptible, PatternSource
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.entries import Asked
 from laminar_tui.render.pattern import Rows
 from laminar_tui.ui.runner import Runner
 from laminar_tui.ui.state import State
+
+T = TypeVar("T")
 
 NO_ROWS = Rows(0, np.zeros((0, 0), np.float32))
 LISTED = 1000
@@ -19,7 +22,7 @@ MAX_WEIGHTS = 2**24
 """Weights of a head that are held at once: all of 4,096 tokens, of longer prompts the queries around the one in
 sight."""
 SEVERAL = "of several prompts no single weights are kept, so there is no map"
-SAVED = "a saved profile holds the last query's weights only: open the model to look at other queries"
+SAVED = "a saved profile holds the last query's weights only: r loads its model"
 
 
 class ExactWeights:
@@ -40,11 +43,17 @@ class ExactWeights:
         self._entries_for: tuple[object, ...] = ()
         self._rows: Rows | None = None
         self._rows_for: tuple[object, ...] = ()
+        self._run_again: dict[str, int] = {}  # kind of question -> the layer whose forward it waits for
 
     def is_of(self, profile: Profile | None) -> None:
         """Remember which profile the last run has made: of this one all queries can be looked at; None for none."""
         self._run_of = profile
         self._rows_for = self._entries_for = ()  # what was asked before may never be answered
+        self._run_again.clear()
+
+    def goes_on_as(self, old: Profile, new: Profile) -> None:
+        """Take a profile for another one of the same run that holds more."""
+        self.is_of(new if self._run_of is old else self._run_of)
 
     def has_all_queries(self, state: State) -> bool:
         """Whether more than the last query's weights can be had."""
@@ -52,7 +61,33 @@ class ExactWeights:
 
     def scope(self, state: State) -> str:
         """Which weights can be looked at, in words."""
-        return "all queries" if self.has_all_queries(state) else self._carried(state).scope
+        source = self._runner.patterns if self.has_all_queries(state) else None
+        return (source or self._carried(state)).scope
+
+    def reads_again(self, profile: Profile) -> bool:
+        """Whether the model is run again for questions about some layers of the last run."""
+        source, read = self._runner.patterns, [at for at, layer in enumerate(profile.layers) if layer is not None]
+        return isinstance(source, Interruptible) and any(map(source.reads_again, read))
+
+    @property
+    def waits_for(self) -> str:
+        """What the question that waits is answered by, where that is another forward; empty for none."""
+        layers = sorted(set(self._run_again.values()))
+        which = f"layer {layers[0]} is" if len(layers) == 1 else f"layers {', '.join(map(str, layers))} are"
+        return f"{which} run again for exact weights" if layers else ""
+
+    def _ask(self, kind: str, layer: int, question: Callable[[PatternSource], T], take: Callable[[T], None]) -> None:
+        """Ask the last run; while it has to be run again for that, `waits_for` says so."""
+        self._run_again.pop(kind, None)
+        source = self._runner.patterns
+        if isinstance(source, Interruptible) and source.reads_again(layer):
+            self._run_again[kind] = layer
+
+        def answered(answer: T) -> None:
+            self._run_again.pop(kind, None)
+            take(answer)
+
+        self._runner.ask(kind, question, answered)
 
     def why_last_only(self, state: State) -> str:
         """Why other queries cannot be looked at."""
@@ -89,7 +124,7 @@ class ExactWeights:
                 self._show()
 
         if is_live:
-            self._runner.ask("entries", question, take)
+            self._ask("entries", state.layer_index, question, take)
         else:
             self._entries = self._at_once(state, question)
         return self._entries
@@ -121,7 +156,7 @@ class ExactWeights:
 
         if is_live:
             last = first + height
-            self._runner.ask("rows", lambda source: Rows(first, source.rows(layer, head, first, last)), take)
+            self._ask("rows", layer, lambda source: Rows(first, source.rows(layer, head, first, last)), take)
         else:
             try:
                 last_row = self._carried(state).rows(layer, head, n_tokens - 1, n_tokens)

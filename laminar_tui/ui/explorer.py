@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
+from laminar_tui.profile.values import why_none
 from laminar_tui.render.palette import make_ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
@@ -163,7 +164,7 @@ class Explorer(FileActions):
         has_list, can_run = self.has_class("-wide", "-high") or state.listing, self._request is not None
         self._scene = self._stage.scene(state, heat.band, is_dark=is_dark, can_run=can_run, has_list=has_list)
         if state.view == "map":
-            rows = self._scene.rows or NO_ROWS
+            rows = self._scene.shares or self._scene.rows or NO_ROWS
             view = self.query_one(PatternView)
             scale, query = state.look.scale, state.query_index
             view.show_pattern(rows, state.n_tokens, ramp, scale, query, state.key, ascii_only=ascii_only)
@@ -223,6 +224,8 @@ class Explorer(FileActions):
         self._change(states.CHANGES[name])
         if name == "sink" and self.state == before:
             self._say(states.NO_SINK)
+        elif name == "values" and self.state == before and before.profile is not None:
+            self._say(why_none(before.profile) or "no value norms are known in this layer")
 
     def action_column(self, step: int) -> None:
         """Go to another column."""
@@ -389,8 +392,10 @@ class Explorer(FileActions):
 
     def action_about(self) -> None:
         """Say where the profile comes from."""
-        if self.state.profile is not None:
-            self.app.push_screen(TextDialog("about this profile", about_text(self.state.profile, self.state.look)))
+        profile = self.state.profile
+        if profile is not None:
+            text = about_text(profile, self.state.look, self._exact.scope(self.state))
+            self.app.push_screen(TextDialog("about this profile", text))
 
     def action_log(self) -> None:
         """Show the log's last lines."""
@@ -399,7 +404,7 @@ class Explorer(FileActions):
     def action_edit_prompt(self) -> None:
         """Type another prompt and run it on the loaded model."""
         if self._request is None:
-            self._say("a saved profile has no model to run: O opens one")
+            self._say("no model is loaded: r loads this profile's own, O another one")
             return
         detours.edit_prompt(self, self._terminal, self._request)
 

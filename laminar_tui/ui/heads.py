@@ -1,6 +1,7 @@
 """Every head of the model at once: a matrix coloured by one number, and the same heads as a sorted table."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place,
 from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.palette import SCALES, Scale
 from laminar_tui.render.rows import Row
+from laminar_tui.run import Step
 from laminar_tui.ui.choice import ChoiceDialog
 from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, Detour, make_bindings
 from laminar_tui.ui.keys import Key
@@ -38,6 +40,7 @@ HEADS_KEYS = (
     Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),
     Key("next_measure", "full_stop,tab", ".", "measure(1)", "next number"),
     Key("previous_measure", "comma,shift+tab", ",", "measure(-1)", "previous number"),
+    Key("roles", "r", "r", "roles", "measure what the heads do on repeated random tokens", label="Roles", rank=4),
     Key("order", "o", "o", "order", "order of the table: greatest or least first", label="Order", rank=5),
     Key("nearest", "d", "d", "nearest", "heads nearest in distribution to this one", label="Nearest", rank=3),
     Key("population", "p", "p", "population", "population that `nearest` compares"),
@@ -49,8 +52,27 @@ HEADS_KEYS = (
     *BACK_KEYS,
 )
 
-NO_ROLES = "no role scores: capture with --roles to see induction heads and others"
+NO_ROLES = "no role scores: r measures them on the loaded model, as --roles does"
+FIRST_ROLE = "role.induction"
+"""The score that is shown once roles were measured here."""
+PROGRESS_EVERY = 0.25
+"""Seconds between two looks at how far the measuring of roles is."""
 ROLES_COME = "the role scores are being measured, and come when the run has ended"
+
+
+@dataclass(frozen=True)
+class RolesRun:
+    """How roles are measured on the loaded model.
+
+    Attributes:
+        begin: begins; says why it cannot be, nothing if it has begun.
+        step: how far it is; None while none are measured.
+        stop: asks it to stop.
+    """
+
+    begin: Callable[[], str]
+    step: Callable[[], Step | None]
+    stop: Callable[[], None]
 
 
 class HeadsScreen(Detour[Place]):
@@ -61,6 +83,7 @@ class HeadsScreen(Detour[Place]):
         terminal: what can be shown.
         measure: the name of the number to begin with, if the profile has it.
         awaits_roles: whether a run under way will measure what the heads do.
+        roles: measures it on request; None without an explorer behind.
     """
 
     NAME = "heads"
@@ -70,17 +93,25 @@ class HeadsScreen(Detour[Place]):
 Each column is a layer and each row a head, coloured by one number (v chooses it). The table holds the same heads,
 sorted. A column that is bright throughout is a layer in which all heads do it; single bright cells are specialists.
 The sink share is the mean weight on the first token; `strongest key` finds sinks at other places too. Scores of roles
-are measured on random tokens that repeat (--roles), not on this prompt. d colours every head by how far its weights
-are distributed from those of the head under the cursor. A number is a mean over queries: it says what a head does
-with its attention, not what that does to the output."""
+are measured on random tokens that repeat (r, or --roles), not on this prompt. d colours every head by how far its
+weights are distributed from those of the head under the cursor. A number is a mean over queries: it says what a head
+does with its attention, not what that does to the output."""
 
     def __init__(
-        self, state: State, profile: Profile, terminal: Terminal, measure: str = "", *, awaits_roles: bool = False
+        self,
+        state: State,
+        profile: Profile,
+        terminal: Terminal,
+        measure: str = "",
+        *,
+        awaits_roles: bool = False,
+        roles: RolesRun | None = None,
     ) -> None:
         super().__init__(state, terminal)
         self.profile = profile
         self.look = state.look
         self.awaits_roles = awaits_roles
+        self.roles = roles
         self.measures = list_measures(profile)
         self.at = self._place_of(measure)
         self.nearest: Measure | None = None
@@ -101,6 +132,7 @@ with its attention, not what that does to the output."""
         if self.place not in self.order and self.order:
             self.place = self.order[0]
         self._say_where_roles_are()
+        self._progress = self.set_interval(PROGRESS_EVERY, self._show_progress, pause=self._role_step() is None)
         super().on_mount()
 
     def _place_of(self, name: str) -> int:
@@ -109,6 +141,17 @@ with its attention, not what that does to the output."""
     def _say_where_roles_are(self) -> None:
         has_roles = any(each.name.startswith("role.") for each in self.measures)
         self.say("" if has_roles else ROLES_COME if self.awaits_roles else NO_ROLES)
+
+    def _role_step(self) -> Step | None:
+        return self.roles.step() if self.roles is not None else None
+
+    def _show_progress(self) -> None:
+        step = self._role_step()
+        if step is None:
+            self._progress.pause()
+        else:
+            done = f"  {step.done} of {step.total} sequences" if step.total else ""
+            self.say(f"{step.name}{done}  Esc stops")
 
     def renew(self, profile: Profile) -> None:
         """Take the numbers of the run that has ended; the head and the number that are looked at stay, if they can.
@@ -120,6 +163,8 @@ with its attention, not what that does to the output."""
             self.action_back()
             return
         name = self.measures[self.at].name
+        is_measured = profile.roles is not None and self.profile.roles is None and not self.awaits_roles
+        name = FIRST_ROLE if is_measured else name
         self.start = replace(self.start, profile=profile)
         self.profile, self.measures, self.nearest, self.awaits_roles = profile, measures, None, False
         self.at = self._place_of(name)
@@ -127,6 +172,8 @@ with its attention, not what that does to the output."""
         if self.place not in self.order:
             self.place = self.order[0]
         self._say_where_roles_are()
+        if is_measured:
+            self.say("roles are measured: v chooses one · not saved: w in the overview writes them")
         self.show()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
@@ -309,6 +356,22 @@ with its attention, not what that does to the output."""
             self.say(NO_SINK)
         else:
             self._measure_from(self._anchor, state.look)
+
+    def action_roles(self) -> None:
+        """Measure what the heads do."""
+        if self.roles is not None:
+            why_not = self.roles.begin()
+            self.say(why_not)
+            if not why_not:
+                self._progress.resume()
+                self._show_progress()
+
+    def action_back(self) -> None:
+        """Stop measuring roles; else leave without a result."""
+        if self.roles is not None and self._role_step() is not None:
+            self.roles.stop()
+        else:
+            super().action_back()
 
     def action_open(self) -> None:
         """Leave with this head."""

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from laminar_tui.profile.bootstrap import LEVEL, N_DRAWS, N_GROUPS
 from laminar_tui.profile.profile import Profile
-from laminar_tui.profile.values import EMPTY, LARGE
+from laminar_tui.profile.values import LARGE
 from laminar_tui.render.columns import Look
 from laminar_tui.render.facts import found_words, model_facts
 from laminar_tui.render.text import visible
@@ -30,12 +30,14 @@ population `self` looks at itself. Tab lists the tokens behind a patch; Enter op
     "head": """\
 The curve is the density of this head's weights: its area is 1, its peak is at the weight that is most common.
 Below it the prompt, each token on the colour of the weight that the underlined query token gives it, on a log scale of
-three decades; , and . go to another query. Tokens after the query are never seen by it. The numbers are means over the
-queries; `no sink` leaves the first token out and divides by the rest. Effective tokens is exp(entropy): over how many
-keys a query's attention is really spread. m or Enter shows all queries at once.""",
+three decades; , and . go to another query. `48× uniform` (lift) is how many times the weight is that of a query which
+spreads its attention evenly over the keys it sees. Tokens after the query are never seen by it. The numbers are means
+over the queries; `no sink` leaves the first token out and divides by the rest. Effective tokens is exp(entropy): over
+how many keys a query's attention is really spread. m or Enter shows all queries at once.""",
     "map": """\
 Each line is a query token, from the first (top) to the last; each column a key token. Colour is the weight itself, on a
-fixed scale: every line sums to 1, and the upper right is empty because no token sees a later one.
+fixed scale (with V, its share of weight × value norm): every line sums to 1, and the upper right is empty because no
+token sees a later one.
 A bright first column is a sink. A bright diagonal is a token looking at itself, a line just below it at the token
 before. A line parallel to it further down repeats earlier text: that is what an induction head draws. The box names the
 heaviest keys of the query under the crosshair, and the queries that look at its key most.""",
@@ -76,16 +78,19 @@ _VALUES = (
     f"""\
 What a head takes from a key is the weight times the key's value vector. Behind each weight stands the length of that
 vector, as a multiple of the head's mean over all keys, then the share that their product has in the sum over the keys:
-`0.83 × 0.06 → 21 %`. A weight of 0.8 on a vector of next to no length moves nothing: from a weight of {LARGE} on a
-length of at most {EMPTY} it is marked `on nothing`. In the sample that comes with the program, the first token's vector
-has a fifth of the mean length where a head gives it more than half. It says nothing of directions: vectors can cancel
-each other, and what the output projection and later layers make of them is not in it. Not there over several
-prompts.""",
+`0.83 × 0.06 → 21 %`. The largest shares stand first: a small weight on a long vector is there too. A weight of 0.8 on a
+vector of next to no length moves nothing: a weight of {LARGE} or more whose share is less than half of it is marked
+`on little`, and goes before all others. In the sample that comes with the program, the first token's vector has a fifth
+of the mean length where a head gives it more than half. V colours tokens and map by these shares and sorts the keys by
+them (norm-based analysis, Kobayashi et al. 2020); the matrix of heads has `value shift`: how much of the final token's
+attention they move elsewhere. They say nothing of directions: vectors can cancel each other, and what the output
+projection and later layers make of them is not in it. Not there over several prompts.""",
 )
 SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "overview": (_BAND,),
     "layer": (_BAND,),
     "head": (_VALUES, _BAND),
+    "map": (_VALUES,),
 }
 """What else stands in a view, by its heading."""
 
@@ -122,8 +127,12 @@ def _moment(created: str) -> str:
         return visible(created)
 
 
-def about_text(profile: Profile, look: Look) -> Text:
-    """Where a profile comes from, how it was read, and what was checked."""
+def about_text(profile: Profile, look: Look, scope: str = "") -> Text:
+    """Where a profile comes from, how it was read, and what was checked.
+
+    Args:
+        scope: in words, of which queries exact weights can be looked at.
+    """
     origin = profile.origin
     mechanisms = {
         "tap": "the model family's own attention function, in float32, on chunks of query rows",
@@ -139,6 +148,7 @@ def about_text(profile: Profile, look: Look) -> Text:
         ("recipe", visible(origin.recipe)),
         ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {_moment(origin.created)}"),
         ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
+        *([("exact weights", scope)] if scope else []),
         ("shown", " · ".join(look.facts()) + f" ({look.method.title})"),
     ]
     text = Text()

@@ -19,7 +19,7 @@ from laminar_tui.profile.sweep_folder import SavedSweep, holds_sweep
 from laminar_tui.render.listing import Item, listing_rows
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
-from laminar_tui.run import Request
+from laminar_tui.run import BUNDLED_NAME, Request, request_of
 from laminar_tui.sizes import format_size
 from laminar_tui.source import as_path, find_source
 from laminar_tui.ui.detour import PICTURE_KEYS, Detour, make_bindings
@@ -63,7 +63,8 @@ class PickerScreen(Detour["Profile | Request | SavedSweep"]):
     Args:
         state: the explorer's.
         terminal: what can be shown.
-        request: the present one, whose prompt, dtype and device are kept for another model; None without a model.
+        request: the present one, whose prompt, dtype and device are kept for another model; None without a model: then
+            those of the saved profile are, if it tells them.
     """
 
     NAME = "open"
@@ -77,10 +78,16 @@ heads are read from the model's config."""
 
     def __init__(self, state: State, terminal: Terminal, request: Request | None) -> None:
         super().__init__(state, terminal)
-        self.request = request
+        self.request = request or self._request_of_saved()
         self.entries: list[Entry] = []
         self.cursor = 0
         self._is_looking = False
+
+    def _request_of_saved(self) -> Request | None:
+        try:
+            return request_of(self.start.profile) if self.start.profile is not None else None
+        except UsageError:
+            return None
 
     def compose_body(self) -> ComposeResult:
         """The line and the list."""
@@ -194,10 +201,16 @@ heads are read from the model's config."""
             remember(entry.source)
             self.dismiss(SavedSweep.of_folder(as_path(entry.source)))
             return
-        if entry.source:
-            find_source(entry.source)
-        request = self.request or Request()
-        self.dismiss(replace(request, source=entry.source, revision=None))
+        source = find_source(entry.source) if entry.source else None
+        request = replace(self.request or Request(), source=entry.source, revision=None, cached_only=False)
+        saved = self.start.profile
+        name = source.name if source else BUNDLED_NAME
+        if saved is not None and name == saved.origin.model and request.token_ids:
+            has_own = source is not None and (source.is_local or source.revision)
+            request = replace(request, revision=None if has_own else saved.origin.revision or None)
+        else:
+            request = replace(request, tokens=(), token_ids=())
+        self.dismiss(request)
 
     @staticmethod
     def _is_profile(source: str) -> bool:

@@ -116,7 +116,8 @@ induction heads; code and prose show different heads at work."""
     def edited(self) -> Request:
         """The request with the prompt as it stands."""
         prompt = self.request.prompt if self.area.text == self._shown else self.text()
-        return replace(self.request, prompt=prompt, bos=self._bos, chat=self._chat)
+        edited = replace(self.request, prompt=prompt, bos=self._bos, chat=self._chat)
+        return edited if edited == self.request else replace(edited, tokens=(), token_ids=())
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 

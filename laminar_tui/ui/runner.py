@@ -109,6 +109,43 @@ class Runner:
         )
         self._thread.start()
 
+    def measure_roles(self, profile: Profile) -> None:
+        """Measure what the loaded model's heads do; it ends as a run does, with the profile that has their scores."""
+        self.cancel()
+        self.number += 1
+        cancel, previous = threading.Event(), self._thread
+        self._cancel = cancel
+        self.step, self.started_at = Step("measuring roles"), time.monotonic()
+        self._thread = threading.Thread(
+            target=self._measure_roles, args=(self.number, profile, cancel, previous), name="roles", daemon=True
+        )
+        self._thread.start()
+
+    def _measure_roles(
+        self, number: int, profile: Profile, cancel: threading.Event, previous: threading.Thread | None
+    ) -> None:
+        if previous is not None:
+            previous.join()
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Step) and number == self.number:
+                self.step = event
+
+        try:
+            with self._in_use:
+                if isinstance(self._session, Following):
+                    raise UsageError("another process's run is followed", "its model is not loaded here")
+                measured = self._session.measure_roles(profile, listen, cancel.is_set)
+            self._made = measured if self._made is profile else self._made
+            ended = RunEnded(number, measured)
+        except LaminarError as error:
+            ended = RunEnded(number, error=error)
+        except BaseException as error:  # a bug: the thread would vanish with it, so it is shown and logged
+            LOGGER.error("a bug in measuring roles", exc_info=error)
+            ended = RunEnded(number, crash=traceback.format_exc())
+        self._last_ended = number
+        self._post(ended)
+
     def follow(self, path: Path) -> None:
         """Show the run of another process that captures into a file.
 
@@ -171,6 +208,11 @@ class Runner:
         self._cancel.set()
         for question in self._questions.values():
             question.outdated.set()
+
+    @property
+    def patterns(self) -> PatternSource | None:
+        """What answers questions about the last run; None before it has ended."""
+        return None if self.is_running else self._session.patterns
 
     def ask(
         self,

@@ -66,6 +66,8 @@ class Scene:
         can_run: whether there is a model to run.
         asked, entries: what stands behind the crosshair; entries None while they are looked up.
         rows: weights of the head under the cursor; None where they are not at hand (yet).
+        shares: the same, each times the norm of its value vector, as a share of its query's sum; None where the
+            weights themselves are looked at.
         is_last_only: only the last query's weights are at hand, whatever one does.
         pins: curves that are kept in sight, with their names.
         is_dark: whether the ground is.
@@ -80,6 +82,7 @@ class Scene:
     asked: Asked | None = None
     entries: Entries | None = None
     rows: Rows | None = None
+    shares: Rows | None = None
     is_last_only: bool = True
     pins: tuple[Curve, ...] = ()
     is_dark: bool = True
@@ -93,6 +96,18 @@ class Scene:
     def weights(self) -> NDArray[np.float32] | None:
         """The weights of the query that is looked at; None where they are not at hand."""
         return self.rows.of(self.state.query_index) if self.rows else None
+
+    @property
+    def query_shares(self) -> NDArray[np.float32] | None:
+        """The shares of the query that is looked at; None where its weights themselves are, or are not at hand."""
+        return self.shares.of(self.state.query_index) if self.shares else None
+
+    @property
+    def n_seen(self) -> int:
+        """How many keys the query that is looked at sees; 0 where its weights are not at hand."""
+        if self.rows is None or self.weights is None:
+            return 0
+        return int(np.isfinite(self.rows.weights[self.state.query_index - self.rows.first]).sum())
 
     def token(self, index: int) -> str:
         """A token as it stands in a sentence."""

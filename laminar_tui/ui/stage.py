@@ -7,9 +7,11 @@ from functools import partial
 from textual.message import Message
 
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.values import value_shares
 from laminar_tui.render.columns import Columns
 from laminar_tui.render.curve import Curve, has_plotter
 from laminar_tui.render.palette import Ramp
+from laminar_tui.render.pattern import Rows
 from laminar_tui.render.rows import Row
 from laminar_tui.ui import drawing
 from laminar_tui.ui.ahead import ColumnsAhead, likely_next, subject_of
@@ -26,6 +28,7 @@ class Stage:
     It holds
     * the columns of the present view, until profile, look, layer or order change; the densities of the last few
       views, and of those that are made ahead of the next key, are in `ahead`, which forgets the oldest;
+    * a head's weights times its value norms, until its weights change;
     * the ramp, until the colour map, its direction or the theme changes;
     * the curves of pins, one for each place and look, until there is another profile;
     * the drawn curves that take longer than a key may, of which only the latest are kept.
@@ -50,6 +53,7 @@ class Stage:
         self._behind = RowsBehind(post, show)
         self._columns: Latest[Columns] = Latest()
         self._ramp: Latest[Ramp] = Latest()
+        self._shares: Latest[Rows] = Latest()
         self._pin_curves: dict[tuple[object, ...], Curve] = {}
         self._pins_of: Profile | None = None
 
@@ -89,8 +93,19 @@ class Stage:
             asked = what_is_asked(scene, self._exact.scope(state))
             return replace(scene, asked=asked, entries=self._exact.entries(state, asked))
         if state.view in ("head", "map"):
-            return replace(scene, rows=self._exact.rows(state))
+            rows = self._exact.rows(state)
+            return replace(scene, rows=rows, shares=self._make_shares(state, rows))
         return scene
+
+    def _make_shares(self, state: State, rows: Rows | None) -> Rows | None:
+        """The weights of a head times the norms of its value vectors, where that is what is looked at."""
+        if rows is None or not rows.weights.size or not state.by_value or not state.has_values:
+            return None
+        assert state.profile is not None
+        norms = state.profile.layer(state.layer_index).value_norms
+        assert norms is not None
+        made_of = (rows, state.profile, state.layer_index, state.head_index)
+        return self._shares.of(made_of, lambda: Rows(rows.first, value_shares(rows.weights, norms[state.head_index])))
 
     def _make_pins(self, state: State) -> tuple[Curve, ...]:
         """The pinned curves in the present look, made once for each."""

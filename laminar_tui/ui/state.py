@@ -62,6 +62,7 @@ class State:
         entry: which of them is selected.
         pins: curves that are kept in sight: (layer, head), the head None for a layer's.
         order: the statistic by which heads are ordered; empty for their numbers.
+        by_value: whether a head's weights are shown times the norms of their value vectors.
     """
 
     profile: Profile | None = None
@@ -82,6 +83,7 @@ class State:
     entry: int = 0
     pins: tuple[tuple[int, int | None], ...] = ()
     order: str = ""
+    by_value: bool = False
 
     @property
     def n_layers(self) -> int:
@@ -119,6 +121,12 @@ class State:
     def query_index(self) -> int:
         """The number of the query token that is looked at."""
         return self.query if 0 <= self.query < self.n_tokens else self.n_tokens - 1
+
+    @property
+    def has_values(self) -> bool:
+        """Whether the norms of the value vectors are known in the layer under the cursor."""
+        layer = self.profile.layers[self.layer_index] if self.profile and self.has_layer else None
+        return layer is not None and layer.value_norms is not None
 
     @property
     def is_picture(self) -> bool:
@@ -381,6 +389,11 @@ def switch_reverse(state: State) -> State:
     return replace(state, reverse=not state.reverse)
 
 
+def switch_values(state: State) -> State:
+    """Show a head's weights times the norms of their value vectors, or as they are."""
+    return replace(state, by_value=not state.by_value) if state.has_values else state
+
+
 def next_mode(state: State) -> State:
     """Make curves of other characters."""
     return replace(state, mode=MODES[(MODES.index(state.mode) + 1) % len(MODES)])
@@ -400,6 +413,7 @@ CHANGES: dict[str, Callable[[State], State]] = {
     "color_map": next_color_map,
     "reverse": switch_reverse,
     "mode": next_mode,
+    "values": switch_values,
     "zoom_in": lambda state: zoom(state, 2.0),
     "zoom_out": lambda state: zoom(state, 0.5),
     "zoom_off": zoom_out_fully,

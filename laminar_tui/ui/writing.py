@@ -2,14 +2,17 @@
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from textual.app import App
 
 from laminar_tui.errors import LaminarError, UsageError
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.values import contributions, norms_of
 from laminar_tui.render.text import visible
 from laminar_tui.source import as_path
 from laminar_tui.ui.scene import Scene
@@ -92,18 +95,29 @@ def table(scene: Scene) -> list[list[str]]:
     tokens = state.profile.origin.tokens
     if state.listing and scene.entries is not None:
         found = scene.entries
-        rows = zip(found.head.tolist(), found.query.tolist(), found.key.tolist(), found.weight.tolist(), strict=True)
-        return [
-            ["head", "query", "query_token", "key", "key_token", "weight"],
-            *([str(h), str(q), tokens[q], str(k), tokens[k], f"{w:.6g}"] for h, q, k, w in rows),
-        ]
+        places = zip(found.head.tolist(), found.query.tolist(), found.key.tolist(), strict=True)
+        numbers = {"weight": found.weight, "lift": found.weight * (found.query + 1)}
+        norms = norms_of(state.profile.layer(state.layer_index), found.head, found.key)
+        named = [[str(h), str(q), tokens[q], str(k), tokens[k]] for h, q, k in places]
+        heading = ["head", "query", "query_token", "key", "key_token"]
+        return _beside(heading, named, numbers if norms is None else {**numbers, "value_norm": norms})
     if state.view in ("head", "map"):
         weights = scene.weights
         if weights is None:
             return []
         rows_of = range(state.query_index + 1)
-        return [["key", "token", "weight"], *([str(k), tokens[k], f"{weights[k]:.6g}"] for k in rows_of)]
+        numbers = {"weight": weights, "lift": weights * scene.n_seen}
+        taken = contributions(state.profile.layer(state.layer_index), state.head_index, weights)
+        if taken is not None:
+            numbers |= {"value_norm": taken.norms, "share": taken.shares}
+        return _beside(["key", "token"], [[str(k), tokens[k]] for k in rows_of], numbers)
     return _columns_table(scene)
+
+
+def _beside(heading: list[str], rows: list[list[str]], numbers: Mapping[str, NDArray[Any]]) -> list[list[str]]:
+    """Put columns of numbers beside a table that is in words so far."""
+    texts = [[f"{value:.6g}" for value in values[: len(rows)].tolist()] for values in numbers.values()]
+    return [[*heading, *numbers], *([*row, *more] for row, *more in zip(rows, *texts, strict=True))]
 
 
 def _columns_table(scene: Scene) -> list[list[str]]:

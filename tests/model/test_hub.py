@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from stand_in_hub import COMMIT, STEP_COMMIT, Failure, StandInHub, serving
 
-from laminar_tui.errors import CancelledError, LaminarError, ModelError, NetworkError
+from laminar_tui.errors import CancelledError, LaminarError, ModelError, NetworkError, NotHereError
 from laminar_tui.model import hub_calls
 from laminar_tui.model.load import Terms, load_model
 from laminar_tui.model.loaded import LoadedModel
@@ -193,6 +193,14 @@ def test_offline_is_said_without_asking(served: StandInHub, monkeypatch: pytest.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE" in refusal().message
     assert served.asked == []
+
+
+def test_what_is_to_come_from_the_cache_alone_is_not_asked_for(served: StandInHub) -> None:
+    with pytest.raises(NotHereError, match=re.escape(f"{ID} (main) is not on this machine")):
+        load_model(find_source(ID), device="cpu", terms=Terms(cached_only=True))
+    assert served.asked == []
+    load()
+    load_model(find_source(ID), device="cpu", terms=Terms(cached_only=True))
 
 
 @pytest.mark.parametrize("on", ["/api/", "HEAD /someone", "GET /someone"])

@@ -281,6 +281,7 @@ def test_the_bound_is_kept_and_the_layers_that_cost_least_to_read_again_go_first
     profile = capture(model, ids(), keep=some)
     assert some.kept_layers == (3, 4, 5)
     assert "layers 0-2 are run again" in some.scope
+    assert [some.reads_again(layer) for layer in range(6)] == [True, True, True, False, False, False]
     assert_patterns(some, profile, eager_patterns(model, ids()))
     assert len(seen) > 6
     assert max(seen) <= some.keep_bytes

@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0, help="of the first walk")
     options = parser.parse_args()
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = "1"  # a second `r` asks the hub for a saved model
     began = time.monotonic()
     tally = asyncio.run(press_keys(options.seed, seconds=options.seconds))
     print(f"{tally.keys:,} keys in {tally.walks + len(tally.crashes)} walks, {time.monotonic() - began:.0f} s")

@@ -12,6 +12,12 @@ from laminar_tui.ui.state import State
 N_KEYS = 400
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no key fetch a saved profile's model."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 @pytest.mark.parametrize("seed", [103, 7])
 async def test_the_app_outlives_random_keys(seed: int) -> None:
     tally = await press_keys(seed, n_keys=N_KEYS // 2)

@@ -1,5 +1,6 @@
 """Profiles to walk over, the app in Textual's pilot, and a session that is no model."""
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from textual.pilot import Pilot
 
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.roles import Roles
 from laminar_tui.run import PromptFacts, Request
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.state import State
@@ -79,9 +81,20 @@ class DensePatterns:
         self.dense = dense
         self.members = members
         self.asked: list[tuple[Any, ...]] = []
+        self.run_again: tuple[int, ...] = ()
+        self.answers = threading.Event()  # questions about those layers wait for it
+        self.answers.set()
+
+    def until(self, is_cancelled: Callable[[], bool]) -> "DensePatterns":
+        del is_cancelled
+        return self
+
+    def reads_again(self, layer: int) -> bool:
+        return layer in self.run_again
 
     def rows(self, layer: int, head: int, first: int, last: int) -> NDArray[np.float32]:
         self.asked.append(("rows", layer, head, first, last))
+        assert not self.reads_again(layer) or self.answers.wait(10)
         pattern = self.dense[layer]
         assert pattern is not None
         rows = pattern[head].copy()
@@ -173,6 +186,7 @@ class Script:
         seen: the requests so far.
         facts: what its tokenizer says of a prompt.
         nulls: what it reads as chance, by the null's name.
+        roles: what its heads do.
     """
 
     profile: Profile
@@ -181,6 +195,7 @@ class Script:
     seen: list[Request] = field(default_factory=list)
     facts: Callable[[Request], PromptFacts | None] = lambda _request: None
     nulls: dict[str, Profile] = field(default_factory=dict)
+    roles: Roles | None = None
 
 
 @pytest.fixture
@@ -213,6 +228,16 @@ def script(
                 if is_cancelled():
                     raise CancelledError("stopped")
             return script.nulls[null]
+
+        def measure_roles(
+            self, profile: Profile, on_event: Callable[..., None], is_cancelled: Callable[[], bool]
+        ) -> Profile:
+            for done in range(3):
+                on_event(Step("measuring roles", done, 3))
+                script.pace(done, is_cancelled)
+                if is_cancelled():
+                    raise CancelledError("stopped")
+            return replace(profile, roles=script.roles)
 
         def run(self, request: Request, on_event: Callable[..., None], is_cancelled: Callable[[], bool]) -> Profile:
             script.seen.append(request)

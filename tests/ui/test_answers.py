@@ -245,6 +245,33 @@ async def test_a_click_on_the_map_goes_there(drive: Drive) -> None:
         assert (driven.state.query_index, driven.state.key) == (7, 2)
 
 
+async def test_after_a_run_it_says_which_weights_are_kept_and_which_are_read_again(drive: Drive, script: Any) -> None:
+    script.patterns.run_again = (2, 3)
+    script.patterns.scope = "every query; layers 2-3 are run again when asked for"
+    scope = f"exact weights: {script.patterns.scope}"
+    async with drive(request=Request(), size=(160, 48)) as driven:
+        await ended(driven)
+        await driven.until(lambda: scope in driven.row("status"), "it is said once")
+        await driven.press("l")
+        assert f"not saved (w writes)  {scope}" in driven.row("status")
+        await driven.press("i")
+        assert "every query; layers 2-3 are run again when asked for" in " ".join(driven.text().split())
+        await driven.press("escape", "l", "3")
+        script.patterns.answers.clear()
+        try:
+            await driven.press("m")
+            assert "layer 2 is run again for exact weights" in driven.row("status")
+        finally:
+            script.patterns.answers.set()
+        await driven.until(lambda: driven.app.explorer._scene.weights is not None, "the weights have come")
+        await driven.until(lambda: "run again for" not in driven.row("status"), "it waits no more")
+
+
+async def test_of_a_saved_profile_it_says_that_only_the_last_query_is_there(drive: Drive, walk: Profile) -> None:
+    async with drive(walk, size=(160, 48)) as driven:
+        assert "exact weights: the last query only (saved profile)" in driven.row("status")
+
+
 # -- find --------------------------------------------------------------------------------------------------------------
 
 
@@ -478,7 +505,9 @@ async def test_tables_are_copied_with_tabs(drive: Drive, walk: Profile, dense: D
         rows = [line.split("\t") for line in driven.app.clipboard.splitlines()]
         assert [float(row[2]) for row in rows[1:]] == pytest.approx(dense[0][0, -1].tolist(), rel=1e-5)
         await driven.press("2", "tab", "Y")
-        assert driven.app.clipboard.startswith("head\tquery\tquery_token\tkey\tkey_token\tweight\n")
+        rows = [line.split("\t") for line in driven.app.clipboard.splitlines()]
+        assert rows[0] == ["head", "query", "query_token", "key", "key_token", "weight", "lift"]
+        assert all(float(row[6]) == pytest.approx(float(row[5]) * (int(row[1]) + 1), rel=1e-4) for row in rows[1:])
         assert len(driven.app.clipboard.splitlines()) == 12
 
 

@@ -256,14 +256,13 @@ async def test_the_palette_offers_the_actions_and_runs_them(drive: Drive, walk: 
         await driven.until(lambda: driven.state.look.method.is_log, "the action has been run")
 
 
-async def test_a_saved_profile_says_why_it_cannot_run(drive: Drive, walk: Profile) -> None:
+async def test_a_saved_profile_says_why_no_prompt_can_be_edited(drive: Drive, walk: Profile) -> None:
     async with drive(walk) as driven:
-        for key in ("e", "r"):
-            await driven.press(key)
-            assert driven.app.screen is driven.app.explorer
-            assert "a saved profile has no model to run: O opens one" in driven.row("status")
-            await driven.press("l")
-            assert "saved profile" not in driven.row("status")
+        await driven.press("e")
+        assert driven.app.screen is driven.app.explorer
+        assert "no model is loaded: r loads this profile's own, O another one" in driven.row("status")
+        await driven.press("l")
+        assert "no model is loaded" not in driven.row("status")
 
 
 async def test_the_prompt_is_edited_in_place(drive: Drive, script: Any) -> None:

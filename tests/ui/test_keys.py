@@ -99,10 +99,10 @@ def test_help_and_quit_work_everywhere(view: str) -> None:
 def test_the_help_explains_what_stands_in_the_view(view: str) -> None:
     text = help_text(view).plain
     assert ("95 % of such curves" in text) == (view in ("overview", "layer", "head"))
-    assert ("`0.83 × 0.06 → 21 %`" in text) == (view == "head")
-    if view == "head":
-        assert "a length of at most 0.1" in text
-        assert "says nothing of directions" in text
+    assert ("`0.83 × 0.06 → 21 %`" in text) == (view in ("head", "map"))
+    if view in ("head", "map"):
+        assert "a weight of 0.3 or more whose share is less than half of it" in text
+        assert "say nothing of directions" in text
 
 
 def test_the_example_in_the_help_is_true() -> None:

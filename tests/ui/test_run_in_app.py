@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from laminar_tui.errors import PromptError
+from laminar_tui.errors import NotHereError, PromptError
 from laminar_tui.log import start_log, stop_log
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.roles import Roles
 from laminar_tui.run import Request
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.compare import CompareScreen
+from laminar_tui.ui.prompt import PromptScreen
 from laminar_tui.ui.state import State
 
 Drive = Callable[..., Any]
@@ -51,6 +54,120 @@ async def test_the_line_of_keys_offers_what_works_before_a_layer_is_read(drive: 
         await driven.until(lambda: n_read(driven) == 1, "one layer")
         assert "Enter Open" in driven.row("keys")
         assert "p Population" in driven.row("keys")
+
+
+# -- the model of a saved profile --------------------------------------------------------------------------------------
+
+
+async def test_r_gives_a_saved_profile_its_exact_weights(
+    drive: Drive, script: Any, walk: Profile, dense: list[Any]
+) -> None:
+    roles = Roles({"sink": np.zeros((5, 5))}, {"sink": 0.3})
+    saved = replace(walk, roles=roles)
+    gate = script.pace = Gate()
+    async with drive(saved, size=(160, 48)) as driven:
+        await driven.press("3", "r")
+        await driven.until(lambda: "forward" in driven.row("status"), "the model is run")
+        assert driven.state.profile is saved, "the profile stays on the screen"
+        gate.open(5)
+        await driven.until(lambda: not driven.app.explorer.runner.is_running, "the run has ended")
+        await driven.until(lambda: "agree within 0" in driven.row("status"), "it says so")
+        origin = saved.origin
+        assert script.seen == [
+            Request(
+                origin.model,
+                "".join(origin.tokens),
+                revision=origin.revision,
+                dtype=origin.dtype,
+                tokens=origin.tokens,
+                token_ids=origin.token_ids,
+                cached_only=True,
+            )
+        ]
+        assert driven.state.profile is saved
+        await driven.press("comma", "comma")
+        row = dense[0][0, 9]
+        await driven.until(
+            lambda: f"({int(row.argmax())}) {float(row.max()):.3g}" in driven.text(), "query 9's weights"
+        )
+        await driven.press("e")
+        assert isinstance(driven.app.screen, PromptScreen)
+        await driven.press("X", "enter")
+        gate.open(5)
+        await driven.until(lambda: len(script.seen) == 2, "another prompt")
+        assert script.seen[1] == Request(
+            origin.model, "".join(origin.tokens) + "X", revision=origin.revision, dtype=origin.dtype
+        )
+
+
+@pytest.mark.parametrize("change", ["parameters", "weights", "tokens"])
+async def test_another_model_gives_no_exact_weights_and_is_told(
+    drive: Drive, script: Any, walk: Profile, change: str
+) -> None:
+    origin, layer = walk.origin, walk.layer(0)
+    assert layer.final_weights is not None
+    moved = np.roll(layer.final_weights, 1, axis=1)
+    script.profile, said = {
+        "parameters": (replace(walk, origin=replace(origin, n_parameters=7)), "parameters: 7 here"),
+        "weights": (
+            replace(walk, layers=(replace(layer, final_weights=moved), *walk.layers[1:])),
+            "the final token's weights are off by up to",
+        ),
+        "tokens": (replace(walk, origin=replace(origin, token_ids=(1,) * 12)), "other tokens"),
+    }[change]
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("3", "r")
+        await driven.until(lambda: f"NOT THE SAVED MODEL: {said}" in driven.text(), "it says why")
+        assert driven.state.profile is walk
+        await driven.press("comma")
+        assert driven.state.query == -1
+        assert driven.app.explorer._request is None
+
+
+async def test_a_model_that_is_not_here_is_fetched_only_on_a_second_r(drive: Drive, script: Any, walk: Profile) -> None:
+    def refuse(_index: int, _is_cancelled: Callable[[], bool]) -> None:
+        raise NotHereError("tiny/model (step1000) is not on this machine")
+
+    script.pace = refuse
+    async with drive(walk, size=(160, 48)) as driven:
+        await driven.press("r")
+        await driven.until(
+            lambda: "this profile's model is not on this machine: tiny/model" in driven.text(), "it says"
+        )
+        assert "r once more fetches it from the hub" in driven.text()
+        await driven.press("r")
+        await driven.until(lambda: len(script.seen) == 2, "a second run")
+        assert [each.cached_only for each in script.seen] == [True, False]
+
+
+async def test_a_profile_of_several_prompts_has_no_run_that_could_be_repeated(drive: Drive, walk: Profile) -> None:
+    corpus = replace(walk, origin=replace(walk.origin, tokens=(), token_ids=(), n_prompts=3))
+    async with drive(corpus) as driven:
+        await driven.press("r")
+        assert "of several prompts no tokens are kept" in driven.row("status")
+        assert not driven.app.explorer.runner.is_running
+
+
+async def test_the_folder_of_a_saved_profiles_model_gives_its_exact_weights_too(
+    drive: Drive, script: Any, walk: Profile, tmp_path: Path
+) -> None:
+    own = replace(walk, origin=replace(walk.origin, model="own-model", revision=""))
+    script.profile = own
+    for name in ("own-model", "another"):
+        (tmp_path / name).mkdir()
+    async with drive(own, size=(160, 48)) as driven:
+        for at, name in enumerate(("own-model", "another")):
+            await driven.press("O")
+            driven.app.screen.query_one("#typed").value = str(tmp_path / name)
+            await driven.pilot.pause()
+            await driven.press("enter")
+            await driven.until(lambda at=at: len(script.seen) == at + 1, "a run")
+            await driven.until(lambda: not driven.app.explorer.runner.is_running, "its end")
+            if name == "own-model":
+                assert script.seen[0].token_ids == own.origin.token_ids
+                await driven.until(lambda: "agree within 0" in driven.row("status"), "it says so")
+                assert driven.state.profile is own
+        assert script.seen[1] == Request(str(tmp_path / "another"), "".join(own.origin.tokens), dtype=own.origin.dtype)
 
 
 async def test_nothing_at_all_offers_no_prompt_either(drive: Drive) -> None:

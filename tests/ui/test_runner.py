@@ -200,6 +200,9 @@ def test_a_run_begins_when_the_question_under_way_has_ended(asked: Asked) -> Non
     begun, stopped = threading.Event(), threading.Event()
 
     class Source(FinalWeights):
+        def reads_again(self, layer: int) -> bool:
+            return layer > 0
+
         def until(self, is_cancelled: Callable[[], bool]) -> "Source":
             self.is_cancelled = is_cancelled
             return self
