@@ -1,6 +1,6 @@
 """Two profiles side by side with one cursor, their signed difference, and how far each layer and head has moved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 
 from laminar_tui.errors import LaminarError
+from laminar_tui.profile.bootstrap import LEVEL
 from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.nulls import independent_scores, uniform
 from laminar_tui.profile.pairs import (
@@ -45,6 +46,7 @@ from laminar_tui.render.rows import Row
 from laminar_tui.render.text import visible
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
 from laminar_tui.ui.detour import BACK_KEYS, PICTURE_KEYS, make_bindings
+from laminar_tui.ui.help import Detail, has_bands
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
@@ -84,6 +86,12 @@ COMPARE_KEYS = (
 )
 
 
+_BANDS: Detail = (
+    "The dots around the curves",
+    f"A {100 * LEVEL:.0f} % band over the prompts: where those of A and B overlap, the difference may be chance.",
+)
+
+
 class CompareScreen(ColumnDetour[tuple[int, int]]):
     """The comparison; the result is a layer and head of the explorer's profile to open.
 
@@ -104,14 +112,26 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
     KEYS = COMPARE_KEYS
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(COMPARE_KEYS)]
     READING = """\
-A and B are drawn on the same axes and the same colours: each column is a layer (or, after Enter, a head), from weight 0
-at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer; what is not
-coloured differs by less than one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
-bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
-moved. b compares the profile that is open with chance: what uniform attention, or independent scores of the same
-variance, would give. Where the numbers of layers differ, columns are matched by depth. With few weights, small patches
-are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B overlap, so may be
-the difference."""
+A and B are drawn on the same axes and in the same colours: each column is a layer (after Enter, a head), from weight 0
+at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer. n goes to the
+column that changed most; b compares with chance."""
+    NOT_SAID = """\
+A change is not importance: it says that weights moved, not what that does to the output. With few weights, small
+patches are chance."""
+    DETAILS = (
+        (
+            "The numbers",
+            """\
+JS is the Jensen-Shannon divergence: 0 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1
+is how far, in weight, the mass has moved. What is not coloured differs by less than one weight. Where the numbers of
+layers differ, columns are matched by depth.""",
+        ),
+        (
+            "Chance",
+            """\
+What uniform attention, or independent scores of the same variance, would give.""",
+        ),
+    )
 
     def __init__(self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None) -> None:
         super().__init__(state, terminal)
@@ -144,6 +164,10 @@ the difference."""
         super().on_mount()
         if self.reference is None:
             self.action_next_reference()
+
+    def details(self) -> Sequence[Detail]:
+        """What more there is to say; of bands where there are some."""
+        return (*self.DETAILS, _BANDS) if any(map(has_bands, self.sides)) else self.DETAILS
 
     # -- what is compared ----------------------------------------------------------------------------------------------
 

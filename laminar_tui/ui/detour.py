@@ -26,6 +26,7 @@ from laminar_tui.render.palette import COLOR_MAPS, Ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, visible
 from laminar_tui.ui.dialogs import TextDialog
+from laminar_tui.ui.help import Detail, explain
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.leaving import LeftOnce
@@ -92,6 +93,10 @@ class Detour(LeftOnce[Result]):
     KEYS: ClassVar[tuple[Key, ...]] = BACK_KEYS
     READING: ClassVar[str] = ""
     """How to read it, for the help."""
+    NOT_SAID: ClassVar[str] = ""
+    """What it does not say."""
+    DETAILS: ClassVar[tuple[Detail, ...]] = ()
+    """What more there is to say, below the keys."""
 
     class Done(Message):
         """Work behind the screen's back has ended: what is to be done now."""
@@ -277,15 +282,12 @@ class Detour(LeftOnce[Result]):
         self.app.push_screen(TextDialog(f"help: {self.NAME}", self.help_text()))
 
     def help_text(self) -> Text:
-        """How to read this screen, and its keys."""
-        text = Text()
-        text.append("How to read this screen\n", "bold")
-        text.append(self.READING.replace("\n", " ") + "\n\n")
-        text.append("Keys\n", "bold")
-        for key in self.KEYS:
-            text.append(f"{key.shown:>10}", "bold")
-            text.append(f"  {key.description}\n")
-        return text
+        """How to read this screen, what it does not say, its keys, and what more is to be said."""
+        return explain("How to read this screen", self.READING, self.NOT_SAID, self.KEYS, self.details())
+
+    def details(self) -> Sequence[Detail]:
+        """What more there is to say of what is shown."""
+        return self.DETAILS
 
     def commands(self) -> Iterator[SystemCommand]:
         """Every key's action by name, for the palette."""

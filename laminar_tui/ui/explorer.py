@@ -384,7 +384,8 @@ class Explorer(FileActions):
 
     def action_help(self) -> None:
         """Explain this view."""
-        self.app.push_screen(TextDialog(f"help: {self.state.view}", help_text(self.state.view)))
+        view, profile = self.state.view, self.state.profile
+        self.app.push_screen(TextDialog(f"help: {view}", help_text(view, profile, KEYS)))
 
     def action_about(self) -> None:
         """Say where the profile comes from."""

@@ -66,11 +66,20 @@ class HeadsScreen(Detour[Place]):
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(HEADS_KEYS)]
     READING = """\
 Each column is a layer and each row a head, coloured by one number (v chooses it). The table holds the same heads,
-sorted. A column that is bright throughout is a layer in which all heads do it; single bright cells are specialists.
+sorted. A column that is bright throughout is a layer in which all heads do it; single bright cells are specialists. d
+asks which heads are nearest to this one, Enter opens it."""
+    NOT_SAID = """\
+Attention is not importance: a number is a mean over queries, and says what a head does with its attention, not what
+that does to the output."""
+    DETAILS = (
+        (
+            "The numbers",
+            """\
 The sink share is the mean weight on the first token; `strongest key` finds sinks at other places too. Scores of roles
 are measured on random tokens that repeat (--roles), not on this prompt. d colours every head by how far its weights
-are distributed from those of the head under the cursor. A number is a mean over queries: it says what a head does
-with its attention, not what that does to the output."""
+are distributed from those of the head under the cursor.""",
+        ),
+    )
 
     def __init__(
         self, state: State, profile: Profile, terminal: Terminal, measure: str = "", *, awaits_roles: bool = False
