@@ -78,7 +78,7 @@ COMPARE_KEYS = (
         "Chance",
         rank=4,
     ),
-    Key("heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
+    Key("open_heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
     *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
     *PICTURE_KEYS,

@@ -19,7 +19,7 @@ IMPORTANCE = "Attention is not importance: a weight of 0.8 on a value vector of 
 
 READING: dict[str, str] = {
     "overview": """\
-Each column is a layer: the weights of all its heads, from 0 (bottom) to 1. Colour is their density on a log scale;
+Each column is a layer: the weights of all its heads, from 0 (bottom) to 1. Colour is their density on a log scale (z);
 empty: no weight is there. A patch near the top is a few keys that take nearly all of a query's attention: J goes to it,
 Tab lists its tokens. If it vanishes with s, it was the first token: a sink.""",
     "layer": """\
@@ -134,8 +134,6 @@ def explain(heading: str, reading: str, not_said: str, keys: Sequence[Key], deta
     for key in keys:
         text.append(f"{key.shown:>8}", "bold")
         text.append(f"  {key.description}\n")
-    text.append("  ctrl+p", "bold")
-    text.append("  every action by name\n")
     for title, paragraph in details:
         text.append(f"\n{title}\n", "bold")
         text.append(_flowing(paragraph) + "\n")
@@ -163,8 +161,8 @@ def _moment(created: str) -> str:
         return visible(created)
 
 
-def about_text(profile: Profile, look: Look) -> Text:
-    """Where a profile comes from, how it was read, and what was checked."""
+def about_text(profile: Profile, look: Look, settings: str = "") -> Text:
+    """Where a profile comes from, how it was read, and what was checked; and which file of settings is heeded."""
     origin = profile.origin
     mechanisms = {
         "tap": "the model family's own attention function, in float32, on chunks of query rows",
@@ -181,6 +179,7 @@ def about_text(profile: Profile, look: Look) -> Text:
         ("read", f"{profile.n_read} of {profile.n_layers} layers in {origin.seconds:.1f} s, {_moment(origin.created)}"),
         ("with", ", ".join(f"{visible(name)} {visible(version)}" for name, version in origin.versions.items())),
         ("shown", " · ".join(look.facts()) + f" ({look.method.title})"),
+        *([("settings", visible(settings))] if settings else []),
     ]
     text = Text()
     for name, value in facts:

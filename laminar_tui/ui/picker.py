@@ -67,7 +67,8 @@ class PickerScreen(Detour["Profile | Request | SavedSweep"]):
 
     NAME = "open"
     KEYS = PICKER_KEYS
-    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PICKER_KEYS)]
+    IS_TYPED_IN = True
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PICKER_KEYS, is_typed_in=True)]
     READING = """\
 Type to filter the list; Enter opens the marked line. The last line of a filtered list opens what you typed itself: a
 saved profile (.laminar), a folder of profiles of one model's training (a sweep), a model's folder, a .gguf file, or a

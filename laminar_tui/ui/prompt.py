@@ -71,7 +71,8 @@ class PromptScreen(Detour[Request]):
 
     NAME = "prompt"
     KEYS = PROMPT_KEYS
-    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PROMPT_KEYS)]
+    IS_TYPED_IN = True
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PROMPT_KEYS, is_typed_in=True)]
     READING = """\
 The text is given to the model as it stands: Enter runs it, ctrl+j begins a new line. The line below counts its tokens
 with the model's own tokenizer, those of BOS and chat template included; before a model is loaded the number is

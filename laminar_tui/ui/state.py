@@ -62,6 +62,7 @@ class State:
         entry: which of them is selected.
         pins: curves that are kept in sight: (layer, head), the head None for a layer's.
         order: the statistic by which heads are ordered; empty for their numbers.
+        alone: a picture takes all the width.
     """
 
     profile: Profile | None = None
@@ -82,6 +83,7 @@ class State:
     entry: int = 0
     pins: tuple[tuple[int, int | None], ...] = ()
     order: str = ""
+    alone: bool = False
 
     @property
     def n_layers(self) -> int:
@@ -400,6 +402,7 @@ CHANGES: dict[str, Callable[[State], State]] = {
     "color_map": next_color_map,
     "reverse": switch_reverse,
     "mode": next_mode,
+    "alone": lambda state: replace(state, alone=not state.alone),
     "zoom_in": lambda state: zoom(state, 2.0),
     "zoom_out": lambda state: zoom(state, 0.5),
     "zoom_off": zoom_out_fully,

@@ -31,9 +31,9 @@ LIST_FROM = 120
 """Cells of a screen from which on the list of steps stands beside the picture."""
 SWEEP_KEYS = (
     *column_keys("step"),
-    Key("open", "enter", "Enter", "open", "open this step's profile in the explorer", label="Open step", rank=1),
+    Key("open_step", "enter", "Enter", "open", "open this step's profile in the explorer", label="Open step", rank=1),
     Key(
-        "next_layer",
+        "layer_on",
         "j,down,right_square_bracket",
         "j",
         "layer(1)",
@@ -41,7 +41,7 @@ SWEEP_KEYS = (
         "Layer",
         rank=2,
     ),
-    Key("previous_layer", "k,up,left_square_bracket", "k", "layer(-1)", "previous layer (↑ and [ too)"),
+    Key("layer_back", "k,up,left_square_bracket", "k", "layer(-1)", "previous layer (↑ and [ too)"),
     Key("next_head", "right_curly_bracket", "}", "head(1)", "next head; after the last, all", "Head", rank=3),
     Key("previous_head", "left_curly_bracket", "{", "head(-1)", "previous head"),
     Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),

@@ -57,7 +57,7 @@ def test_every_key_says_what_it_does_and_does_it(key: Key) -> None:
 def test_what_is_shown_names_keys_that_are_bound() -> None:
     names = {"[": "left_square_bracket", "]": "right_square_bracket", "?": "question_mark", "`": "grave_accent"}
     names |= {"{": "left_curly_bracket", "}": "right_curly_bracket", "/": "slash", ",": "comma", ".": "full_stop"}
-    names |= {"+": "plus", "-": "minus"}
+    names |= {"+": "plus", "-": "minus", ":": "colon"}
     names |= {"←": "left", "→": "right", "↑": "up", "↓": "down", "Esc": "escape"}
     for key in KEYS:
         for shown in key.shown.split():
