@@ -292,7 +292,8 @@ What uniform attention, or independent scores of the same variance, would give."
 
     def _draw_curves(self, pair: Pair, width: int, height: int) -> list[Row]:
         mode = "ascii" if self.terminal.ascii_only else self.now.mode
-        return pair_curves(pair, self.column, width, height, mode=mode, colored=self.terminal.depth != "none")
+        is_colored = self.terminal.depth != "none"
+        return pair_curves(pair, self.column, width, height, mode=mode, colored=is_colored, is_dark=self.is_dark)
 
     def _draw_numbers(self, pair: Pair, width: int, height: int) -> list[Row]:
         lines = number_lines(pair, self.column, self._change, self._statistics())
