@@ -2,23 +2,26 @@
 
     python benchmarks/every_key.py [--scenes head,map] [--presses 5] [--slow 50] [--run]
 
-On a pseudo-terminal: the time from writing a key to the last byte that comes before 60 ms of silence, and the CPU time
+On a pseudo-terminal: the time from writing a key to the last byte before 60 ms without bytes and work, and the CPU time
 that the program took meanwhile, all its threads together. On a busy machine only the second is to be believed. The
 first press in a fresh program, which makes what is not there yet, is told apart from the later ones; bytes are the most
-that one press sent. With `--run` each key is pressed while a model of as many heads is being read. How fast the machine
-is at the moment is told by what `--help` takes, before and after.
+that one press sent. How fast the machine is at the moment is told by what `--help` takes, before and after.
+
+With `--run` each key is pressed while a model of as many heads is being read, which paints by itself too: the time then
+ends with the bytes that change what only a key changes, see `Screen.own`. Keys that change nothing of that are named
+and not measured. It needs pyte, which comes with `pip install '.[test]'`.
 """
 
 import argparse
 import os
+import re
 import select
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -31,6 +34,7 @@ from laminar_tui.ui.keys import KEYS, Key, works_in
 from laminar_tui.ui.picker import PICKER_KEYS
 from laminar_tui.ui.prompt import PROMPT_KEYS
 from laminar_tui.ui.report import REPORT_KEYS
+from laminar_tui.ui.sweep import SWEEP_KEYS
 
 SIZE = (200, 60)
 N_TOKENS = 1000
@@ -47,9 +51,35 @@ NAMED = {
 }
 LEAVE = {"quit", "cancel", "suspend"}
 """Keys that end the program, or hand the terminal back."""
+END_RUN = {("overview", "out"), ("layer", "out"), ("head", "out"), ("map", "out"), ("lines", "out"), ("open", "open")}
+"""Scenes and keys that stop the run, or begin another one."""
+SEEN_WITHIN = 2.0
+"""Seconds after which what a key does during a run is given up."""
+AT_REST = 0.3
+"""Seconds without a change after which it is all there."""
+STEPS = ("step0", "step512", "step4000", "main")
+"""Of the sweep."""
 WRITE = {"screenshot"}
 """Keys that write files."""
-AWAY = ("go_", "view(", "open", "back", "help", "about", "log", "find", "heads", "compare", "report", "edit", "write")
+AWAY = (
+    "go_",
+    "view(",
+    "open",
+    "back",
+    "help",
+    "about",
+    "log",
+    "find",
+    "heads",
+    "compare",
+    "report",
+    "edit",
+    "write",
+    "switch",
+    "sweep",
+    "palette",
+    "choose",
+)
 """How actions begin that may lead to another place, from which the next press has to come back."""
 
 
@@ -75,6 +105,7 @@ SCENES = (
     Scene("heads", b"6", HEADS_KEYS),
     Scene("compare", b"5", COMPARE_KEYS),
     Scene("report", b"7", REPORT_KEYS),
+    Scene("sweep", b"8", SWEEP_KEYS),
     Scene("open", b"O", PICKER_KEYS),
     Scene("find", b"/", _dialog("1", "x", "Esc")),
     Scene("help", b"?", _dialog("j", "k", "Esc")),
@@ -92,12 +123,78 @@ class Press:
     n_bytes: int
 
 
-class Program:
-    """The running program and its terminal."""
+class Screen:
+    """What a terminal makes of the bytes that have come."""
 
-    def __init__(self, descriptor: int, pid: int) -> None:
+    def __init__(self) -> None:
+        import pyte
+
+        self._screen = pyte.Screen(*SIZE)
+        self._stream = pyte.ByteStream(self._screen)
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take bytes as they come; an escape sequence that is not whole yet waits."""
+        chunk = self._rest + chunk
+        unfinished = re.search(rb"\x1b(\[[0-?]*[ -/]*)?\Z", chunk)
+        end = unfinished.start() if unfinished else len(chunk)
+        self._stream.feed(re.sub(rb"\x1b\[[<=>][0-?]*[ -/]*[@-~]", b"", chunk[:end]))  # unknown to pyte
+        self._rest = chunk[end:]
+
+    @property
+    def text(self) -> str:
+        """All rows."""
+        return "\n".join(self._screen.display)
+
+    def own(self) -> tuple[str, ...]:
+        """What a run does not change: the path, the title without its n, the cursors on the axes, the line of keys."""
+        where, title, *_, keys = self._screen.display
+        return where, title.partition("n = ")[0], *re.findall(r"\[\w+\]", self.text), keys
+
+
+class Program:
+    """The running program and its terminal.
+
+    Attributes:
+        screen: what is on it; None where that is not looked at.
+    """
+
+    def __init__(self, descriptor: int, pid: int, screen: Screen | None = None) -> None:
         self.descriptor = descriptor
+        self.screen = screen
         self._clock = ~pid << 3 | 2  # as clock_getcpuclockid(3) makes it
+
+    def read(self) -> bytes:
+        """Read what has come."""
+        chunk = os.read(self.descriptor, 65536)
+        if self.screen is not None:
+            self.screen.feed(chunk)
+        return chunk
+
+    def press_seen(self, key: bytes) -> Press | None:
+        """Press a key, and read until what only a key changes has come to rest; None where it does not change."""
+        assert self.screen is not None
+        began, n_bytes, shown = time.perf_counter(), 0, self.screen.own()
+        rest = None
+        os.write(self.descriptor, key)
+        while time.perf_counter() - began < (SEEN_WITHIN if rest is None else rest.wall + AT_REST):
+            came = []
+            # The screen is slow: it is made of what has come only once nothing more comes.
+            while select.select([self.descriptor], [], [], 0.005)[0]:
+                came.append((os.read(self.descriptor, 65536), time.perf_counter()))
+            for chunk, moment in came:
+                self.screen.feed(chunk)
+                n_bytes += len(chunk)
+                if shown != (shown := self.screen.own()):
+                    rest = Press(moment - began, 0.0, n_bytes)
+        return rest
+
+    def begin_run(self) -> None:
+        """Have the model read, and come back once there are layers to look at."""
+        assert self.screen is not None
+        os.write(self.descriptor, b"r")
+        while not re.search(r"layer ([2-9]|\d\d) of \d+", self.screen.text):
+            self.read()
 
     def settle(self, silence: float = SILENCE) -> None:
         """Wait until it neither writes nor computes."""
@@ -105,10 +202,10 @@ class Program:
         while time.clock_gettime(self._clock) - before > silence / 20:
             before = time.clock_gettime(self._clock)
             while select.select([self.descriptor], [], [], silence)[0]:
-                os.read(self.descriptor, 65536)
+                self.read()
 
     def press(self, key: bytes) -> Press:
-        """Press a key, and read what it changes; where nothing comes, until nothing is computed any more."""
+        """Press a key, and read what it changes, until nothing comes and nothing is computed any more."""
         began, cpu, n_bytes = time.perf_counter(), time.clock_gettime(self._clock), 0
         computed = cpu
         os.write(self.descriptor, key)
@@ -116,10 +213,10 @@ class Program:
         idle = 0.0
         while idle < SILENCE if n_bytes else idle < 2 * SILENCE:
             if select.select([self.descriptor], [], [], SILENCE / 3)[0]:
-                n_bytes += len(os.read(self.descriptor, 65536))
+                n_bytes += len(self.read())
                 last, used = time.perf_counter(), time.clock_gettime(self._clock)
                 idle = 0.0
-            elif n_bytes or time.clock_gettime(self._clock) - computed < SILENCE / 60:
+            elif time.clock_gettime(self._clock) - computed < SILENCE / 60:
                 idle += SILENCE / 3
             computed = time.clock_gettime(self._clock)
         return Press(last - began, used - cpu, n_bytes)
@@ -130,7 +227,7 @@ class Program:
             os.write(self.descriptor, key)
             self.settle(0.03)
             while select.select([self.descriptor], [], [], 0.12)[0]:  # a lone Esc is waited for
-                os.read(self.descriptor, 65536)
+                self.read()
         self.settle()
 
 
@@ -213,31 +310,36 @@ def write_model(folder: Path) -> None:
         shutil.copy(path, folder)
 
 
+def write_sweep(folder: Path) -> Path:
+    """Save the random profile as some steps of training."""
+    folder.mkdir()
+    profile = random_profile()
+    for name in STEPS:
+        replace(profile, origin=replace(profile.origin, revision=name)).save(folder / f"{name}.laminar")
+    return folder
+
+
 def measure_run(program: Program, scene: Scene, n_presses: int) -> dict[str, list[Press]]:
-    """Press each key of a view that stays in it right after a run was asked for, which paints by itself too."""
+    """Press each key of a scene while a model is read."""
     found: dict[str, list[Press]] = {}
-    program.go_to(scene)
+    unseen: list[str] = []
     for key in scene.keys:
-        if key.id in LEAVE | WRITE | {"again", "out"} or key.action.startswith(AWAY):
+        if key.id in LEAVE | WRITE | {"again"} or (scene.name, key.id) in END_RUN:
             continue
-        pressed = found[f"{key.shown.split()[0]} ({key.description})"] = []
+        pressed = []
         for _ in range(n_presses):
-            os.write(program.descriptor, b"r")
-            time.sleep(0.3)
-            with suppress(BlockingIOError):
-                while select.select([program.descriptor], [], [], 0)[0]:
-                    os.read(program.descriptor, 65536)
-            pressed.append(first_paint(program, bytes_of(key)))
-            program.settle(0.3)
+            program.go_to(SCENES[0])  # its Esc stops the run before
+            program.begin_run()
+            for at in range(len(scene.way)):
+                program.press_seen(scene.way[at : at + 1])
+            press = program.press_seen(bytes_of(key))
+            pressed += [press] if press is not None else []
+        if pressed:
+            found[f"{key.shown.split()[0]} ({key.description})"] = pressed
+        else:
+            unseen.append(key.shown.split()[0])
+    print(f"\n{scene.name}: not to be told from what the run paints: {' '.join(unseen) or 'none'}", flush=True)
     return found
-
-
-def first_paint(program: Program, key: bytes) -> Press:
-    """Press a key during a run; only the first bytes are sure to be its own."""
-    began = time.perf_counter()
-    os.write(program.descriptor, key)
-    select.select([program.descriptor], [], [], 5.0)
-    return Press(time.perf_counter() - began, 0.0, len(os.read(program.descriptor, 65536)))
 
 
 def main() -> None:
@@ -260,18 +362,24 @@ def main() -> None:
             words = [str(folder / "model"), "--prompt", prompt, "--max-tokens", str(N_TOKENS)]
         else:
             random_profile().save(folder / "random.laminar")
-        scenes = SCENES[:5] if options.run else (*SCENES, PROMPT)
+        scenes = [scene for scene in (*SCENES, PROMPT) if not (options.run and scene.name == "sweep")]
+        if not options.run and (not wanted or "sweep" in wanted):
+            write_sweep(folder / "steps")
+        words_of = {"sweep": [str(folder / "steps")], **({} if options.run else {"prompt": []})}
         presses: list[Press] = []
         for scene in scenes:
             if wanted and scene.name not in wanted:
                 continue
             # A state folder each: a run that the scene before has left cut off would be offered.
-            with program([] if scene is PROMPT else words, SIZE, folder / scene.name) as (descriptor, process):
-                read_until(descriptor, b"Quit")
-                running = Program(descriptor, process.pid)
+            with program(words_of.get(scene.name, words), SIZE, folder / scene.name) as (descriptor, process):
+                running = Program(descriptor, process.pid, Screen() if options.run else None)
+                shown = read_until(descriptor, b"Quit")
+                if running.screen is not None:
+                    running.screen.feed(shown)
                 running.settle(1.0)
                 found = (measure_run if options.run else measure)(running, scene, options.presses)
-            show(scene.name, found, options.slow)
+            if found:
+                show(scene.name, found, options.slow)
             presses += [press for pressed in found.values() for press in pressed]
         walls, cpus = [each.wall for each in presses], [each.cpu for each in presses]
         print(

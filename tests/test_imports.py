@@ -17,6 +17,7 @@ PACKAGE = Path(laminar_tui.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "settings": {"errors", "profile", "render", "source"},
     "sizes": {"errors"},
     "log": {"errors", "files", "render", "source", ""},
     "recovery": {"errors", "files", "log", "profile"},
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "export": {"errors", "files", "profile", "render"},
     "options": {"errors", "render", "run", "sizes"},
     "ui": {
+        "settings",
         "catalog",
         "errors",
         "files",

@@ -34,9 +34,11 @@ from laminar_tui.cli import main as laminar
 from laminar_tui.errors import CancelledError
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.sweep_folder import SavedSweep
+from laminar_tui.render.rows import Depth
 from laminar_tui.run import SAMPLE_PROFILE, IsCancelled, LayerRead, OnEvent, Request, Session, Started, Step
 from laminar_tui.ui.app import LaminarApp
 from laminar_tui.ui.running import STATUS_EVERY
+from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
@@ -71,6 +73,8 @@ class Shot:
         is_live: of a run of the bundled model, which any query and the whole map can be asked of; else of the sample.
         against: the recipe of a second run of the bundled model, marked as A of a comparison.
         source: `sample`, `corpus` (several texts, by the bundled model) or `sweep` (of its blends, see `make_sweep`).
+        theme, depth: of the terminal.
+        prompt: of a model that could be run, in the place of none.
     """
 
     name: str
@@ -80,6 +84,9 @@ class Shot:
     is_live: bool = False
     against: str = ""
     source: str = "sample"
+    theme: str = "textual-dark"
+    depth: Depth = "truecolor"
+    prompt: str = ""
 
 
 SATELLITES = State(layer_index=20, height=0.78)
@@ -106,6 +113,17 @@ SHOTS = (
     Shot("report", (100, 40), ("7",)),
     Shot("band", (120, 40), ("3",), State(layer_index=3, head_index=0), source="corpus"),
     Shot("sweep", (140, 40), ("j", "j", "right_curly_bracket"), source="sweep"),
+    Shot("overview_240x70", (240, 70), start=SATELLITES),
+    Shot("overview_light", (120, 36), start=SATELLITES, theme="textual-light"),
+    Shot("overview_256_colours", (120, 36), start=SATELLITES, depth="256"),
+    Shot("overview_no_colour", (120, 36), start=SATELLITES, depth="none"),
+    Shot("heads_80x24", (80, 24), ("6",), SATELLITES),
+    Shot("compare_80x24", (80, 24), ("5",), SATELLITES),
+    Shot("compare_light", (160, 48), ("5",), SATELLITES, theme="textual-light"),
+    Shot("report_80x24", (80, 24), ("7",)),
+    Shot("open", (120, 36), ("O",)),
+    Shot("prompt", (120, 36), ("e",), prompt="The quick brown fox jumps over the lazy dog."),
+    Shot("about", (120, 36), ("i",)),
 )
 BLENDS = (0, 20, 40, 60, 80, 90, 100)
 """Percent of the bundled model's parameters in the steps of the picture of a sweep."""
@@ -165,7 +183,11 @@ async def take_sweep(shot: Shot, saved: SavedSweep) -> str:
 async def take(shot: Shot, profile: Profile) -> str:
     """Open the explorer on a profile, press the keys, and give Textual's SVG."""
     request = Request() if shot.is_live else None
-    app = LaminarApp(shot.start if shot.is_live else replace(shot.start, profile=profile), request)
+    state = shot.start if shot.is_live else replace(shot.start, profile=profile)
+    app = LaminarApp(state, request, Terminal(shot.depth))
+    app.theme = shot.theme
+    if shot.prompt:
+        app.explorer._request = Request(prompt=shot.prompt)
     if shot.against:
         app.explorer.reference = Session().run(Request(recipe=shot.against), lambda _: None, lambda: False)
     async with app.run_test(size=shot.size) as pilot:

@@ -62,6 +62,13 @@ def add_look_options(
         group.add_argument("--ascii", action="store_true", help="nothing but ASCII characters")
 
 
+def add_settings_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command that opens the explorer name a file of settings; what is not typed is then left to it."""
+    where = "laminar-tui/config.toml in the XDG configuration folder"
+    parser.add_argument("--config", metavar="FILE", help=f"settings and keys, in TOML (default: {where})")
+    parser.set_defaults(population=None, estimator=None, color_map=None)
+
+
 def add_log_options(parser: argparse.ArgumentParser) -> None:
     """Let a command say where its log goes, and how much: what `log.start_log_for` reads."""
     group = parser.add_argument_group("log")

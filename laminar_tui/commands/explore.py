@@ -3,7 +3,13 @@
 import argparse
 
 from laminar_tui import __version__
-from laminar_tui.commands.arguments import add_log_options, add_look_options, add_model_options, add_roles_option
+from laminar_tui.commands.arguments import (
+    add_log_options,
+    add_look_options,
+    add_model_options,
+    add_roles_option,
+    add_settings_option,
+)
 
 SUMMARY = "How the attention weights of a causal language model are distributed: a terminal explorer."
 EPILOG = """\
@@ -37,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", metavar="FILE", help="a saved profile to compare SOURCE with")
     add_model_options(parser)
     add_look_options(parser)
+    add_settings_option(parser)
     add_roles_option(parser)
     add_log_options(parser)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from laminar_tui.commands.arguments import add_log_options, add_look_options
+from laminar_tui.commands.arguments import add_log_options, add_look_options, add_settings_option
 from laminar_tui.commands.results import tell_trust
 from laminar_tui.source import as_path
 
@@ -20,6 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="FILE", help="the file that is named by -o of `laminar-tui capture`")
     parser.add_argument("--plain", action="store_true", help="a line for each layer on a terminal too")
     add_look_options(parser)
+    add_settings_option(parser)
     add_log_options(parser)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     return parser

@@ -50,6 +50,8 @@ ARRANGEMENTS: dict[str, tuple[Side, ...]] = {
 
 # Of the xterm table: over a slow connection a colour of 24 bits is twice as long, and curves are full of them.
 A_COLOR, B_COLOR = "color(74)", "color(208)"
+COLORS_ON_LIGHT = ("color(25)", "color(130)")
+"""Of A and B where the ground is light."""
 MAX_LEGEND_BAR = 24
 MOST_LIFT = 8
 """From this factor on, and from its inverse, the colours of the lift are the last ones."""
@@ -125,11 +127,11 @@ class Pair:
         lift[np.isnan(a) | np.isnan(b)] = np.nan
         return lift
 
-    def curves(self, column: int, *, colored: bool = True) -> tuple[list[Curve], list[Curve]]:
+    def curves(self, column: int, colors: tuple[str, str] = ("", "")) -> tuple[list[Curve], list[Curve]]:
         """The density curve of A and that of B; empty for what was not measured."""
         place_a, place_b = int(self.matching.a[column]), int(self.matching.b[column])
-        one = [self.a.curve(place_a, A_COLOR if colored else "")] if self.a.measured[place_a] else []
-        other = [self.b.curve(place_b, B_COLOR if colored else "")] if self.b.measured[place_b] else []
+        one = [self.a.curve(place_a, colors[0])] if self.a.measured[place_a] else []
+        other = [self.b.curve(place_b, colors[1])] if self.b.measured[place_b] else []
         return one, other
 
 
@@ -241,9 +243,9 @@ class PairDrawing:
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
             room = layout.width - layout.gutter
-            text = words[side]
+            text = words[side].replace("null: ", "chance: ", 1)
             if cell_len(text) > room:
-                text = f"B {side[1]} A" if side in ("B-A", "B/A") else text.replace("null: ", "", 1)
+                text = f"B {side[1]} A" if side in ("B-A", "B/A") else text.replace("chance: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]
         return self._filled(pieces)
 
@@ -312,18 +314,21 @@ def _lying_bar(ramp: Ramp, cells: int) -> Row:
 # -- below the pictures ------------------------------------------------------------------------------------------------
 
 
-def pair_curves(pair: Pair, column: int, width: int, height: int, *, mode: Mode, colored: bool) -> list[Row]:
+def pair_curves(
+    pair: Pair, column: int, width: int, height: int, *, mode: Mode, colored: bool, is_dark: bool = True
+) -> list[Row]:
     """The density curves of a column: over one another in two colours; without colours beside one another."""
-    one, other = pair.curves(column, colored=colored)
+    colors = (A_COLOR, B_COLOR) if is_dark else COLORS_ON_LIGHT
+    one, other = pair.curves(column, colors if colored else ("", ""))
     faintest = min(pair.a.faintest(DEFAULT_GRID), pair.b.faintest(DEFAULT_GRID))
     look = pair.a.look
     band = f"  ({BAND_SIGN})" if any(curve.low is not None for curve in [*one, *other]) else ""
     if colored:
         heading: list[tuple[str, Style | None]] = [
             ("  density  ", None),
-            ("A", Style(color=A_COLOR, bold=True)),
+            ("A", Style(color=colors[0], bold=True)),
             (" and ", None),
-            ("B", Style(color=B_COLOR, bold=True)),
+            ("B", Style(color=colors[1], bold=True)),
             (band, None),
         ]
         drawn = draw_column_curves([*one, *other], look, width, height - 1, mode=mode, faintest=faintest)

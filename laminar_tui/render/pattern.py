@@ -208,6 +208,9 @@ class PatternDrawing:
         layout, ramp = self.layout, self._ramp
         keys = slice(view.first_key, view.first_key + layout.n_keys)
         levels = [self._levels(y * layout.per_row + half, view, keys) for half in range(layout.per_row)]
+        gaps = [bool((line == GAP).any()) for line in levels]
+        if any(gaps) and not all(gaps) and (y + 1) * layout.per_row <= layout.n_queries * layout.down:
+            levels = [levels[gaps.index(False)]]  # a query that is at hand is not hatched with its neighbour
         pieces = []
         for upper, lower in zip(levels[0].tolist(), levels[-1].tolist(), strict=True):
             glyph, style = draw_cell(upper, lower, ramp)

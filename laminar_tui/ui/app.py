@@ -69,6 +69,7 @@ class LaminarApp(App[None]):
         self.signal: int | None = None
         self.crash = ""
         self._follows = follows
+        self.set_keymap(dict(terminal.keymap))
         self._painter = Painter(erases=terminal.erases)
         self._garbage = Garbage()
         self._typed_at = 0.0

@@ -1,6 +1,7 @@
 """Two profiles side by side with one cursor, their signed difference, and how far each layer and head has moved."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -14,6 +15,7 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 
 from laminar_tui.errors import LaminarError
+from laminar_tui.profile.bootstrap import LEVEL
 from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.nulls import COMPUTED_NULLS
 from laminar_tui.profile.pairs import (
@@ -52,6 +54,7 @@ from laminar_tui.ui.ahead import PAUSE, ColumnsAhead, Subject
 from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
 from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, make_bindings
+from laminar_tui.ui.help import Detail, has_bands
 from laminar_tui.ui.keys import Key
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.scene import Terminal
@@ -80,13 +83,19 @@ COMPARE_KEYS = (
         "Chance",
         rank=4,
     ),
-    Key("heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
+    Key("open_heads", "enter", "Enter", "open", "the heads of this layer; then the head itself", label="Heads", rank=1),
     *LOOK_KEYS,
     Key("curve_mode", "u", "u", "mode", "curves in braille, quadrants or ASCII"),
     FIND_KEY,
     *COPY_KEYS,
     *PICTURE_KEYS,
     *BACK_KEYS,
+)
+
+
+_BANDS: Detail = (
+    "The dots around the curves",
+    f"A {100 * LEVEL:.0f} % band over the prompts: where those of A and B overlap, the difference may be chance.",
 )
 
 
@@ -111,17 +120,33 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
     KEYS = COMPARE_KEYS
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(COMPARE_KEYS)]
     READING = """\
-A and B are drawn on the same axes and the same colours: each column is a layer (or, after Enter, a head), from weight 0
-at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer; what is not
-coloured differs by less than one weight. v goes on to B / A, the lift: red where B is so many times as dense as A,
-blue where A is as many times as dense as B, up to 8 times; nothing is drawn where both are alike, and where either has
-less than about one weight. n goes to the column that changed most by the Jensen-Shannon divergence: 0
-bits for equal distributions, 1 for ones without a common weight. Wasserstein-1 is how far, in weight, the mass has
-moved. b compares the profile that is open with chance: what uniform attention, or independent scores of the same
-variance, would give; where the model that has read this profile is still there, what it gives with random parameters,
-and with the same tokens shuffled. Where the numbers of layers differ, columns are matched by depth. With few weights,
-small patches are chance: over several prompts a curve has its 95 % band in dots, and where the bands of A and B
-overlap, so may be the difference."""
+A and B are drawn on the same axes and in the same colours: each column is a layer (after Enter, a head), from weight 0
+at the bottom to 1. The third picture is B minus A: red where B has more weights, blue where it has fewer. n goes to the
+column that changed most; b compares with chance."""
+    NOT_SAID = """\
+A change is not importance: it says that weights moved, not what that does to the output. With few weights, small
+patches are chance."""
+    DETAILS = (
+        (
+            "The numbers",
+            """\
+JS is the Jensen-Shannon divergence: 0 bits for equal distributions, 1 for ones without a common weight. Wasserstein-1
+is how far, in weight, the mass has moved. What is not coloured differs by less than one weight. Where the numbers of
+layers differ, columns are matched by depth.""",
+        ),
+        (
+            "Chance",
+            """\
+What uniform attention, or independent scores of the same variance, would give; where the model that has read this
+profile is still there, what it gives with random parameters, and with the same tokens shuffled.""",
+        ),
+        (
+            "The lift, B / A",
+            """\
+v goes on to it: red where B is so many times as dense as A, blue where A is as many times as dense as B, up to 8 times.
+Nothing is drawn where both are alike, and where either has less than about one weight.""",
+        ),
+    )
 
     def __init__(
         self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None, chance: Chance
@@ -161,6 +186,10 @@ overlap, so may be the difference."""
         super().on_mount()
         if self.reference is None:
             self.action_next_reference()
+
+    def details(self) -> Sequence[Detail]:
+        """What more there is to say; of bands where there are some."""
+        return (*self.DETAILS, _BANDS) if any(map(has_bands, self.sides)) else self.DETAILS
 
     # -- what is compared ----------------------------------------------------------------------------------------------
 
@@ -335,7 +364,8 @@ overlap, so may be the difference."""
 
     def _draw_curves(self, pair: Pair, width: int, height: int) -> list[Row]:
         mode = "ascii" if self.terminal.ascii_only else self.now.mode
-        return pair_curves(pair, self.column, width, height, mode=mode, colored=self.terminal.depth != "none")
+        is_colored = self.terminal.depth != "none"
+        return pair_curves(pair, self.column, width, height, mode=mode, colored=is_colored, is_dark=self.is_dark)
 
     def _draw_numbers(self, pair: Pair, width: int, height: int) -> list[Row]:
         lines = number_lines(pair, self.column, self._change, self._statistics())

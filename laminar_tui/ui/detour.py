@@ -29,7 +29,8 @@ from laminar_tui.render.text import fit, visible
 from laminar_tui.source import as_path
 from laminar_tui.ui.dialogs import FileDialog, TextDialog
 from laminar_tui.ui.find import parse_target
-from laminar_tui.ui.keys import Key
+from laminar_tui.ui.help import Detail, explain
+from laminar_tui.ui.keys import Key, remap
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.leaving import LeftOnce
 from laminar_tui.ui.painter import PaintAnew
@@ -54,14 +55,16 @@ COPY_KEYS = (
 )
 """The keys of every detour that shows something of a profile: what they put out."""
 BACK_KEYS = (
-    Key("to_overview", "1", "1", "switch('overview')", "the overview: all layers"),
-    Key("to_compare", "5", "5", "switch('compare')", "compare with what was marked, or with chance"),
-    Key("to_heads", "6", "6", "switch('heads')", "every head: a matrix and a sorted table"),
-    Key("to_report", "7", "7", "switch('report')", "the report"),
-    Key("to_sweep", "8", "8", "switch('sweep')", "the sweep that is open"),
+    Key("overview", "1", "1", "switch('overview')", "the overview: all layers"),
+    Key("compare", "5", "5", "switch('compare')", "compare with what was marked, or with chance"),
+    Key("heads", "6", "6", "switch('heads')", "every head: a matrix and a sorted table"),
+    Key("report", "7", "7", "switch('report')", "the report"),
+    Key("sweep", "8", "8", "switch('sweep')", "the sweep that is open"),
     Key("back", "escape", "Esc", "back", "back to where you came from", label="Back", rank=1),
+    Key("palette", "colon,ctrl+p", ": ctrl+p", "palette", "every action by name"),
     Key("help", "question_mark,f1", "?", "help", "explain this screen", label="Help", rank=0),
-    Key("quit", "q,ctrl+q,ctrl+c", "q", "quit", "quit", label="Quit", rank=0),
+    Key("quit", "q,ctrl+q", "q", "quit", "quit", label="Quit", rank=0),
+    Key("cancel", "ctrl+c", "ctrl+c", "quit", "quit too"),
 )
 """The keys of every detour."""
 PICTURE_KEYS = (
@@ -73,10 +76,18 @@ PICTURE_KEYS = (
 """The keys of a detour with a picture."""
 
 
-def make_bindings(keys: Sequence[Key]) -> list[BindingType]:
-    """Make Textual's bindings of a screen's keys."""
+def make_bindings(keys: Sequence[Key], *, is_typed_in: bool = False) -> list[BindingType]:
+    """Make Textual's bindings of a screen's keys; where text is typed they have no ids, so that no one remaps them."""
     return [
-        Binding(key.keys, key.action, key.description, show=False, id=key.id, tooltip=key.description) for key in keys
+        Binding(
+            key.keys,
+            key.action,
+            key.description,
+            show=False,
+            id=None if is_typed_in else key.id,
+            tooltip=key.description,
+        )
+        for key in keys
     ]
 
 
@@ -109,8 +120,14 @@ class Detour(LeftOnce[Result]):
 
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[Key, ...]] = BACK_KEYS
+    IS_TYPED_IN: ClassVar[bool] = False
+    """Whether text is typed here: then the keys are those of the table, whatever the settings say."""
     READING: ClassVar[str] = ""
     """How to read it, for the help."""
+    NOT_SAID: ClassVar[str] = ""
+    """What it does not say."""
+    DETAILS: ClassVar[tuple[Detail, ...]] = ()
+    """What more there is to say, below the keys."""
 
     class Done(Message):
         """Work behind the screen's back has ended: what is to be done now."""
@@ -145,6 +162,11 @@ class Detour(LeftOnce[Result]):
     def compose_body(self) -> ComposeResult:
         """Make what is between the lines."""
         yield from ()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys of this screen, as its user has them."""
+        return self.KEYS if self.IS_TYPED_IN else remap(self.KEYS, self.terminal.keymap)
 
     def on_mount(self) -> None:
         """Draw what there is."""
@@ -233,7 +255,7 @@ class Detour(LeftOnce[Result]):
     def _draw_keys(self, width: int, height: int) -> list[Row]:
         del height
         pieces: list[tuple[str, Style | None]] = [(" ", None)]
-        for key in fitting_keys(self.KEYS, width - 1):
+        for key in fitting_keys(self.keys, width - 1):
             pieces += [(key.shown, BOLD), (f" {key.label}  ", None)]
         used = sum(len(text) for text, _ in pieces)
         return [merge_runs([*pieces, (" " * max(0, width - used), None)])]
@@ -352,20 +374,21 @@ class Detour(LeftOnce[Result]):
         self.app.push_screen(TextDialog(f"help: {self.NAME}", self.help_text()))
 
     def help_text(self) -> Text:
-        """How to read this screen, and its keys."""
-        text = Text()
-        text.append("How to read this screen\n", "bold")
-        text.append(self.READING.replace("\n", " ") + "\n\n")
-        text.append("Keys\n", "bold")
-        for key in self.KEYS:
-            text.append(f"{key.shown:>10}", "bold")
-            text.append(f"  {key.description}\n")
-        return text
+        """How to read this screen, what it does not say, its keys, and what more is to be said."""
+        return explain("How to read this screen", self.READING, self.NOT_SAID, self.keys, self.details())
+
+    def details(self) -> Sequence[Detail]:
+        """What more there is to say of what is shown."""
+        return self.DETAILS
 
     def commands(self) -> Iterator[SystemCommand]:
         """Every key's action by name, for the palette."""
-        for key in self.KEYS:
+        for key in self.keys:
             yield SystemCommand(key.description, f"key: {key.shown}", partial(self.run_action, key.action))
+
+    def action_palette(self) -> None:
+        """List every action."""
+        self.app.action_command_palette()
 
     def action_quit(self) -> None:
         """Leave the program."""

@@ -33,7 +33,7 @@ from laminar_tui.render.rows import Row, merge_runs, row_width
 from laminar_tui.render.text import visible
 from laminar_tui.render.views import MOVED_WORDS, draw_column_curves, numbers_line
 from laminar_tui.run import Step
-from laminar_tui.ui.keys import NOT_EARLY, key_line
+from laminar_tui.ui.keys import KEYS, NOT_EARLY, key_line, remap
 from laminar_tui.ui.scene import Scene, Terminal
 from laminar_tui.ui.state import State, order_title
 
@@ -406,13 +406,15 @@ def draw_keys(scene: Scene, width: int, height: int) -> list[Row]:
         without |= NOT_EARLY
     elif not state.has_tokens:
         without.add("map")
-    return _line_of_keys(key_line(state.view, width - 1, frozenset(without)), width)
+    keys = remap(KEYS, scene.terminal.keymap)
+    return _line_of_keys(key_line(state.view, width - 1, frozenset(without), keys), width)
 
 
 def draw_find_keys(scene: Scene, width: int, height: int) -> list[Row]:
     """The keys that matter while a goal is typed."""
-    del scene, height
-    return _line_of_keys([("Enter", "Go there"), ("Esc", "Back")], width)
+    del height
+    out = next(key for key in remap(KEYS, scene.terminal.keymap) if key.id == "out")
+    return _line_of_keys([("Enter", "Go there"), (out.shown, "Back")], width)
 
 
 def _line_of_keys(keys: Sequence[tuple[str, str]], width: int) -> list[Row]:

@@ -29,7 +29,7 @@ from laminar_tui.ui.exact import NO_ROWS, ExactWeights
 from laminar_tui.ui.find import Finder, go_to, parse_target
 from laminar_tui.ui.help import about_text, help_text
 from laminar_tui.ui.kept import LogDialog
-from laminar_tui.ui.keys import KEYS, bindings, find_key, works_in
+from laminar_tui.ui.keys import KEYS, bindings, find_key, remap, works_in
 from laminar_tui.ui.latest import Latest
 from laminar_tui.ui.painter import PaintAnew
 from laminar_tui.ui.room import take_room
@@ -73,6 +73,7 @@ class Explorer(FileActions):
 
     def __init__(self, state: State, request: Request | None, terminal: Terminal, log_path: Path | None = None) -> None:
         super().__init__(state, request, terminal, log_path)
+        self._keys = remap(KEYS, terminal.keymap)
         self._pause: Timer | None = None
         self._exact = ExactWeights(self.runner, self._show)
         self._stage = Stage(terminal, self._exact, self.post_message, self._show)
@@ -153,13 +154,13 @@ class Explorer(FileActions):
         classes = {f"-{view}": state.view == view for view in get_args(ViewName)}
         is_dark, heat = self.app.current_theme.dark, self.query_one(HeatmapView)
         columns, ramp = self._stage.columns(state), self._stage.ramp(state, is_dark=is_dark)
-        ascii_only = self._terminal.ascii_only
+        ascii_only, is_alone = self._terminal.ascii_only, state.alone and not state.listing
         if columns is not None and state.is_picture:
-            heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only)
+            heat.show_columns(columns, ramp, state.column, state.height, ascii_only=ascii_only, is_alone=is_alone)
             side = self.size.width - heat.get_content_width(self.size, self.size)
             classes["-paired"] = side - NUMBERS_PADDING >= drawing.PAIRED_FROM
         before = self.classes
-        self.update_classes(classes | {"-listing": state.listing})
+        self.update_classes(classes | {"-listing": state.listing, "-alone": is_alone})
         is_moved = before != self.classes
         has_list, can_run = self.has_class("-wide", "-high") or state.listing, self._request is not None
         self._scene = self._stage.scene(state, heat.band, is_dark=is_dark, can_run=can_run, has_list=has_list)
@@ -388,13 +389,18 @@ class Explorer(FileActions):
 
     def action_help(self) -> None:
         """Explain this view."""
-        self.app.push_screen(TextDialog(f"help: {self.state.view}", help_text(self.state.view)))
+        view, profile = self.state.view, self.state.profile
+        self.app.push_screen(TextDialog(f"help: {view}", help_text(view, profile, self._keys)))
+
+    def action_palette(self) -> None:
+        """List every action."""
+        self.app.action_command_palette()
 
     def action_about(self) -> None:
         """Say where the profile comes from."""
         profile = self.state.profile
         if profile is not None:
-            text = about_text(profile, self.state.look, self._exact.scope(self.state))
+            text = about_text(profile, self.state.look, self._exact.scope(self.state), self._terminal.settings)
             self.app.push_screen(TextDialog("about this profile", text))
 
     def action_log(self) -> None:
@@ -434,7 +440,7 @@ class Explorer(FileActions):
 
     def commands(self) -> Iterator[SystemCommand]:
         """Every key's action by name, for the palette."""
-        for key in KEYS:
+        for key in self._keys:
             if works_in(key, self.state.view):
                 yield SystemCommand(key.description, f"key: {key.shown}", partial(self.run_action, key.action))
 

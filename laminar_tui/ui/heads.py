@@ -32,7 +32,7 @@ HEADS_KEYS = (
     Key("next", "l,right", "l →", "move(1, 0)", "next layer"),
     Key("down", "j,down", "j ↓", "move(0, 1)", "next head"),
     Key("up", "k,up", "k ↑", "move(0, -1)", "previous head"),
-    Key("open", "enter", "Enter", "open", "open this head in the explorer", label="Open head", rank=1),
+    Key("open_head", "enter", "Enter", "open", "open this head in the explorer", label="Open head", rank=1),
     Key("next_rank", "n", "n", "rank(1)", "next head of the table", label="Next rank", rank=2),
     Key("previous_rank", "N", "N", "rank(-1)", "previous head of the table"),
     Key("first", "g,home", "g Home", "to_rank(0)", "first head of the table", label="First", rank=3),
@@ -41,7 +41,7 @@ HEADS_KEYS = (
     Key("next_measure", "full_stop,tab", ".", "measure(1)", "next number"),
     Key("previous_measure", "comma,shift+tab", ",", "measure(-1)", "previous number"),
     Key("roles", "r", "r", "roles", "measure what the heads do on repeated random tokens", label="Roles", rank=4),
-    Key("order", "o", "o", "order", "order of the table: greatest or least first", label="Order", rank=5),
+    Key("table_order", "o", "o", "order", "order of the table: greatest or least first", label="Order", rank=5),
     Key("nearest", "d", "d", "nearest", "heads nearest in distribution to this one", label="Nearest", rank=3),
     Key("population", "p", "p", "population", "population that `nearest` compares"),
     Key("sink", "s", "s", "sink", "its sink (first token): with, without, alone"),
@@ -91,11 +91,20 @@ class HeadsScreen(Detour[Place]):
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(HEADS_KEYS)]
     READING = """\
 Each column is a layer and each row a head, coloured by one number (v chooses it). The table holds the same heads,
-sorted. A column that is bright throughout is a layer in which all heads do it; single bright cells are specialists.
+sorted. A column that is bright throughout is a layer in which all heads do it; single bright cells are specialists. d
+asks which heads are nearest to this one, Enter opens it."""
+    NOT_SAID = """\
+Attention is not importance: a number is a mean over queries, and says what a head does with its attention, not what
+that does to the output."""
+    DETAILS = (
+        (
+            "The numbers",
+            """\
 The sink share is the mean weight on the first token; `strongest key` finds sinks at other places too. Scores of roles
 are measured on random tokens that repeat (r, or --roles), not on this prompt. d colours every head by how far its
-weights are distributed from those of the head under the cursor. A number is a mean over queries: it says what a head
-does with its attention, not what that does to the output."""
+weights are distributed from those of the head under the cursor.""",
+        ),
+    )
 
     def __init__(
         self,

@@ -1,8 +1,10 @@
 """Every key, once: the bindings, the line of keys, the help, the palette and the README's table are made of this."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from textual.binding import Binding
+from textual.keys import key_to_character
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ KEYS: tuple[Key, ...] = (
     Key("about", "i", "i", "about", "about this profile: where it comes from, what was checked", "", (), 8),
     Key("log", "grave_accent", "`", "log", "the log's last lines", "Log", (), 9),
     Key("theme", "t", "t", "theme", "dark or light theme"),
+    Key("alone", "f", "f", "change('alone')", "the picture alone, or with what is beside it", "", (*_PICTURES, "map")),
+    Key("palette", "colon,ctrl+p", ": ctrl+p", "palette", "every action by name"),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "paint the screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "back to the shell for a while; its fg comes back here"),
     Key("cancel", "ctrl+c", "ctrl+c", "interrupt", "stop the run; a second time quits"),
@@ -150,6 +154,42 @@ def bindings() -> list[Binding]:
     ]
 
 
+def remap(keys: Sequence[Key], keymap: Mapping[str, str]) -> tuple[Key, ...]:
+    """Put a user's keys in the place of those that a table has.
+
+    Args:
+        keys: a table.
+        keymap: Textual's names of keys with commas between, by the id of what they do.
+    """
+    return tuple(
+        replace(key, keys=keymap[key.id], shown=_write_keys(keymap[key.id])) if key.id in keymap else key
+        for key in keys
+    )
+
+
+def _write_keys(names: str) -> str:
+    """Write the first two of some keys as they stand on the screen."""
+    return " ".join(_SHOWN.get(name) or key_to_character(name) or name for name in names.split(",")[:2])
+
+
+_SHOWN = {
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+    "enter": "Enter",
+    "escape": "Esc",
+    "backspace": "Backspace",
+    "tab": "Tab",
+    "space": "Space",
+    "home": "Home",
+    "end": "End",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+}
+"""Keys that are not written as the character that they type."""
+
+
 def works_in(key: Key, view: str) -> bool:
     """Whether a key does something in a view."""
     return not key.views or view in key.views
@@ -160,15 +200,18 @@ def is_named_in(key: Key, view: str) -> bool:
     return bool(key.label) and works_in(key, view) and (not key.named_in or view in key.named_in)
 
 
-def key_line(view: str, width: int, without: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
-    """Choose the keys and labels for one line: as many as fit, the most important ones, in the order of `KEYS`.
+def key_line(
+    view: str, width: int, without: frozenset[str] = frozenset(), keys: Sequence[Key] = KEYS
+) -> list[tuple[str, str]]:
+    """Choose the keys and labels for one line: as many as fit, the most important ones, in their order.
 
     Args:
         view: where one is.
         width: in cells.
         without: ids of keys that can do nothing now.
+        keys: the explorer's.
     """
-    shown = [key for key in KEYS if is_named_in(key, view) and key.id not in without]
+    shown = [key for key in keys if is_named_in(key, view) and key.id not in without]
     kept: list[Key] = []
     for key in sorted(shown, key=lambda each: each.rank):
         if sum(len(each.shown) + len(each.label) + 3 for each in [*kept, key]) <= width:

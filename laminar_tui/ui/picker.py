@@ -69,12 +69,22 @@ class PickerScreen(Detour["Profile | Request | SavedSweep"]):
 
     NAME = "open"
     KEYS = PICKER_KEYS
-    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PICKER_KEYS)]
+    IS_TYPED_IN = True
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PICKER_KEYS, is_typed_in=True)]
     READING = """\
 Type to filter the list; Enter opens the marked line. The last line of a filtered list opens what you typed itself: a
 saved profile (.laminar), a folder of profiles of one model's training (a sweep), a model's folder, a .gguf file, or a
-hub id. A model is run on the present prompt at once; one that is not in the cache is fetched from the hub. Layers ×
-heads are read from the model's config."""
+hub id. A model is run on the present prompt at once."""
+    NOT_SAID = """\
+That a model is in the list does not mean that it fits into memory: this is estimated before its parameters are
+loaded."""
+    DETAILS = (
+        (
+            "The list",
+            """\
+A model that is not in the cache is fetched from the hub. Layers × heads are read from the model's config.""",
+        ),
+    )
 
     def __init__(self, state: State, terminal: Terminal, request: Request | None) -> None:
         super().__init__(state, terminal)

@@ -71,13 +71,23 @@ class PromptScreen(Detour[Request]):
 
     NAME = "prompt"
     KEYS = PROMPT_KEYS
-    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PROMPT_KEYS)]
+    IS_TYPED_IN = True
+    BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(PROMPT_KEYS, is_typed_in=True)]
     READING = """\
 The text is given to the model as it stands: Enter runs it, ctrl+j begins a new line. The line below counts its tokens
 with the model's own tokenizer, those of BOS and chat template included; before a model is loaded the number is
-estimated from the characters. Many models were trained with a BOS token in front, and put their attention sink there;
-some tokenizers add it by themselves. A chat template wraps the text as a user's message. Words that repeat show
-induction heads; code and prose show different heads at work."""
+estimated. Words that repeat show induction heads."""
+    NOT_SAID = """\
+One text is one sample: code and prose show different heads at work, and what is seen on one prompt may be its
+own."""
+    DETAILS = (
+        (
+            "BOS and the chat template",
+            """\
+Many models were trained with a BOS token in front, and put their attention sink there; some tokenizers add it by
+themselves. A chat template wraps the text as a user's message.""",
+        ),
+    )
 
     def __init__(
         self, state: State, terminal: Terminal, request: Request, ask: Callable[[Request], PromptFacts | None]

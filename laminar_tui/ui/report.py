@@ -59,8 +59,10 @@ class ReportScreen(Detour[None]):
     READING = """\
 Each chapter puts one question about the picture to the numbers of this profile. Satellites are the final token's
 weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
-independent scores of the same variance; random parameters and shuffled tokens too, once b has drawn them in the
-comparison (5). w writes it all."""
+independent scores of the same variance, and what b has drawn in the comparison (5). w writes it all."""
+    NOT_SAID = """\
+More than chance is not importance: attention is how much, not what for. A sentence is about this profile: another
+prompt, or another model, is the test."""
 
     def __init__(
         self, state: State, terminal: Terminal, profile: Profile, made: Latest[Report], nulls: Mapping[str, Profile]

@@ -1,6 +1,7 @@
 """All that the explorer's screen is drawn from, as values: where one stands, what is known of it, what can be shown."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +29,21 @@ PIN_COLORS = ("#e69f00", "#cc79a7", "#56b4a0")
 
 @dataclass(frozen=True)
 class Terminal:
-    """What the terminal can show.
+    """What the terminal can show, and which keys its user has.
 
     Attributes:
         depth: of its colours.
         ascii_only: nothing but ASCII characters.
         erases: cells that are erased take the ground that is set.
+        keymap: Textual's names of keys with commas between, by the id of what they do; those of the user's settings.
+        settings: the file that they are from; empty where there is none.
     """
 
     depth: Depth = "truecolor"
     ascii_only: bool = False
     erases: bool = False
+    keymap: Mapping[str, str] = field(default_factory=dict, hash=False)
+    settings: str = ""
 
     def ramp(self, color_map: str, reverse: bool) -> Ramp:
         """The colours of a picture, as deep as can be shown."""

@@ -18,6 +18,7 @@ from laminar_tui.catalog import remember
 from laminar_tui.errors import ExitCode, UsageError
 from laminar_tui.log import lead_into_log, log_path
 from laminar_tui.options import make_request, make_terminal_ramp
+from laminar_tui.settings import Settings, read_settings
 from laminar_tui.source import as_path, find_source
 from laminar_tui.ui.garbage import collected_in_rests, nothing_collected
 
@@ -37,11 +38,12 @@ def start_app(options: argparse.Namespace) -> int:
         LaminarError: if there is no terminal, or what was asked for cannot be opened.
     """
     with nothing_collected():
+        settings = _read_settings(options)
         depth = _prepare_environment(options)
         sweep = _find_sweep(options)
         request, profile = _find_subject(options) if sweep is None else (None, sweep.last())
         profile, reference = _find_reference(options, profile)
-        app, terminal = _make_app(options, depth, request, profile, None, reference, sweep)
+        app, terminal = _make_app(options, settings, depth, request, profile, None, reference, sweep)
     return _run(app, terminal, options)
 
 
@@ -54,11 +56,24 @@ def start_tail(options: argparse.Namespace) -> int:
     from laminar_tui.tail import Following
 
     with nothing_collected():
+        settings = _read_settings(options)
         depth = _prepare_environment(options)
         path = as_path(options.source)
         Following(path)  # says now what is wrong with the path
-        app, terminal = _make_app(options, depth, None, None, path)
+        app, terminal = _make_app(options, settings, depth, None, None, path)
     return _run(app, terminal, options)
+
+
+def _read_settings(options: argparse.Namespace) -> Settings:
+    """Read the settings, and fill in what was not typed.
+
+    Raises:
+        UsageError: if they cannot be read, or mean nothing.
+    """
+    settings = read_settings(options.config)
+    for name in ("population", "estimator", "color_map"):
+        setattr(options, name, settings.choose(name, getattr(options, name)))
+    return settings
 
 
 def _load(path: Path) -> "Profile":
@@ -76,6 +91,7 @@ def _load(path: Path) -> "Profile":
 
 def _make_app(
     options: argparse.Namespace,
+    settings: Settings,
     depth: "Depth",
     request: "Request | None",
     profile: "Profile | None",
@@ -92,18 +108,22 @@ def _make_app(
     from laminar_tui.profile.parts import population_parts
     from laminar_tui.render.columns import Look
     from laminar_tui.ui.explorer import Terminal
+    from laminar_tui.ui.keymap import make_keymap
     from laminar_tui.ui.state import State
 
     population_parts(options.population, options.sink)
     linear = "reflected" if find_estimator(options.estimator).is_log else options.estimator
-    look = Look(options.population, options.sink, options.estimator)
+    look = Look(options.population, options.sink, options.estimator, settings.choose("scale"))  # type: ignore[arg-type]
     state = State(profile, look, color_map=options.color_map, linear=linear)
     folder, cut_off = _find_cut_off(offers=profile is None) if follows is None else (None, None)
+    keymap = make_keymap(settings.keys, settings.path) if settings.path else {}
     terminal = _take_streams()
 
     from laminar_tui.ui.app import LaminarApp
 
-    app = LaminarApp(state, request, Terminal(depth, options.ascii, _erases()), log_path(), cut_off, follows)
+    shown = Terminal(depth, options.ascii, _erases(), keymap, str(settings.path or ""))
+    app = LaminarApp(state, request, shown, log_path(), cut_off, follows)
+    app.theme = f"textual-{settings.choose('theme')}"
     app.explorer.runner.keep_in = folder
     app.explorer.reference = reference
     app.explorer.sweep = sweep

@@ -63,6 +63,7 @@ class State:
         pins: curves that are kept in sight: (layer, head), the head None for a layer's.
         order: the statistic by which heads are ordered; empty for their numbers.
         by_value: whether a head's weights are shown times the norms of their value vectors.
+        alone: a picture takes all the width.
     """
 
     profile: Profile | None = None
@@ -84,6 +85,7 @@ class State:
     pins: tuple[tuple[int, int | None], ...] = ()
     order: str = ""
     by_value: bool = False
+    alone: bool = False
 
     @property
     def n_layers(self) -> int:
@@ -414,6 +416,7 @@ CHANGES: dict[str, Callable[[State], State]] = {
     "reverse": switch_reverse,
     "mode": next_mode,
     "values": switch_values,
+    "alone": lambda state: replace(state, alone=not state.alone),
     "zoom_in": lambda state: zoom(state, 2.0),
     "zoom_out": lambda state: zoom(state, 0.5),
     "zoom_off": zoom_out_fully,

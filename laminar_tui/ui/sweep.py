@@ -32,9 +32,9 @@ LIST_FROM = 120
 """Cells of a screen from which on the list of steps stands beside the picture."""
 SWEEP_KEYS = (
     *column_keys("step"),
-    Key("open", "enter", "Enter", "open", "open this step's profile in the explorer", label="Open step", rank=1),
+    Key("open_step", "enter", "Enter", "open", "open this step's profile in the explorer", label="Open step", rank=1),
     Key(
-        "next_layer",
+        "layer_on",
         "j,down,right_square_bracket",
         "j",
         "layer(1)",
@@ -42,7 +42,7 @@ SWEEP_KEYS = (
         "Layer",
         rank=2,
     ),
-    Key("previous_layer", "k,up,left_square_bracket", "k", "layer(-1)", "previous layer (↑ and [ too)"),
+    Key("layer_back", "k,up,left_square_bracket", "k", "layer(-1)", "previous layer (↑ and [ too)"),
     Key("next_head", "right_curly_bracket", "}", "head(1)", "next head; after the last, all", "Head", rank=3),
     Key("previous_head", "left_curly_bracket", "{", "head(-1)", "previous head"),
     Key("measure", "v", "v", "choose_measure", "choose the number from a list", label="Number", rank=2),
@@ -70,12 +70,20 @@ class SweepScreen(ColumnDetour[tuple[Profile, Place]]):
     KEYS = SWEEP_KEYS
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(SWEEP_KEYS)]
     READING = """\
-Each column is one step of the model's training, in their order and evenly spaced whatever lies between them; steps
-without a number in their name (main) stand last. From weight 0 at the bottom to 1 it is drawn as in the overview, for
-all layers together, one layer (j k) or one head ({ }). The curve below has the same columns and shows one number (v
-chooses it): where it jumps, training changed this layer; JS and W1 are the distance to the step before. Watch the sink
-share grow and the patch at the top appear with it; s leaves the sink out. It does not say why: two steps of one run on
-one prompt also differ by chance, and a head may change its place between seeds. Enter opens a step as a profile."""
+Each column is one step of the model's training, drawn as in the overview: all layers together, one layer (j k) or one
+head ({ }). The curve below has the same columns and shows one number (v chooses it): where it jumps, training changed
+it. Watch the sink share grow and the patch at the top appear."""
+    NOT_SAID = """\
+Attention is not importance, and a jump is no reason: two steps of one run on one prompt also differ by chance, and a
+head may change its place between seeds."""
+    DETAILS = (
+        (
+            "The steps",
+            """\
+They stand in their order and evenly spaced, whatever lies between them; those without a number in their name (main)
+stand last. JS and W1 are the distance to the step before. s leaves the sink out.""",
+        ),
+    )
 
     def __init__(self, state: State, terminal: Terminal, saved: SavedSweep, place: Place | None = None) -> None:
         super().__init__(state, terminal)

@@ -17,7 +17,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from laminar_tui.render.columns import Columns
-from laminar_tui.render.heatmap import Drawing, Layout, View, plan, scroll_to
+from laminar_tui.render.heatmap import MAX_CELL_WIDTH, Drawing, Layout, View, plan, scroll_to
 from laminar_tui.render.palette import Ramp, Scale
 from laminar_tui.render.pattern import MapView, PatternDrawing, Rows, plan_map, scroll_map
 from laminar_tui.render.rows import Row
@@ -165,6 +165,7 @@ class HeatmapView(Painted):
         self._columns: Columns | None = None
         self._ramp: Ramp | None = None
         self._ascii = False
+        self._is_alone = False
         self._drawing: Drawing | None = None
         self._view = View()
         self._height = 0.0
@@ -187,10 +188,17 @@ class HeatmapView(Painted):
         row = min(int(self._height * self.rows), self.rows - 1)
         return row / self.rows, (row + 1) / self.rows
 
-    def show_columns(self, columns: Columns, ramp: Ramp, cursor: int, height: float, *, ascii_only: bool) -> None:
-        """Show these columns, with the cursor on one of them and the crosshair at a height from 0 to 1."""
+    def show_columns(
+        self, columns: Columns, ramp: Ramp, cursor: int, height: float, *, ascii_only: bool, is_alone: bool = False
+    ) -> None:
+        """Show these columns, with the cursor on one of them and the crosshair at a height from 0 to 1.
+
+        Where the picture is alone, its columns take all the width.
+        """
         resized = self._columns is None or len(self._columns.labels) != len(columns.labels)
-        same = self._columns is columns and self._ramp is ramp and self._ascii == ascii_only
+        resized |= self._is_alone != is_alone
+        same = self._columns is columns and self._ramp is ramp and self._ascii == ascii_only and not resized
+        self._is_alone = is_alone
         self._columns, self._ramp, self._ascii, self._height = columns, ramp, ascii_only, height
         before, drawing = self._view, self._drawing
         if not same or drawing is None:
@@ -207,11 +215,11 @@ class HeatmapView(Painted):
             self.refresh(Region(0, y, width, 1))
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
-        """As wide as the columns need, and as leaves room for the curve."""
+        """As wide as the columns need, and as leaves room for the curve, where one is shown."""
         del viewport
         if self._columns is None:
             return max(20, container.width // 2)
-        curve = max(34, container.width * 5 // 16)
+        curve = 0 if self._is_alone else max(34, container.width * 5 // 16)
         return self._plan(max(20, container.width - curve), container.height).used_width + 2
 
     def make_row(self, y: int) -> Row:
@@ -227,7 +235,16 @@ class HeatmapView(Painted):
         low, high = look.weights
         n_columns = len(self._columns.labels)
         is_log = look.method.is_log
-        return plan(width, max(3, height), n_columns, y_low=low, y_high=high, y_log=is_log, y_name=look.axis_name)
+        return plan(
+            width,
+            max(3, height),
+            n_columns,
+            y_low=low,
+            y_high=high,
+            y_log=is_log,
+            max_cell_width=width if self._is_alone else MAX_CELL_WIDTH,
+            y_name=look.axis_name,
+        )
 
     def _make_drawing(self) -> Drawing | None:
         if self._columns is None or self._ramp is None or not self.size.area:

@@ -1,6 +1,7 @@
 """Two profiles side by side: each picture shows its own densities, the third the sign of their difference."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_numbers_curves_and_ranking_are_drawn_as_they_were(profiles: tuple[Profi
     ranking = ranking_rows(pair, change, 3, 50, 8, word="layer")
     assert_fills(ranking, 50, 8)
     assert_golden("compare_below", [*rows, *curves, *ranking])
+
+
+@pytest.mark.parametrize(
+    ("is_dark", "colors"), [(True, {"color(74)", "color(208)"}), (False, {"color(25)", "color(130)"})]
+)
+def test_curves_have_colours_that_can_be_seen_on_their_ground(
+    profiles: tuple[Profile, Profile], is_dark: bool, colors: set[str]
+) -> None:
+    rows = pair_curves(pair_of(*profiles), 3, 70, 9, mode="braille", colored=True, is_dark=is_dark)
+    drawn = {each.style.color.name for row in rows[1:] for each in row if each.style and each.style.color}
+    assert drawn == colors
+
+
+def test_a_null_is_called_chance_above_its_picture(profiles: tuple[Profile, Profile]) -> None:
+    pair = replace(pair_of(*profiles), names=("null: uniform attention", "the model"))
+    wide, narrow = (text_of(draw(pair, (width, 30)).rows(3)).splitlines()[0] for width in (160, 66))
+    assert "A  chance: uniform attention" in wide
+    assert "A  uniform att" in narrow
 
 
 def test_the_third_picture_has_the_sign_of_the_difference(profiles: tuple[Profile, Profile]) -> None:

@@ -115,6 +115,15 @@ def test_what_is_not_at_hand_is_hatched_and_what_is_hidden_is_empty(weights: Any
     assert "█" in rows[11] or "▓" in rows[11]
 
 
+def test_the_one_query_that_is_at_hand_is_seen_where_two_share_a_row(weights: Any) -> None:
+    n = 30
+    drawing, view = draw(weights(n)[-1:], (80, 24), "truecolor", query=n - 1, key=n, first=n - 1)
+    assert drawing.layout.per_row == 2 * drawing.layout.down
+    last = (n - 1 - view.first_query) // 2
+    assert "╱" not in row_text(drawing.row(last, view))
+    assert "╱" in row_text(drawing.row(last - 1, view))
+
+
 def test_only_the_crosshairs_cells_change_when_it_moves(weights: Any) -> None:
     drawing, view = draw(weights(57), (80, 40), "truecolor", query=30, key=4)
     before = all_rows(drawing, view)

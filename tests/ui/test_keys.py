@@ -2,22 +2,37 @@
 
 import inspect
 from collections import Counter
-from typing import get_args
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 from textual.binding import Binding
 
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.values import measure_sink_values
 from laminar_tui.run import SAMPLE_PROFILE
+from laminar_tui.ui.compare import CompareScreen
+from laminar_tui.ui.detour import Detour
+from laminar_tui.ui.dialogs import LongText
 from laminar_tui.ui.explorer import Explorer
-from laminar_tui.ui.help import help_text
+from laminar_tui.ui.heads import HeadsScreen
+from laminar_tui.ui.help import N_LINES, explain, help_text
 from laminar_tui.ui.keys import KEYS, Key, bindings, is_named_in, key_line, works_in
+from laminar_tui.ui.picker import PickerScreen
+from laminar_tui.ui.prompt import PromptScreen
+from laminar_tui.ui.report import ReportScreen
 from laminar_tui.ui.state import ViewName
 from laminar_tui.ui.sweep import SweepScreen
 
 VIEWS = get_args(ViewName)
+DETOURS = (HeadsScreen, CompareScreen, ReportScreen, SweepScreen, PickerScreen, PromptScreen)
+Drive = Callable[..., Any]
+HELP_WIDTH = 66
+"""Cells of a line of help in a terminal of 80: 90 % of them, less frame, padding and scroll bar."""
 
 
 def test_ids_and_keys_are_unique() -> None:
@@ -42,7 +57,7 @@ def test_every_key_says_what_it_does_and_does_it(key: Key) -> None:
 def test_what_is_shown_names_keys_that_are_bound() -> None:
     names = {"[": "left_square_bracket", "]": "right_square_bracket", "?": "question_mark", "`": "grave_accent"}
     names |= {"{": "left_curly_bracket", "}": "right_curly_bracket", "/": "slash", ",": "comma", ".": "full_stop"}
-    names |= {"+": "plus", "-": "minus"}
+    names |= {"+": "plus", "-": "minus", ":": "colon"}
     names |= {"←": "left", "→": "right", "↑": "up", "↓": "down", "Esc": "escape"}
     for key in KEYS:
         for shown in key.shown.split():
@@ -83,7 +98,7 @@ def test_a_wider_line_shows_all_that_a_narrow_one_does(view: str) -> None:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_help_lists_the_keys_that_work_here_and_no_others(view: str) -> None:
-    text = help_text(view).plain
+    text = help_text(view, None, KEYS).plain
     listed = text[text.index("Keys\n") :]
     for key in KEYS:
         assert (f"  {key.description}\n" in listed) == works_in(key, view), key.id
@@ -95,25 +110,71 @@ def test_help_and_quit_work_everywhere(view: str) -> None:
     assert everywhere <= {key.id for key in KEYS if works_in(key, view)}
 
 
-@pytest.mark.parametrize("view", get_args(ViewName))
-def test_the_help_explains_what_stands_in_the_view(view: str) -> None:
-    text = help_text(view).plain
-    assert ("95 % of such curves" in text) == (view in ("overview", "layer", "head"))
-    assert ("`0.83 × 0.06 → 21 %`" in text) == (view in ("head", "map"))
-    if view in ("head", "map"):
-        assert "a weight of 0.3 or more whose share is less than half of it" in text
-        assert "say nothing of directions" in text
+def parts_of(text: str) -> dict[str, str]:
+    """What stands under each heading of a help text."""
+    blocks = [block.partition("\n") for block in text.split("\n\n")]
+    return {heading: body for heading, _, body in blocks}
+
+
+def wrapped_at_80(text: str) -> int:
+    """How many lines a paragraph takes in the window of help."""
+    return len(Text(text).wrap(Console(), HELP_WIDTH))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_how_to_read_a_picture_and_what_it_does_not_say_come_first_and_are_short(view: str) -> None:
+    parts = parts_of(help_text(view, None, KEYS).plain)
+    assert list(parts)[:3] == ["How to read this picture", "What it does not say", "Keys"]
+    assert wrapped_at_80(parts["How to read this picture"]) <= N_LINES
+    assert wrapped_at_80(parts["What it does not say"]) <= N_LINES
+    assert "Attention is not importance" in parts["What it does not say"]
+
+
+@pytest.mark.parametrize("screen", DETOURS, ids=lambda screen: screen.NAME)
+def test_so_they_are_of_every_screen_of_its_own(screen: type[Detour[object]]) -> None:
+    assert 2 <= wrapped_at_80(screen.READING.replace("\n", " ")) <= N_LINES
+    assert 1 <= wrapped_at_80(screen.NOT_SAID.replace("\n", " ")) <= N_LINES
+    text = explain("How to read this screen", screen.READING, screen.NOT_SAID, screen.KEYS, screen.DETAILS).plain
+    assert list(parts_of(text)) == [
+        "How to read this screen",
+        "What it does not say",
+        "Keys",
+        *(heading for heading, _ in screen.DETAILS),
+    ]
+
+
+@pytest.mark.parametrize("screen", DETOURS, ids=lambda screen: screen.NAME)
+def test_no_screen_of_weights_lets_attention_pass_for_importance(screen: type[Detour[object]]) -> None:
+    assert ("importance" in screen.NOT_SAID) == (screen.NAME not in ("open", "prompt"))
+
+
+async def test_the_window_of_help_is_as_wide_as_its_length_is_measured_at(walk: Profile, drive: Drive) -> None:
+    async with drive(walk, size=(80, 24)) as driven:
+        await driven.press("question_mark")
+        assert driven.app.screen.query_one(LongText).content_size.width == HELP_WIDTH
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_details_stand_below_the_keys_where_they_apply(view: str, walk: Profile) -> None:
+    one = parts_of(help_text(view, walk, KEYS).plain)
+    several = replace(walk, origin=replace(walk.origin, n_prompts=24))
+    bands = "The dots around the curve, and ±"
+    assert bands not in one
+    assert (bands in parts_of(help_text(view, several, KEYS).plain)) == (view in ("overview", "layer", "head"))
+    values = "The line `weight × value norm`"
+    assert values not in one  # it has none
+    sample = parts_of(help_text(view, Profile.load(SAMPLE_PROFILE), KEYS).plain)
+    assert (values in sample) == (view in ("head", "map"))
+    if view == "head":
+        assert "`0.83 × 0.06 → 21 %`" in sample[values]
+        assert "a weight of 0.3 or more whose share is less than half of it" in sample[values]
+        assert "say nothing of directions" in sample[values]
 
 
 def test_the_example_in_the_help_is_true() -> None:
     """A weight of 0.83 on a vector of 0.06 of the mean length, the rest on keys that make up that mean."""
     others = (16 - 0.06) / 15  # of 16 keys
     assert 0.83 * 0.06 / (0.83 * 0.06 + 0.17 * others) == pytest.approx(0.21, abs=0.01)
-
-
-def test_a_sweeps_help_says_how_to_read_it_and_what_it_does_not_say() -> None:
-    assert "one step of the model's training" in SweepScreen.READING
-    assert "It does not say" in SweepScreen.READING
 
 
 def test_what_the_help_says_of_the_sample_is_true() -> None:

@@ -282,7 +282,7 @@ def test_a_folder_on_the_command_line_is_a_sweep(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(start, "_make_app", lambda *arguments: opened.append(arguments) or (None, None))
     monkeypatch.setattr(start, "_run", lambda *_arguments: 0)
     assert start.start_app(make_parser().parse_args([str(folder)])) == 0
-    _, _, request, profile, _, reference, sweep = opened[0]
+    _, _, _, request, profile, _, reference, sweep = opened[0]
     assert (request, reference) == (None, None)
     assert profile.origin.revision == "step143000"
     assert len(sweep.paths) == 5
