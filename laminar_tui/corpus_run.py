@@ -19,13 +19,14 @@ from laminar_tui.corpus import Window, corpus_files, cut_windows, measure_corpus
 from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
 from laminar_tui.profile.partial import PROGRESS_SUFFIX, Progress, read_progress, write_progress
 from laminar_tui.profile.profile import Profile
-from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load
+from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load, with_roles
 from laminar_tui.sizes import format_seconds
 from laminar_tui.source import as_path
 
 if TYPE_CHECKING:
     from laminar_tui.model.estimate import Estimate
     from laminar_tui.model.loaded import LoadedModel
+    from laminar_tui.model.nulls import Null
     from laminar_tui.model.parallel import Peers
 
 DEFAULT_WINDOW = 2048
@@ -40,7 +41,8 @@ class CorpusRequest:
     """What was asked for.
 
     Attributes:
-        run: the model; its prompt and `chat` are not looked at, its `max_tokens` is the length of a window.
+        run: the model; its prompt and `chat` are not looked at, its `max_tokens` is the length of a window, its `null`
+            is run on each window.
         corpus, field: as in `corpus.read_texts`.
         output: the profile to write.
         limit: read so many windows at most.
@@ -145,7 +147,7 @@ class _Reading:
         is_cancelled: IsCancelled,
     ) -> None:
         self._request = request
-        self._loaded = loaded
+        self._loaded, self._null = _with_null(loaded, request.run, on_event)
         self._peers = peers
         self._partial = partial
         self._n_bytes = n_bytes
@@ -171,8 +173,16 @@ class _Reading:
         if total.n_prompts == 0:
             raise PromptError(f"there is no text in {self._request.corpus}", "give a corpus with some")
         profile = total.profile(_name(self._request.corpus)) if self._peers.rank == 0 else None
+        if profile is not None and self._request.run.roles:
+            profile = self._with_roles(profile)
         self._write(profile)
         return profile
+
+    def _with_roles(self, profile: Profile) -> Profile:
+        try:
+            return with_roles(profile, self._loaded, self._on_event, self._is_cancelled)
+        except (LaminarError, KeyboardInterrupt) as error:
+            raise self._left_off(error) from error
 
     def _read_windows(self) -> None:
         before = self._resumed()
@@ -205,7 +215,7 @@ class _Reading:
         """Read the next window of the corpus, or leave it to another process."""
         number = self._progress.n_seen
         is_own = number % self._peers.size == self._peers.rank
-        profile = self._read(window.ids) if is_own else None
+        profile = self._read(window.ids, number) if is_own else None
         self._is_whole = False
         if profile is not None:
             self._progress.sums.add(profile, number)
@@ -228,15 +238,22 @@ class _Reading:
         self._progress.share = share
         self._progress.seconds_left = seconds * (1 - share) / done if done > 0 else None
 
-    def _read(self, ids: list[int]) -> Profile:
+    def _read(self, ids: list[int], number: int) -> Profile:
         from laminar_tui.model.capture import capture
 
         if self._is_cancelled():
             raise CancelledError("the capture was cancelled")
-        recipe = self._request.run.recipe
+        recipe, null = self._request.run.recipe, self._null
+        if null is not None:
+            ids = [ids[at] for at in null.order(len(ids), number)]  # each window in an order of its own
         profile = capture(self._loaded.model, ids, recipe=recipe, is_cancelled=self._is_cancelled)
-        model, revision = self._progress.settings["model"], self._progress.settings["revision"]
-        return replace(profile, origin=replace(profile.origin, model=model, revision=revision))
+        origin = replace(
+            profile.origin,
+            model=self._progress.settings["model"],
+            revision=self._progress.settings["revision"],
+            recipe=null.recipe if null is not None else profile.origin.recipe,
+        )
+        return replace(profile, origin=origin)
 
     def _windows(self) -> Iterator[Window]:
         """All windows of the corpus, whoever reads them."""
@@ -255,7 +272,7 @@ class _Reading:
         if not self._request.resume or not self._partial.exists():
             return None
         before = read_progress(self._partial)
-        kept = {"bos": False} | before.settings  # before it was kept, it was not read
+        kept = {"bos": False, "null": ""} | before.settings  # before they were kept, they were not read
         for name, mine in self._progress.settings.items():
             if kept.get(name) != mine:
                 raise UsageError(
@@ -307,6 +324,24 @@ def window_size(loaded: "LoadedModel", max_tokens: int | None) -> int:
     return min(max_tokens or limit or DEFAULT_WINDOW, limit or max_tokens or DEFAULT_WINDOW)
 
 
+def _with_null(loaded: "LoadedModel", run: Request, on_event: OnEvent) -> "tuple[LoadedModel, Null | None]":
+    """Give the model that is to be run, and the null that it is run for, if any.
+
+    Raises:
+        UsageError: for a null that does not exist, or one together with a recipe.
+        LaminarError: if its model cannot be made.
+    """
+    if not run.null:
+        return loaded, None
+    from laminar_tui.model.nulls import SEED, find_null
+
+    null = find_null(run.null)
+    if run.recipe != "true":
+        raise UsageError("a null has no recipe", "leave --recipe out")
+    on_event(Step(f"making the null: {null.title}"))
+    return replace(loaded, model=null.model(loaded.model, SEED)), null
+
+
 def _name(corpus: str) -> str:
     return as_path(corpus).resolve().name
 
@@ -320,6 +355,7 @@ def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "
         "revision": loaded.source.revision or "",
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "recipe": request.run.recipe,
+        "null": request.run.null,
         "window": size,
         "bos": request.run.bos,
         "field": request.field,

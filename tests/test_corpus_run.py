@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load as load_tensors
 
@@ -20,9 +21,11 @@ from laminar_tui.cli import main
 from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus, needs_words
 from laminar_tui.errors import CancelledError, PeerError, PromptError, UsageError
 from laminar_tui.model.estimate import Estimate
+from laminar_tui.model.nulls import NULLS
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.partial import read_progress, write_progress
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.report import make_report
 from laminar_tui.run import Event, Request, Step, run
 
 SameProfile = Callable[[Profile, Profile], None]
@@ -245,6 +248,65 @@ def test_a_tokenizer_that_fails_amid_a_corpus_loses_no_window(
     assert_same_run(tmp_path / "out.laminar", tmp_path / "whole.laminar")
 
 
+@pytest.mark.parametrize("null", ["random", "shuffled"])
+def test_a_null_is_run_on_each_window_and_gives_the_same_bytes_after_a_pause(
+    request_for: Callable[..., CorpusRequest], null: str
+) -> None:
+    def asked(output: str, **changes: Any) -> CorpusRequest:
+        request = request_for(output, limit=5, **changes)
+        return replace(request, run=replace(request.run, null=null))
+
+    plain, found = (capture_corpus(each, quiet, never) for each in (request_for(limit=5), asked("null.laminar")))
+    assert plain is not None
+    assert found is not None
+    assert found.origin.recipe == f"null: {NULLS[null].title}"
+    assert found.lengths == plain.lengths
+    for population in ("final", "past"):
+        ours, theirs = (each.layer(0).layer_counts(population) for each in (found, plain))
+        assert ours.n == theirs.n
+        assert not np.array_equal(ours.hits, theirs.hits)
+    assert "its null" in {each.null for each in make_report(plain, {"its null": found}).chance}
+    stop_after(2, asked("again.laminar"))
+    with pytest.raises(UsageError, match=f"another null: {null}, now"):
+        capture_corpus(request_for("again.laminar", limit=5, resume=True), quiet, never)
+    capture_corpus(asked("again.laminar", resume=True), quiet, never)
+    assert_same_run(asked("null.laminar").output, asked("again.laminar").output)
+
+
+def test_the_tokens_of_each_window_are_shuffled_in_an_order_of_its_own(
+    request_for: Callable[..., CorpusRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laminar_tui.model import capture as reading
+
+    read: list[list[int]] = []
+    capture = reading.capture
+
+    def listen(model: Any, ids: list[int], **options: Any) -> Profile:
+        read.append(list(ids))
+        return capture(model, ids, **options)
+
+    monkeypatch.setattr(reading, "capture", listen)
+    request = request_for(limit=3)
+    capture_corpus(request, quiet, never)
+    capture_corpus(replace(request, run=replace(request.run, null="shuffled")), quiet, never)
+    plain, moved = read[:3], read[3:]
+    assert [sorted(ids) for ids in moved] == [sorted(ids) for ids in plain]
+    assert [ids[0] for ids in moved] == [ids[0] for ids in plain]
+    orders = [np.argsort(NULLS["shuffled"].order(WINDOW, number)).tolist() for number in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert [[ids[at] for at in order] for ids, order in zip(moved, orders, strict=True)] == plain
+
+
+def test_roles_are_measured_once_beside_a_corpus(request_for: Callable[..., CorpusRequest]) -> None:
+    request = request_for(limit=2)
+    events: list[Event] = []
+    found = capture_corpus(replace(request, run=replace(request.run, roles=True)), events.append, never)
+    assert found is not None
+    assert found.roles is not None
+    assert sum("measuring roles" in event.name for event in events if isinstance(event, Step)) == 1
+    assert Profile.load(request.output).roles is not None
+
+
 def test_every_window_begins_with_the_bos_token_where_it_is_asked_for(
     request_for: Callable[..., CorpusRequest], model_folder: Path, tmp_path: Path
 ) -> None:
@@ -394,8 +456,8 @@ def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(
         (["--field", "body", "--corpus", "corpus.jsonl"], "corpus.jsonl, line 1: there is no field 'body'"),
         (["--corpus", "missing"], "no such file or folder: missing"),
         (["--corpus", ""], "no such file or folder"),
-        (["--null", "shuffled"], "--null is not read on a corpus"),
-        (["--roles"], "--roles is not read on a corpus"),
+        (["--null", "no-such"], "there is no null 'no-such'"),
+        (["--null", "random", "--recipe", "content"], "a null has no recipe"),
         (["--chat"], "--chat is not read on a corpus"),
     ],
 )

@@ -40,9 +40,8 @@ def capture_corpus(options: argparse.Namespace) -> int:
         raise UsageError("a prompt and a corpus are two runs", "leave one of them out")
     if not options.output or options.output == "-":
         raise UsageError("there is nowhere to put the profile", "name a file with -o FILE.laminar")
-    asked = {"--null": options.take_null, "--roles": options.roles, "--chat": options.chat}
-    if what := next((name for name, value in asked.items() if value), ""):
-        raise UsageError(f"{what} is not read on a corpus", f"capture a prompt with {what}, and the corpus without")
+    if options.chat:
+        raise UsageError("--chat is not read on a corpus", "capture a prompt with --chat, and the corpus without")
     request = CorpusRequest(
         make_request(options),
         options.corpus,
