@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from command_line import Run
 from numpy.typing import NDArray
 
 from laminar_tui.profile.counts import Counts, PackedCounts, count_weights, stack
@@ -219,6 +220,27 @@ def small_profile() -> Profile:
     return profile_of(
         [softmax_patterns(1, 3, 12), None, softmax_patterns(2, 2, 12, spread=6.0), softmax_patterns(3, 3, 12)]
     )
+
+
+# -- the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    from laminar_tui.cli import main
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capfdbinary.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capfdbinary.readouterr()
+        return code, out.decode("utf-8", "surrogateescape"), err.decode()
+
+    return run
 
 
 # -- tiny models -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Run, assert_refused
 
 from laminar_tui import __version__
 from laminar_tui.cli import COMMANDS, main
@@ -20,24 +21,7 @@ from laminar_tui.model.check import LayerCheck, Verdict
 from laminar_tui.profile.file import parse_profile
 from laminar_tui.profile.profile import Check, Profile
 
-Run = Callable[..., tuple[int, str, str]]
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@pytest.fixture
-def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    monkeypatch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capfdbinary.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capfdbinary.readouterr()
-        return code, out.decode("utf-8", "surrogateescape"), err.decode()
-
-    return run
 
 
 @pytest.fixture
@@ -46,19 +30,6 @@ def saved(small_profile: Profile, tmp_path: Path) -> Path:
     path = tmp_path / "run.laminar"
     small_profile.save(path)
     return path
-
-
-def assert_refused(result: tuple[int, str, str], code: int, *words: str) -> None:
-    """An error has its exit code, writes nothing to stdout, and says in at most three lines what and what to do."""
-    found, out, err = result
-    assert found == code, err
-    assert out == ""
-    assert "Traceback" not in err
-    about = [line for line in err.splitlines() if line.startswith(("laminar-tui: ", "  "))]
-    assert 1 <= len(about) <= 3, err
-    assert about[0].startswith("laminar-tui: ")
-    for word in words:
-        assert word in err, err
 
 
 # -- wrong sources ---------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """Arrows only go down, and what is heavy is imported when it is needed."""
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import heavy_after
 
 import laminar_tui
 from laminar_tui import errors
@@ -72,8 +72,6 @@ LIBRARIES = {
     "scipy": set(),
 }
 """Which part may import a library that costs time or ties a part to a screen or a model."""
-
-HEAVY = ("torch", "transformers", "scipy.stats", "textual")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -176,14 +174,6 @@ def test_no_widget_imports_the_app() -> None:
         name = module_name(path)
         if part_of(name) == "ui" and name not in ("laminar_tui.ui.start", "laminar_tui.ui.app"):
             assert "laminar_tui.ui.app" not in {module for module, _ in imports_of(path)}, name
-
-
-def heavy_after(statement: str) -> list[str]:
-    """Run a statement in a fresh interpreter and name the heavy modules it has imported."""
-    program = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\n"
-    program += f"print('LOADED', *(name for name in {HEAVY} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.splitlines()[-1].split()[1:]
 
 
 def test_the_probe_sees_what_is_heavy() -> None:

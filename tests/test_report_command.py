@@ -6,14 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cli import Run, assert_refused, command
-from test_imports import heavy_after
+from command_line import Run, assert_refused, heavy_after
 
 from laminar_tui.log import stop_log
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import SAMPLE_PROFILE
-
-__all__ = ["command"]
 
 
 @pytest.fixture

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import Run, assert_refused, command
-from test_imports import heavy_after
+from command_line import Run, assert_refused, heavy_after
 
 from laminar_tui import run as run_module
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import SAMPLE_PROFILE, Request
 from laminar_tui.sweep_run import SweepRequest, capture_sweep, profile_path
-
-__all__ = ["command"]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from families import build_family
-from test_fast import PLAIN, assert_same, ids, slowly
+from fast_and_slow import PLAIN, assert_same, ids, slowly
 
 import laminar_tui
 import laminar_tui.model

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forged import rebuilt
 from safetensors.numpy import load as load_tensors
-from test_file import rebuilt
 
 from laminar_tui.errors import ProfileFileError
 from laminar_tui.profile.file import parse_profile, profile_bytes

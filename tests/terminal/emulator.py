@@ -167,3 +167,15 @@ def clean_environment(folder: Path, **changes: str | None) -> dict[str, str]:
         **changes,
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+TAKEN = (b"\x1b[?1049", b"\x1b[?1000", b"\x1b[?1003", b"\x1b[?1006", b"\x1b[?2004")
+"""Alternate screen, three mouse modes, bracketed paste: `h` takes them, `l` gives them back."""
+
+
+def assert_given_back(written: bytes) -> None:
+    """Every mode that was taken has been given back, and the cursor is seen."""
+    for mode in TAKEN:
+        taken, given = written.rfind(mode + b"h"), written.rfind(mode + b"l")
+        assert given > taken, f"{mode!r} is still on"
+    assert written.rfind(b"\x1b[?25h") > written.rfind(b"\x1b[?25l"), "the cursor is still hidden"

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulator import SLOW, clean_environment, program
-from test_lifecycle import assert_given_back
+from emulator import SLOW, assert_given_back, clean_environment, program
 
 from laminar_tui.profile.journal import Journal, partial_path, read_journal
 from laminar_tui.profile.profile import Profile

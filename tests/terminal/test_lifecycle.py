@@ -11,21 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulator import clean_environment, program
+from emulator import assert_given_back, clean_environment, program
 
 pytestmark = pytest.mark.terminal
 
 Emulate = Callable[..., Any]
-TAKEN = (b"\x1b[?1049", b"\x1b[?1000", b"\x1b[?1003", b"\x1b[?1006", b"\x1b[?2004")
-"""Alternate screen, three mouse modes, bracketed paste: `h` takes them, `l` gives them back."""
-
-
-def assert_given_back(written: bytes) -> None:
-    """Every mode that was taken has been given back, and the cursor is seen."""
-    for mode in TAKEN:
-        taken, given = written.rfind(mode + b"h"), written.rfind(mode + b"l")
-        assert given > taken, f"{mode!r} is still on"
-    assert written.rfind(b"\x1b[?25h") > written.rfind(b"\x1b[?25l"), "the cursor is still hidden"
 
 
 def opened(emulate: Emulate, path: Path, **options: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_run_in_app import Gate, n_read
+from gate import Gate, n_read
 from textual import events
 
 from laminar_tui.errors import PromptError

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gate import Gate, n_read
 
 from laminar_tui.errors import NotHereError, PromptError
 from laminar_tui.log import start_log, stop_log
@@ -21,28 +22,6 @@ from laminar_tui.ui.prompt import PromptScreen
 from laminar_tui.ui.state import State
 
 Drive = Callable[..., Any]
-
-
-class Gate:
-    """Lets a scripted run go on layer by layer, when the test says so."""
-
-    def __init__(self) -> None:
-        self._opened = threading.Semaphore(0)
-
-    def __call__(self, _index: int, is_cancelled: Callable[[], bool]) -> None:
-        while not is_cancelled():
-            if self._opened.acquire(timeout=0.01):
-                return
-
-    def open(self, layers: int = 1) -> None:
-        """Let so many layers be read."""
-        for _ in range(layers):
-            self._opened.release()
-
-
-def n_read(driven: Any) -> int:
-    profile = driven.state.profile
-    return profile.n_read if profile else -1
 
 
 async def test_the_line_of_keys_offers_what_works_before_a_layer_is_read(drive: Drive, script: Any) -> None:
