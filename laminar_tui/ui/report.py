@@ -58,8 +58,8 @@ class ReportScreen(Detour[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*make_bindings(REPORT_KEYS)]
     READING = """\
 Each chapter puts one question about the picture to the numbers of this profile. Satellites are the final token's
-weights above 0.6. Lift is how many times as often something occurs as it does by chance: uniform attention, or
-independent scores of the same variance, and what b has drawn in the comparison (5). w writes it all."""
+weights above 0.6. Lift is how many times as often something occurs as by chance: uniform attention, independent scores
+of the same variance, and what b has drawn in the comparison (5). w writes it all."""
     NOT_SAID = """\
 More than chance is not importance: attention is how much, not what for. A sentence is about this profile: another
 prompt, or another model, is the test."""
