@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -60,6 +61,23 @@ def test_a_variant_that_has_used_its_time_up_takes_no_further_turn(rounds: Modul
     assert turns.count("quick") == 4
     assert measured.is_once("slow")
     assert not measured.is_once("quick")
+
+
+def test_the_keys_of_every_screen_are_pressed() -> None:
+    from every_key import PROMPT, SCENES
+
+    from laminar_tui.ui.compare import CompareScreen
+    from laminar_tui.ui.heads import HeadsScreen
+    from laminar_tui.ui.picker import PickerScreen
+    from laminar_tui.ui.prompt import PromptScreen
+    from laminar_tui.ui.report import ReportScreen
+    from laminar_tui.ui.state import ViewName
+    from laminar_tui.ui.sweep import SweepScreen
+
+    scenes = [set(scene.keys) for scene in (*SCENES, PROMPT)]
+    for screen in (CompareScreen, HeadsScreen, PickerScreen, PromptScreen, ReportScreen, SweepScreen):
+        assert any(set(screen.KEYS) <= keys for keys in scenes), screen.NAME
+    assert set(get_args(ViewName)) <= {scene.name for scene in SCENES}
 
 
 def test_an_exponent_is_found(rounds: ModuleType) -> None:
