@@ -15,7 +15,12 @@ from laminar_tui.profile.roles import ROLES
 from laminar_tui.profile.sinks import MIN_QUERIES, THRESHOLD, strongest_shares
 from laminar_tui.profile.statistics import STATISTICS
 
-SHARES = frozenset({"entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"})
+SHARES = frozenset(
+    {
+        *("entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"),
+        *("rest.entropy_share", "rest.previous_token", "rest.self"),
+    }
+)
 """The statistics that are shares of a query's attention."""
 
 
