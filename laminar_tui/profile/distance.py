@@ -3,7 +3,8 @@
 Wasserstein-1 is read from the difference of the distribution functions and says how far, in weight, the mass has to
 move. Jensen-Shannon compares bin by bin, so its bins have to hold several weights each: on the 15,361 float16 bins two
 samples of one distribution hardly share a bin and look far apart. It therefore groups them, 8 to an octave, unless told
-otherwise.
+otherwise. A weight is counted in the bin that it rounds to, so a group ends not at a float16 but half way to the next
+one, at one of `BIN_EDGES`: between these the divergence is that of the exact weights.
 """
 
 import numpy as np

@@ -16,7 +16,12 @@ from laminar_tui.profile.sinks import MIN_QUERIES, THRESHOLD, strongest_shares
 from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.profile.values import measure_shifts
 
-SHARES = frozenset({"entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"})
+SHARES = frozenset(
+    {
+        *("entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"),
+        *("rest.entropy_share", "rest.previous_token", "rest.self"),
+    }
+)
 """The statistics that are shares of a query's attention."""
 
 

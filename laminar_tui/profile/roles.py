@@ -94,6 +94,10 @@ class Roles:
             RankedHead(place + 1, layer, head, float(scores[layer, head])) for place, (layer, head) in enumerate(places)
         ]
 
+    def rank(self, name: str, layer: int, head: int) -> int:
+        """A head's place in the order of a score, 1 for the highest; equal scores share a place."""
+        return 1 + int((self.scores[name] > self.scores[name][layer, head]).sum())
+
     def has(self, name: str) -> NDArray[np.bool_]:
         """Say which heads have a role, bool [n_layers, n_heads]: those above its threshold."""
         return self.scores[name] > self.thresholds.get(name, np.nan)

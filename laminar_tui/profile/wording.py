@@ -22,7 +22,8 @@ def statement(profile: Profile, layer: int, low: float, high: float, head: int |
     Args:
         profile: of one prompt.
         layer, head: which weights; all heads where `head` is None.
-        low, high: the band, low < weight <= high (from 0 on for low = 0); on the weights on earlier tokens.
+        low, high: the band, low < weight <= high (from 0 on for low = 0, without an end for high = 1); on the weights
+            on earlier tokens.
 
     Raises:
         UsageError: if there is no such layer or head, or it has no attention.
@@ -34,7 +35,8 @@ def statement(profile: Profile, layer: int, low: float, high: float, head: int |
     if found.final_weights is None:
         return f"{place}: several prompts were added up, so there are no single weights to name"
     weights = found.final_weights[slice(None) if head is None else slice(head, head + 1), :-1]
-    chosen = (weights <= high) & ((weights > low) | (low <= 0))
+    # A float32 softmax may give 1 + 1e-7: nothing is above a band that ends at 1.
+    chosen = ((weights <= high) | (high >= 1)) & ((weights > low) | (low <= 0))
     keys = Counter(int(key) for key in np.nonzero(chosen)[1])
     return f"{place}: {_say_keys(profile, keys, _band(low, high), found, head)}"
 

@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
+from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.profile import Origin, Profile
+from laminar_tui.profile.roles import ROLES
+from laminar_tui.profile.sinks import THRESHOLD, sink_keys
 from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.profile.wording import part
 from laminar_tui.render.columns import Columns
 from laminar_tui.render.numbers import limit, number, percent
+from laminar_tui.render.prompt import token_name
 from laminar_tui.render.text import visible
 
 HEAD_NUMBERS = (
@@ -23,16 +27,20 @@ HEAD_NUMBERS = (
     "previous_token",
     "self",
     "distance",
+    "off_sequence",
     "rest.entropy",
     "rest.effective_tokens",
-    "off_sequence",
+    "rest.gini",
+    "rest.previous_token",
+    "rest.self",
+    "rest.distance",
 )
 """The statistics that the app shows, in this order, of which a low screen has the first three; all are exported."""
+MOST_SINKS = 3
+"""How many sinks of a head are named."""
 
 WIDEST_INTERVAL = 13
 """Characters of a number with its interval: what a box of numbers has room for."""
-
-_SHARES = {"sink_share", "previous_token", "self", "off_sequence", "final.sink_share"}
 
 
 def recipe_facts(origin: Origin) -> list[str]:
@@ -101,8 +109,51 @@ def join_fitting(facts: Sequence[str], separator: str, width: int) -> str:
     return line
 
 
-def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> list[tuple[str, str]]:
-    """A head's numbers, or a layer's: the means over its heads; over several prompts each with its interval."""
+def over_words(profile: Profile) -> str:
+    """Say what a head's numbers are means over: `over 117 queries`; query 0, which sees itself alone, is none of them.
+
+    The Gini coefficients are over fewer queries, and what leaves the sink out over those that leave it anything.
+    """
+    if profile.origin.n_prompts > 1:
+        return f"over {profile.origin.n_prompts:,} prompts, ± 95 %"
+    n = max(0, profile.n_tokens - 1)
+    return f"over {n:,} {'query' if n == 1 else 'queries'}"
+
+
+def sink_lines(profile: Profile, layer: int, head: int, *, ascii_only: bool = False) -> list[tuple[str, str]]:
+    """Name the keys that are sinks of a head, the strongest first: `sink 0 Photos`, and its share."""
+    found = sorted((-share, key) for at, key, share in sink_keys(profile.layer(layer)) if at == head)
+    tokens = profile.origin.tokens
+    lines = []
+    for share, key in found[:MOST_SINKS]:
+        name = f" {token_name(tokens[key], ascii_only=ascii_only)}" if tokens else ""
+        lines.append((f"sink {key}{name}", number(-share)))
+    more = len(found) - len(lines)
+    return [*lines, (f"{more} more sink{'s' if more > 1 else ''}", f"above {THRESHOLD}")] if more else lines
+
+
+def role_lines(profile: Profile, layer: int, head: int) -> list[tuple[str, str]]:
+    """A head's role scores with its rank among all heads and the threshold, the roles that it has first."""
+    roles = profile.roles
+    if roles is None:
+        return []
+    lines = [("roles: score, rank, threshold", "")]
+    has = roles.of(layer, head)
+    for name in [*has, *(name for name in roles.scores if name not in has)]:
+        score, threshold = float(roles.scores[name][layer, head]), roles.thresholds.get(name, math.nan)
+        if name in ROLES and math.isfinite(score):
+            rule = f" {'>' if name in has else '<='}{limit(threshold)}" if math.isfinite(threshold) else ""
+            lines.append((ROLES[name].title, f"{score:.2f} #{roles.rank(name, layer, head):,}{rule}"))
+    return lines if len(lines) > 1 else []
+
+
+def statistics_lines(
+    profile: Profile, layer: int, head: int | None = None, *, ascii_only: bool = False
+) -> list[tuple[str, str]]:
+    """A head's numbers, its sinks and roles, or a layer's: the means over its heads.
+
+    Over several prompts each number stands with its interval.
+    """
     values = profile.layer(layer).statistics
     lines = []
     for name in HEAD_NUMBERS:
@@ -113,10 +164,12 @@ def statistics_lines(profile: Profile, layer: int, head: int | None = None) -> l
         if name == "off_sequence" and not value > 1e-3:
             continue
         statistic = STATISTICS[name]
-        text = percent(value) if name in _SHARES else f"{number(value)} {statistic.unit}".strip()
+        text = percent(value) if name in SHARES else f"{number(value)} {statistic.unit}".strip()
         half = half_interval(profile, layer, head, name)
-        lines.append((statistic.title, with_interval(value, half, is_share=name in _SHARES) or text))
-    return lines
+        lines.append((statistic.title, with_interval(value, half, is_share=name in SHARES) or text))
+        if name == "sink_share" and head is not None:
+            lines += sink_lines(profile, layer, head, ascii_only=ascii_only)
+    return lines if head is None else [*lines, *role_lines(profile, layer, head)]
 
 
 def half_interval(profile: Profile, layer: int, head: int | None, name: str) -> float:

@@ -94,7 +94,7 @@ def draw_head(profile: Profile, look: Look, place: Place, page: Page) -> list[Ro
     moved = moved_keys(profile, layer, head, final, 8, ascii_only=page.ascii_only)
     values = [page.facts([MOVED_WORDS, *moved], "  ")] if moved and page.height >= VALUES_FROM else []
     rest = page.height - n_token_rows - 4 - len(values)
-    numbers = [*columns.summary(head), *statistics_lines(profile, layer, head)]
+    numbers = [*columns.summary(head), *statistics_lines(profile, layer, head, ascii_only=page.ascii_only)]
     wide = page.width >= NUMBERS_WIDTH + 40
     curve_width = page.width - (NUMBERS_WIDTH + 2 if wide else 0)
     faintest = columns.faintest(DEFAULT_GRID)

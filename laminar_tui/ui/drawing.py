@@ -25,7 +25,7 @@ from laminar_tui.render.columns import (
 )
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import draw_entries, exact, sentence
-from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
+from laminar_tui.render.facts import join_fitting, model_facts, over_words, picture_facts, statistics_lines
 from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.prompt import heaviest_keys, moved_keys, taken_keys, token_lines, token_name, token_rows
@@ -161,10 +161,9 @@ def draw_numbers(scene: Scene, width: int, height: int) -> list[Row]:
     if state.view == "map":
         return _pairs(_map_pairs(scene, height), width, height, terminal)
     head = state.head_index if state.view in ("layer", "head") else None
-    several = ", ± 95 %" if state.profile.origin.n_prompts > 1 else ""
-    of_all = [(f"over all queries and keys{several}", "")]
+    of_all = [(over_words(state.profile), "")]
     of_column = columns.summary(scene.column)
-    of_all += statistics_lines(state.profile, state.layer_index, head)
+    of_all += statistics_lines(state.profile, state.layer_index, head, ascii_only=terminal.ascii_only)
     if not (state.is_picture and width >= PAIRED_FROM):
         return _pairs(of_column + of_all, width, height, terminal)
     half = width // 2

@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
 from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Look
-from laminar_tui.render.facts import half_interval, with_interval
+from laminar_tui.render.facts import half_interval, sink_lines, with_interval
 from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place, rank_heads, table_rows
 from laminar_tui.render.numbers import limit, number, percent
 from laminar_tui.render.palette import SCALES, Scale
@@ -239,6 +239,8 @@ weights are distributed from those of the head under the cursor.""",
             facts.append(f"{above:,} of {n:,} above {limit(measure.threshold)}")
         if self.nearest is not None:
             return [*facts, *self.look.facts()[:2]]
+        sinks = sink_lines(self.profile, layer, head, ascii_only=self.terminal.ascii_only)
+        facts += [f"{name}: {share}" for name, share in sinks]
         others = [each for each in self.measures if each is not measure]
         facts += [f"{each.title} {self._text(each, float(each.values[layer, head]))}" for each in others]
         return facts

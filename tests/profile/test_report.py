@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
-from laminar_tui.profile.claims import SATELLITE, Chance, depth_thirds
+from laminar_tui.profile.claims import SATELLITE, Chance, depth_thirds, find_satellites
 from laminar_tui.profile.merge import ProfileSums, merge
 from laminar_tui.profile.nulls import uniform
 from laminar_tui.profile.profile import Profile, merge_layers
@@ -54,6 +54,19 @@ def six(patterns: Patterns, make_profile: MakeProfile) -> Profile:
 
 
 # -- which tokens ----------------------------------------------------------------------------------------------------
+
+
+def test_a_weight_that_rounding_makes_larger_than_one_is_named(six: Profile) -> None:
+    weights = six.layer(4).final_weights
+    assert weights is not None
+    weights = weights.copy()
+    weights[2, 0] = np.float32(1) + np.finfo(np.float32).eps
+    layers = [*six.layers]
+    layers[4] = replace(six.layer(4), final_weights=weights)
+    rounded = Profile(six.origin, tuple(layers))
+    assert statement(rounded, 4, 0.6, 1.0) == statement(six, 4, 0.6, 1.0)
+    (found,) = (each for each in find_satellites(rounded, [(4, 4)]) if each.threshold == 0.6)
+    assert found.n_found == 2
 
 
 def test_the_satellites_of_smollm2_in_layer_18_are_the_first_token(sample: Profile) -> None:

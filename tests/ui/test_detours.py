@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from textual.widgets import Input, TextArea
 
 from laminar_tui import catalog
@@ -316,6 +317,21 @@ async def test_the_matrix_begins_at_the_explorers_head_and_gives_one_back(drive:
         assert screen.place == (0, 2), "layer 1 has no attention and is passed over"
         await driven.press("k", "enter")
         assert (driven.state.view, driven.state.layer_index, driven.state.head_index) == ("head", 0, 1)
+
+
+async def test_the_sinks_of_the_head_are_named(
+    drive: Drive, patterns: Callable[..., NDArray[np.float32]], make_profile: Callable[..., Profile]
+) -> None:
+    pattern = patterns(0, 2, 64, spread=0.1) / 2
+    pattern[1, :5, 0] += 0.5
+    pattern[1, 5:, 5] += 0.5
+    async with drive(make_profile([pattern])) as driven:
+        await driven.press("6")
+        assert " sink 5" not in line(driven, "summary")
+        await driven.press("j")
+        assert "sink 5 ·token5" in line(driven, "summary")
+        await driven.press("enter")
+        assert any("sink 5 ·token5" in row for row in driven.text().splitlines())
 
 
 async def test_the_table_is_walked_by_rank_and_turned_around(drive: Drive, walk: Profile) -> None:
