@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.model import native, tiles
+from laminar_tui.model.formulas import gini_of_sorted
 from laminar_tui.model.native import Attend
-from laminar_tui.model.tally import LayerTally, gini_of_sorted
+from laminar_tui.model.tally import LayerTally
 from laminar_tui.model.tiles import Inputs, NotFiniteError, Reading, TensorReading
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.profile import LayerProfile
@@ -159,7 +160,7 @@ class CompiledReading(Reading):
         n_seen = queries + 1 if self.mask is None else self.mask.numpy()[queries].sum(axis=1)
         defined = (n_seen >= 2) & (queries > 0)
         found.kept.sort(axis=-1)
-        gini = gini_of_sorted(found.kept[:, defined], n_seen[defined])
+        gini = gini_of_sorted(found.kept[:, defined], n_seen[defined], np.arange(self.n_tokens, 0, -1), np)
         means = dict(zip(MEANS, found.means.T.copy(), strict=True))
         means["gini"] = gini.mean(axis=1) if defined.any() else np.full(self.n_heads, np.nan)
         return {name: means[name] for name in STATISTICS}

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UntrustedWeightsError
+from laminar_tui.model.formulas import OF_ROWS, OF_SORTED, WholeRows, average_rows, mean_where, measure_sorted
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries
+from laminar_tui.profile.statistics import STATISTICS, gini_queries
 
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -171,26 +172,12 @@ class LayerTally:
         self._final = _numpy(row).astype(np.float32), seen
 
     def take_sorted(self, ascending: torch.Tensor, allowed: torch.Tensor, queries: torch.Tensor) -> None:
-        """Take in the sorted weights [n_heads, n, n_tokens] of the queries that the numbers of few rows are made of.
-
-        Hidden keys are zeros at the front of the ascending order, so with n the number of visible keys the rank counted
-        from the end is the same with and without them.
-        """
+        """Take in the sorted weights [n_heads, n, n_tokens] of the queries that the numbers of few rows are made of."""
         weights = _numpy(ascending)
         n_seen = np.broadcast_to(_numpy(allowed.sum(dim=-1)), weights.shape[:2])
-        at_least_one = np.maximum(n_seen, 1)
-        visible = np.arange(weights.shape[-1], 0, -1) <= n_seen[..., None]
-        # Of float32 numpy takes logarithms many times faster than of float64; they are right to 1e-7 of a score.
-        scores = np.log(np.maximum(weights, np.float32(UNDERFLOW))) * visible
-        mean = scores.sum(axis=-1, dtype=np.float64) / at_least_one
-        spread = (scores - mean[..., None].astype(np.float32)) * visible
-        self._of_sorted.append(
-            (
-                gini_of_sorted(weights, at_least_one),
-                (spread**2).sum(axis=-1, dtype=np.float64) / np.maximum(n_seen - 1, 1),
-                (n_seen >= 2) & (_numpy(queries) > 0),
-            )
-        )
+        ranks = np.arange(weights.shape[-1], 0, -1)
+        measured = measure_sorted(weights, n_seen, ranks, np)
+        self._of_sorted.append((*measured, (n_seen >= 2) & (_numpy(queries) > 0)))
 
     def finish(self) -> LayerProfile:
         """Give the layer's profile; every row must have been added."""
@@ -236,7 +223,7 @@ class LayerTally:
             )
         self.row_sum_error = max(self.row_sum_error, error)
 
-    def _pack_parts(self, rows: "_HostRows") -> dict[str, PackedCounts]:
+    def _pack_parts(self, rows: WholeRows) -> dict[str, PackedCounts]:
         later = rows.queries > 0
         single = {
             "origin": (rows.itself, rows.sees_itself & ~later),
@@ -256,49 +243,11 @@ class LayerTally:
         row, seen = self._final
         return {part: (row[:, some], seen[:, some]) for part, some in entries.items()}
 
-    def _average(self, rows: "_HostRows") -> dict[str, Floats]:
-        """Every number of `STATISTICS`, [n_heads] each; the formulas stand in `profile.statistics`."""
-        query, itself = rows.queries, rows.itself.astype(np.float64)
-        sink = np.where(query > 0, rows.first, 0.0).astype(np.float64)
-        later = np.broadcast_to(query > 0, sink.shape)
-        n_seen = np.broadcast_to(rows.n_seen, sink.shape)
-        several = (n_seen >= 2) & later
-        # Without the sink; then with it.
-        rest, rest_squares = rows.total + itself, rows.squares + itself**2
-        rest_entropy = rows.entropy + _entr(itself)
-        rest_distance = query * rest - rows.position
-        total, squares, entropy = rest + sink, rest_squares + sink**2, rest_entropy + _entr(sink)
-        effective = np.exp(entropy)
-        n_safe = np.maximum(n_seen, 2).astype(np.float64)
-        roots = np.sqrt(n_safe)
-        has_rest = several & (rest > REST_AT_LEAST)
-        rest = np.maximum(rest, REST_AT_LEAST)
-        rest_entropy = rest_entropy / rest + np.log(rest)
-        last = several & (query == self.n_tokens - 1)
-        table: dict[str, tuple[Floats, Chosen]] = {
-            "entropy": (entropy, several),
-            "entropy_share": (entropy / np.log(n_safe), several),
-            "effective_tokens": (effective, several),
-            "participation_ratio": (_divide(1.0, squares), several),
-            "hoyer": ((roots - _divide(total, np.sqrt(squares))) / (roots - 1), several),
-            "distance": (rest_distance + sink * query, several),
-            "sink_share": (sink, later),
-            "previous_token": (rows.previous.astype(np.float64), later),
-            "self": (itself, later),
-            "off_sequence": (1 - total, later),
-            "rest.entropy": (rest_entropy, has_rest),
-            "rest.effective_tokens": (np.exp(rest_entropy), has_rest),
-            "rest.participation_ratio": (_divide(rest**2, rest_squares), has_rest),
-            "rest.distance": (rest_distance / rest, has_rest),
-            "final.entropy": (entropy, last),
-            "final.effective_tokens": (effective, last),
-            "final.sink_share": (sink, last),
-        }
-        # All in one go: on a short prompt, starting an operation takes longer than doing it.
-        values, defined = (np.stack(np.broadcast_arrays(*each)) for each in zip(*table.values(), strict=True))
-        found = dict(zip(table, _mean(values, defined), strict=True))
+    def _average(self, rows: WholeRows) -> dict[str, Floats]:
+        """Every number of `STATISTICS`, [n_heads] each."""
         gini, variance, of_sorted = self._measured_of_sorted()
-        found |= {"gini": _mean(gini, of_sorted), "score_variance": _mean(variance, of_sorted)}
+        few = (mean_where(each, of_sorted, np) for each in (gini, variance))
+        found = dict(zip(OF_ROWS, average_rows(rows, np), strict=True)) | dict(zip(OF_SORTED, few, strict=True))
         return {name: found[name] for name in STATISTICS}
 
     def _measured_of_sorted(self) -> tuple[Floats, Floats, Chosen]:
@@ -310,33 +259,8 @@ class LayerTally:
         return np.concatenate(gini, axis=1), np.concatenate(variance, axis=1), np.concatenate(defined, axis=1)
 
 
-def gini_of_sorted(ascending: NDArray[np.float32], n_seen: NDArray[np.int64]) -> Floats:
-    """The Gini coefficients of sorted rows [..., n_tokens], each with zeros for what is hidden and n_seen weights."""
-    exact = ascending.astype(np.float64)
-    from_end = np.arange(exact.shape[-1], 0, -1) - 0.5
-    coefficients: Floats = 1 - 2 * (exact @ from_end) / (exact.sum(axis=-1) * n_seen)
-    return coefficients
-
-
-@dataclass(frozen=True, eq=False)
-class _HostRows:
-    """All rows of a layer on the host, as in `Rows`; small arrays are faster in numpy than in torch."""
-
-    queries: NDArray[np.int64]
-    n_seen: NDArray[np.int64]
-    sees_first: Chosen
-    sees_itself: Chosen
-    first: NDArray[np.float32]
-    itself: NDArray[np.float32]
-    previous: NDArray[np.float32]
-    total: Floats
-    squares: Floats
-    entropy: Floats
-    position: Floats
-
-
-def _gather(chunks: list[Rows], n_heads: int) -> _HostRows:
-    """Put the chunks together and bring them to the host at once."""
+def _gather(chunks: list[Rows], n_heads: int) -> WholeRows:
+    """Put the chunks together and bring them to the host at once: small arrays are faster in numpy than in torch."""
 
     def whole(name: str) -> torch.Tensor:
         pieces: list[torch.Tensor] = [getattr(rows, name) for rows in chunks]
@@ -346,26 +270,7 @@ def _gather(chunks: list[Rows], n_heads: int) -> _HostRows:
 
     wide = {"total", "squares", "entropy", "position"}
     found = {field.name: whole(field.name) for field in fields(Rows)}
-    return _HostRows(**{name: _numpy(each.double() if name in wide else each) for name, each in found.items()})
-
-
-def _entr(weights: Floats) -> Floats:
-    """-w ln w, 0 at 0."""
-    return -weights * np.log(np.where(weights > 0, weights, 1.0))
-
-
-def _divide(a: Floats | float, b: Floats) -> Floats:
-    """Divide; 0 where b is 0."""
-    quotient: Floats = np.divide(a, b, out=np.zeros_like(b), where=b > 0)
-    return quotient
-
-
-def _mean(values: Floats, defined: Chosen) -> Floats:
-    """The mean along the last axis where defined; NaN where that is nowhere."""
-    n = defined.sum(axis=-1)
-    total: Floats = np.where(defined, values, 0.0).sum(axis=-1)
-    mean: Floats = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
-    return mean
+    return WholeRows(**{name: _numpy(each.double() if name in wide else each) for name, each in found.items()})
 
 
 def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[str, PackedCounts]:
