@@ -181,7 +181,7 @@ def empty_profile(model: PreTrainedModel, ids: torch.Tensor, tokens: Sequence[st
     """Make the profile of a capture that has not read a layer yet."""
     config = model.config.get_text_config()
     n_layers = int(getattr(config, "num_hidden_layers", None) or 0)  # unknown: layers are added as they come
-    first = [int(each) for each in ids[0]]
+    first = ids[0].tolist()  # each number by itself would wait for the device
     origin = Origin(
         model=str(model.config.name_or_path or model.config.model_type),
         architecture=str(model.config.model_type),
