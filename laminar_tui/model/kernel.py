@@ -19,7 +19,8 @@ import triton
 import triton.language as tl
 from torch.nn import functional as F
 
-from laminar_tui.model.device import MEASURED, SMALLEST, Found
+from laminar_tui.model.device import SMALLEST
+from laminar_tui.model.found import MEASURED, Found
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
 

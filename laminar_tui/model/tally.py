@@ -5,9 +5,10 @@ query's few single weights (on itself, on the first token) are set aside before 
 sums are those of the content, and nothing is left over of two large numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +27,11 @@ Chosen = NDArray[np.bool_]
 def bit_patterns(weights: torch.Tensor) -> torch.Tensor:
     """The bit patterns of the weights as float16: the bins, int16."""
     return weights.to(torch.float16).view(torch.int16)
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has numbers of 64 bits; what needs them is done on the host otherwise."""
+    return device.type != "mps"
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
@@ -84,6 +90,22 @@ def measure_rows(weights: torch.Tensor, content: torch.Tensor, allowed: torch.Te
     )
 
 
+class Arriving(Protocol):
+    """A layer on its way to the host, as `found.Handover`.
+
+    Attributes:
+        n_held: how many bytes of the device's memory are held for it.
+    """
+
+    n_held: int
+
+    def is_ready(self) -> bool:
+        """Whether `finish` would not wait."""
+
+    def finish(self) -> tuple[LayerProfile, float, bool]:
+        """Give the layer, its `row_sum_error`, and whether it was read again in tiles."""
+
+
 class LayerTally:
     """The counts and numbers of one layer and one sequence under way.
 
@@ -95,6 +117,7 @@ class LayerTally:
 
     Attributes:
         layer: the whole layer's profile, from who makes it without the following.
+        arriving: the same on its way.
         hits, zeros: int64 [n_heads, N_BINS] and [n_heads], of the content (0 < k < q).
         received: float64 [n_heads, n_tokens], the sum of the content weights that each key got.
         sorted_queries: whose rows are to be sorted for the Gini coefficient.
@@ -116,6 +139,7 @@ class LayerTally:
         self._tolerance = tolerance
         self._device = device
         self.layer: LayerProfile | None = None
+        self.arriving: Arriving | None = None
         self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
         self._rows: list[Rows] = []
         self._of_sorted: list[tuple[Floats, Floats, Chosen]] = []
@@ -180,7 +204,10 @@ class LayerTally:
         self._of_sorted.append((*measured, (n_seen >= 2) & (_numpy(queries) > 0)))
 
     def finish(self) -> LayerProfile:
-        """Give the layer's profile; every row must have been added."""
+        """Give the layer's profile; every row must have been added. Waits for one that is on its way."""
+        if self.arriving is not None:
+            self.layer, error, _ = self.arriving.finish()
+            self.row_sum_error, self.arriving = max(self.row_sum_error, error), None
         if self.layer is not None:
             return self.layer
         rows = _gather(self._rows, self.n_heads)
@@ -282,17 +309,38 @@ def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[s
         bins = weights.astype(np.float16).view(np.uint16)
         keys.append(((place * n_heads + heads) * N_BINS + bins)[np.broadcast_to(chosen, weights.shape)])
     found, hits = np.unique(np.concatenate(keys), return_counts=True)
+    kept = [np.where(chosen, weights, 0.0).astype(np.float64) for weights, chosen in parts.values()]
+    zeros = [(chosen & (weights == 0)).sum(axis=1) for weights, chosen in parts.values()]
+    totals, squares = [each.sum(axis=1) for each in kept], [(each**2).sum(axis=1) for each in kept]
+    return pack_runs(tuple(parts), found, hits, zeros, totals, squares)
+
+
+def pack_runs(
+    parts: Sequence[str],
+    found: NDArray[np.integer[Any]],
+    hits: NDArray[np.integer[Any]],
+    zeros: Sequence[NDArray[Any]] | NDArray[Any],
+    totals: Sequence[NDArray[Any]] | NDArray[Any],
+    squares: Sequence[NDArray[Any]] | NDArray[Any],
+) -> dict[str, PackedCounts]:
+    """Cut sorted bins into parts and heads.
+
+    Args:
+        found: (place of the part x n_heads + head) x N_BINS + bin, ascending, each once.
+        hits: how often each of them was there.
+        zeros, totals, squares: [n_heads] for each part.
+    """
+    n_heads = len(zeros[0])
     starts = np.searchsorted(found, np.arange(len(parts) * n_heads + 1) * N_BINS)
     packed = {}
-    for place, (part, (weights, chosen)) in enumerate(parts.items()):
+    for place, part in enumerate(parts):
         own = starts[place * n_heads : (place + 1) * n_heads + 1]
-        kept = np.where(chosen, weights, 0.0).astype(np.float64)
         packed[part] = PackedCounts(
             (own - own[0]).astype(np.int64),
             (found[own[0] : own[-1]] % N_BINS).astype(np.uint16),
             hits[own[0] : own[-1]].astype(np.uint32),
-            (chosen & (weights == 0)).sum(axis=1),
-            kept.sum(axis=1),
-            (kept**2).sum(axis=1),
+            zeros[place],
+            totals[place],
+            squares[place],
         )
     return packed

@@ -28,6 +28,7 @@ from laminar_tui.model.eager import (
     weigh,
     weights_in_row,
 )
+from laminar_tui.model.masks import Masks
 from laminar_tui.model.memory import is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
@@ -228,6 +229,8 @@ def _place_of(module: nn.Module) -> str:
 
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
+    masks = Masks()
+
     def attend(
         module: nn.Module,
         query: torch.Tensor,
@@ -236,7 +239,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        if not _fits(module, query, key, attention_mask, kwargs):
+        if not _fits(module, query, key, attention_mask, kwargs, masks):
             raise NotPlainError
         receiver.begin_layer(module)
         call = Call(module, query, key, value, attention_mask, kwargs, is_plain=True)
@@ -246,10 +249,10 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
                 raise NotPlainError
             seen = None if attention_mask is None else attention_mask[0, 0]
             attend_in_tiles = _attend_in_tiles(query)
-            q, k, v = query[0], key[0], value[0]
+            layer = query[0], key[0], value[0], kwargs["scaling"], seen, tally
             try:
                 _hand_call_on(receiver, call)
-                output = attend_in_tiles(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
+                output = attend_in_tiles(*layer, stop=receiver.stop_if_cancelled, masks=masks)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -278,10 +281,11 @@ def _fits(
     key: torch.Tensor,
     mask: torch.Tensor | None,
     kwargs: dict[str, Any],
+    masks: Masks,
 ) -> bool:
     """Whether a layer's call is what the fast path does, and on a device where it does it."""
     is_near = query.device.type in ("cpu", *device.DEVICES)
-    return is_near and fast.fits(query, key, mask, kwargs) and _is_causal(module, mask)
+    return is_near and fast.fits(query, key, mask, kwargs) and _is_causal(module, mask, masks)
 
 
 def _attend_in_tiles(query: torch.Tensor) -> Callable[..., torch.Tensor]:
@@ -289,17 +293,19 @@ def _attend_in_tiles(query: torch.Tensor) -> Callable[..., torch.Tensor]:
     if query.device.type != "cpu":
         return device.attend
 
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+    def attend(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, masks: Masks | None = None, **more: Any
+    ) -> torch.Tensor:
+        del masks
         return fast.attend(q.float(), k.float(), v.float(), *rest, **more)
 
     return attend
 
 
-def _is_causal(module: nn.Module, mask: torch.Tensor | None) -> bool:
+def _is_causal(module: nn.Module, mask: torch.Tensor | None, masks: Masks) -> bool:
     """Whether no query sees a later key; without a mask it is for the module to say, as under SDPA."""
-    if mask is None:
-        return bool(getattr(module, "is_causal", True))
-    return not bool(mask.triu(1).any())
+    looked_at = masks.look_at(None if mask is None else mask[0, 0])
+    return bool(getattr(module, "is_causal", True)) if looked_at is None else looked_at.is_causal
 
 
 def _attend_both_ways(
@@ -310,7 +316,7 @@ def _attend_both_ways(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    if not _fits(module, query, key, attention_mask, kwargs):
+    if not _fits(module, query, key, attention_mask, kwargs, Masks()):
         raise NotPlainError
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()

@@ -17,8 +17,9 @@ from test_fast import PLAIN, assert_same, ids, slowly
 import laminar_tui
 import laminar_tui.model
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import device, fallback, fast, tap
+from laminar_tui.model import device, fallback, fast, masks, tap
 from laminar_tui.model.eager import AttentionFunction
+from laminar_tui.model.masks import Masks, look_at
 from laminar_tui.model.reader import Reader
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import LayerProfile, Profile
@@ -30,7 +31,7 @@ N_TOKENS = 70
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tiles, the last of them not full: 6 rows of 4 heads and 70 tokens."""
-    monkeypatch.setattr(device, "_tile_weights", lambda _device: 1700)
+    monkeypatch.setattr(device, "tile_weights", lambda _device: 1700)
 
 
 def draw(*n_heads: int, d_head: int = 16, n_tokens: int = N_TOKENS, seed: int = 1) -> list[torch.Tensor]:
@@ -187,8 +188,10 @@ def test_the_devices_way_is_chosen_by_the_device_of_the_query() -> None:
     assert tap._attend_in_tiles(far) is device.attend
     assert tap._attend_in_tiles(torch.empty(1, 2, 3, 4)) is not device.attend
     call = {"scaling": 1.0}
-    assert tap._fits(torch.nn.Identity(), torch.empty(1, 2, 3, 4), torch.empty(1, 2, 3, 4), None, call)
-    assert not tap._fits(torch.nn.Identity(), far, far, None, call), "an unknown kind of device is left to the tap"
+    assert tap._fits(torch.nn.Identity(), torch.empty(1, 2, 3, 4), torch.empty(1, 2, 3, 4), None, call, Masks())
+    assert not tap._fits(torch.nn.Identity(), far, far, None, call, Masks()), (
+        "an unknown kind of device is left to the tap"
+    )
 
 
 @pytest.mark.parametrize("name", ["causal", "window"])
@@ -253,23 +256,24 @@ def test_a_tile_is_a_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -
     sizes = {}
     for free in (0, 2**29, 2**40):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=free: (free, 2**40))
-        sizes[free] = device._tile_weights(torch.device("cuda"))
+        sizes[free] = device.tile_weights(torch.device("cuda"))
     # What torch holds and does not use is free, too: half a GiB, a quarter of which is 4 M weights of 32 bytes.
     assert sizes == {0: 2**22, 2**29: 2**23, 2**40: device.TILE_WEIGHTS}
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 2**29)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (0, 2**40))
-    assert device._tile_weights(torch.device("cuda")) == device.FEW_WEIGHTS
+    assert device.tile_weights(torch.device("cuda")) == device.FEW_WEIGHTS
 
 
-def test_a_window_is_seen_in_the_mask() -> None:
-    assert [device.find_window(band(width, 1100)) for width in (1, 7, 1099)] == [1, 7, 1099]
-    assert device.find_window(band(1100, 1100)) == 1100
-    for row, column in ((1090, 1085), (1090, 3), (5, 6), (1099, 1099)):  # beyond the first 1,024 rows, too
+def test_a_window_is_seen_in_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "BLOCK", 100 * 1100)
+    assert [look_at(band(width, 1100)).window for width in (1, 7, 1099)] == [1, 7, 1099]
+    assert look_at(band(1100, 1100)).window == 1100
+    for row, column in ((1090, 1085), (1090, 3), (5, 6), (1099, 1099)):  # beyond the first block of rows, too
         mask = band(7, 1100)
         mask[row, column] = ~mask[row, column]
-        assert device.find_window(mask) is None
-    assert device.find_window(torch.zeros(9, 9, dtype=torch.bool)) is None
-    assert device.find_window(spotted()) is None
+        assert look_at(mask).window is None
+    assert look_at(torch.zeros(9, 9, dtype=torch.bool)).window is None
+    assert look_at(spotted()).window is None
 
 
 # -- which of the two ways is taken, with a kernel that is none -------------------------------------------------------
@@ -309,7 +313,7 @@ def with_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Kernel], 
         device.is_kernel_equal.cache_clear()
         return kernel
 
-    monkeypatch.setattr(device, "_tile_weights", lambda _device: 2**18)
+    monkeypatch.setattr(device, "tile_weights", lambda _device: 2**18)
     yield put
     device.is_kernel_equal.cache_clear()
 
