@@ -24,6 +24,9 @@ from laminar_tui.model.found import MEASURED, Found
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
 
+aten = torch.ops.aten
+HAS_WINDOWS = "window_size_left" in str(aten._flash_attention_forward.default._schema)
+"""Whether torch's fused attention for CUDA takes a sliding window."""
 D_HEAD_AT_MOST = 128
 BLOCK_ROWS = 64
 BLOCK_KEYS = 32
@@ -69,21 +72,27 @@ def find(
         mask: bool [n_tokens, n_tokens], the sliding window as a mask; None for plain causal.
         window: how many keys a query sees at most, itself among them; None for plain causal.
     """
-    query, key = _as_read(query), _as_read(key)
+    query, key, value = _as_read(query), _as_read(key), _as_read(value)
+    group = len(query) // len(key)
+    # Keys and values are T x d: to repeat them for the heads that share one repeats nothing that is T x T.
+    keys, values = (each.repeat_interleave(group, dim=0) if group > 1 else each for each in (key, value))
     with torch.cuda.device_of(query):
         if window is None:
-            output, log_sum = _attend_fused(query, key, value, scaling)
+            output, log_sum = _attend_fused(query, keys, values, scaling)
+        elif query.is_cuda and HAS_WINDOWS:
+            output, log_sum = attend_window(query, keys, values, scaling, window)
         else:
             log_sum = sum_rows(query, key, scaling, window)
-            # The fused attention that takes a mask gives no log-sum-exp in a form to rely on.
+            # The fused attention that takes a mask gives no log-sum-exp in a form to rely on. Asked to share key heads
+            # itself, torch would take the one on CUDA that makes all scores.
             output = F.scaled_dot_product_attention(
-                query[None], key[None], value[None], attn_mask=mask, scale=scaling, enable_gqa=len(key) < len(query)
+                query[None], keys[None], values[None], attn_mask=mask, scale=scaling
             )[0]
         return _count(query, key, output, log_sum, scaling, window)
 
 
 def _as_read(each: torch.Tensor) -> torch.Tensor:
-    """Lay out queries or keys as the kernels read them: dimensions side by side, a head's rows within 32-bit offsets.
+    """Lay out queries, keys or values as kernels read them: dimensions side by side, a head's rows in 32-bit offsets.
 
     The rows of a view of fused projections are as far apart as the stream is wide, several times.
     """
@@ -95,10 +104,6 @@ def _attend_fused(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend causally by torch's fused attention: its output [n_heads, n_tokens, d] and log-sum-exp, float32."""
-    group = len(query) // len(key)
-    if group > 1:  # they are T x d; nothing that is T x T is repeated
-        key, value = key.repeat_interleave(group, dim=0), value.repeat_interleave(group, dim=0)
-    aten = torch.ops.aten
     if query.is_cuda:
         function = aten._scaled_dot_product_flash_attention
     else:  # beside the interpreter; in half precision this one rounds the scores, which a GPU's does not
@@ -106,6 +111,18 @@ def _attend_fused(
         query, key, value = query.float(), key.float(), value.float()
     output, log_sum = function(query[None], key[None], value[None], 0.0, True, scale=scaling)[:2]
     return output[0], log_sum[0].float().contiguous()
+
+
+def attend_window(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same within a sliding window, without a mask; `HAS_WINDOWS` says where torch can."""
+    n_tokens = query.shape[1]
+    by_token = (each[None].transpose(1, 2) for each in (query, key, value))
+    lengths = None, None, n_tokens, n_tokens
+    sides = {"window_size_left": window - 1, "window_size_right": 0}
+    output, log_sum = aten._flash_attention_forward(*by_token, *lengths, 0.0, True, False, scale=scaling, **sides)[:2]
+    return output[0].transpose(0, 1), log_sum[0].float().contiguous()
 
 
 def sum_rows(query: torch.Tensor, key: torch.Tensor, scaling: float, window: int | None) -> torch.Tensor:
