@@ -10,7 +10,7 @@ Run on CPUs only so far; on CUDA and MPS it has not been run.
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from laminar_tui.model.copies import arrives_later
 from laminar_tui.model.found import MEASURED, Found, Handover
 from laminar_tui.model.masks import Mask, Masks
+from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.tally import LayerTally, bit_patterns, has_float64
 from laminar_tui.model.tiles import HIDDEN
 from laminar_tui.profile.counts import N_BINS
@@ -38,6 +39,11 @@ SMALLEST = torch.finfo(torch.float32).tiny
 KERNEL_SUMS_WITHIN = 2e-5
 """How far the kernel's rows may sum from 1. It subtracts a log-sum-exp that float32 rounds: where that is some
 hundreds, its weights are not right to 2e-5 of themselves, and the tiles, which subtract the largest score, do it again.
+"""
+
+PROBES = ((300, 77, False), (304, 80, True))
+"""Tokens, window, and whether query, key and value are views of one projection, of the layers that the kernel is seen
+on: it is compiled anew for sizes that 16 divides.
 """
 
 _log = logging.getLogger(__name__)
@@ -232,11 +238,22 @@ def _find_by_kernel(
         return None
     if mask is not None and mask.window is None:
         return None
-    group = len(query) // len(key)
-    if not is_kernel_equal(query.device, query.dtype, query.shape[2], group, mask is not None):
+    kind = query.device, query.dtype, query.shape[2], len(query) // len(key), mask is not None
+    if kind in _given_up or not is_kernel_equal(*kind):
         return None
     seen, window = (None, None) if mask is None else (mask.seen, mask.window)
-    return kernel.find(query, key, value, scaling, seen, window)
+    try:
+        return kernel.find(query, key, value, scaling, seen, window)
+    except Exception as error:  # a compiler and a driver have more errors than can be named; the tiles do it, too
+        if is_out_of_memory(error):
+            raise
+        _given_up.add(kind)
+        _log.warning("the kernel is given up for %s, %d dimensions a head: %r", query.dtype, query.shape[2], error)
+        return None
+
+
+_given_up: set[tuple[torch.device, torch.dtype, int, int, bool]] = set()
+"""The kinds of layers on which the kernel failed at some length, though not when it was compared."""
 
 
 def is_kernel_at_hand(device: torch.device) -> bool:
@@ -248,24 +265,44 @@ def is_kernel_at_hand(device: torch.device) -> bool:
 @cache
 def is_kernel_equal(device: torch.device, dtype: torch.dtype, d_head: int, group: int, has_window: bool) -> bool:
     """Say whether the kernel finds in random queries and keys what the tiles find; done once for a kind of layer."""
-    from laminar_tui.model import kernel
-
-    n_tokens, width = 300, 77
-    generator = torch.Generator().manual_seed(0)
-    sizes = (2 * group, 2, 2)
-    query, key, value = (torch.randn(n, n_tokens, d_head, generator=generator).to(device, dtype) for n in sizes)
-    ones = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device)
-    mask = ones.tril().triu(1 - width) if has_window else None
-    scaling = 2 * d_head**-0.5
-    expected = find_in_tiles(query, key, value, scaling, mask)
-    try:
-        found = kernel.find(query, key, value, scaling, mask, width if has_window else None)
-        difference = tell_difference(found, expected)
-    except Exception as error:  # a compiler and a driver have more errors than can be named; the tiles do it, too
-        difference = f"{type(error).__name__}: {error}"
+    difference = ""
+    for n_tokens, width, is_fused in PROBES:
+        layer = _draw_layer(n_tokens, d_head, group, is_fused=is_fused, device=device, dtype=dtype)
+        difference = difference or _compare_kernel(layer, width if has_window else None)
     if difference:
         _log.warning("the kernel is not used for %s, %d dimensions a head: %s", dtype, d_head, difference)
     return not difference
+
+
+def _compare_kernel(layer: Sequence[torch.Tensor], window: int | None) -> str:
+    """Say in what the kernel differs from the tiles on a query, key and value; "" if in nothing."""
+    from laminar_tui.model import kernel
+
+    query, key, value = layer
+    _, n_tokens, d_head = query.shape
+    ones = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=query.device)
+    mask = None if window is None else ones.tril().triu(1 - window)
+    scaling = 2 * d_head**-0.5
+    expected = find_in_tiles(query, key, value, scaling, mask)
+    try:
+        return tell_difference(kernel.find(query, key, value, scaling, mask, window), expected)
+    except Exception as error:  # see `_find_by_kernel`
+        if is_out_of_memory(error):
+            raise
+        return f"{type(error).__name__}: {error}"
+
+
+def _draw_layer(
+    n_tokens: int, d_head: int, group: int, *, is_fused: bool, device: torch.device, dtype: torch.dtype
+) -> Sequence[torch.Tensor]:
+    """Draw query, key and value of two key heads, [n_heads, n_tokens, d_head]; of a fused projection they are views."""
+    sizes = [2 * group, 2, 2]
+    generator = torch.Generator().manual_seed(n_tokens)
+    if is_fused:
+        fused = torch.randn(n_tokens, sum(sizes), d_head, generator=generator, device="cpu").to(device, dtype)
+        return torch.split(fused.transpose(0, 1), sizes)
+    drawn = (torch.randn(n, n_tokens, d_head, generator=generator, device="cpu") for n in sizes)
+    return [each.to(device, dtype) for each in drawn]
 
 
 def tell_difference(found: Found, expected: Found) -> str:
