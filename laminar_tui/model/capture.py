@@ -21,7 +21,7 @@ from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.probe import probe
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import find_recipe
-from laminar_tui.model.tap import NotPlainError, Receiver
+from laminar_tui.model.tap import NoRoomForTilesError, NotPlainError, Receiver
 from laminar_tui.profile.profile import Check, Origin, Profile
 
 TRUE_RECIPE = "true"
@@ -85,7 +85,7 @@ def capture(
     reader = make_reader()
     try:
         _read(mechanism, model, reader, ids, given, chunk_weights)
-    except NotPlainError:
+    except (NotPlainError, NoRoomForTilesError):
         mechanism, reader = TAP, make_reader()
         _read(mechanism, model, reader, ids, given, chunk_weights)
     seconds = time.perf_counter() - started

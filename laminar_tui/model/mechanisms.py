@@ -52,7 +52,7 @@ class Mechanism:
 
 
 def _watch_fast(model: PreTrainedModel, receiver: Receiver, _chunk_weights: int | None) -> AbstractContextManager[None]:
-    return tapped_fast(model, receiver)  # its tiles are as large as the cache, not as the memory
+    return tapped_fast(model, receiver)  # it finds the size of its tiles by itself
 
 
 @contextmanager

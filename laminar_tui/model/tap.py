@@ -99,6 +99,10 @@ class NotPlainError(Exception):
     """A call of an attention function that the fast path does not do, or not equally."""
 
 
+class NoRoomForTilesError(MemoryNeededError):
+    """A device has no room for the smallest tiles; the tap may do with less."""
+
+
 def tapped(
     model: PreTrainedModel, receiver: Receiver, chunk_weights: int | None = None
 ) -> AbstractContextManager[None]:
@@ -120,6 +124,7 @@ def tapped_fast(model: PreTrainedModel, receiver: Receiver) -> AbstractContextMa
 
     Raises:
         NotPlainError: if the model calls attention in a way that the fast path does not do.
+        MemoryNeededError: if there is no memory for it; `NoRoomForTilesError` where tiles were made smaller in vain.
     """
     return _registered(model, _attend_fast_with(receiver), sdpa_mask)
 
@@ -230,6 +235,7 @@ def _place_of(module: nn.Module) -> str:
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
     masks = Masks()
+    most_weights = device.TILE_WEIGHTS  # what was too much for one layer is too much for the next: it stays halved
 
     def attend(
         module: nn.Module,
@@ -239,6 +245,7 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
+        nonlocal most_weights
         if not _fits(module, query, key, attention_mask, kwargs, masks):
             raise NotPlainError
         receiver.begin_layer(module)
@@ -252,24 +259,31 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
             layer = query[0], key[0], value[0], kwargs["scaling"], seen, tally
             try:
                 _hand_call_on(receiver, call)
-                output = attend_in_tiles(*layer, stop=receiver.stop_if_cancelled, masks=masks)
+                output = attend_in_tiles(
+                    *layer, stop=receiver.stop_if_cancelled, masks=masks, most_weights=most_weights
+                )
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                # Its tiles are as large as the cache: there is nothing to halve, only what is kept to give up.
-                if not (isinstance(receiver, Restarts) and receiver.let_go()):
-                    raise _too_much_in_tiles(module, query) from error
+                has_room = isinstance(receiver, Restarts) and receiver.let_go()
+                if not has_room and attend_in_tiles is not device.attend:
+                    # Its tiles are as large as the cache: there is nothing to halve, only what is kept to give up.
+                    raise _too_much_in_tiles(MemoryNeededError, module, query) from error
+                if not has_room and most_weights <= device.FEW_WEIGHTS:
+                    raise _too_much_in_tiles(NoRoomForTilesError, module, query) from error
             release_unused(query.device)
+            if not has_room:
+                most_weights = max(device.FEW_WEIGHTS, min(most_weights, device.tile_weights(query.device)) // 2)
         receiver.end_layer()
         return output[None].to(query.dtype), None
 
     return attend
 
 
-def _too_much_in_tiles(module: nn.Module, query: torch.Tensor) -> MemoryNeededError:
+def _too_much_in_tiles(kind: type[MemoryNeededError], module: nn.Module, query: torch.Tensor) -> MemoryNeededError:
     _, n_heads, n_tokens, _ = query.shape
-    return MemoryNeededError(
+    return kind(
         f"out of memory {_place_of(module)}: no room to read {n_heads} heads on {n_tokens:,} tokens in tiles",
         _LESS,
     )
@@ -293,10 +307,9 @@ def _attend_in_tiles(query: torch.Tensor) -> Callable[..., torch.Tensor]:
     if query.device.type != "cpu":
         return device.attend
 
-    def attend(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, masks: Masks | None = None, **more: Any
-    ) -> torch.Tensor:
-        del masks
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        for name in ("masks", "most_weights"):  # of an accelerator
+            more.pop(name, None)
         return fast.attend(q.float(), k.float(), v.float(), *rest, **more)
 
     return attend
