@@ -16,12 +16,13 @@ from laminar_tui.errors import CancelledError
 from laminar_tui.model import fast
 from laminar_tui.model.attention import is_attention
 from laminar_tui.model.forward import check_prompt, evaluating, input_device
-from laminar_tui.model.mechanisms import FAST, TAP, Mechanism, by_recipe, find_mechanism
+from laminar_tui.model.mechanisms import FAST, KERNEL, TAP, Mechanism, by_recipe, find_mechanism
 from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.probe import probe
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import find_recipe
 from laminar_tui.model.tap import NoRoomForTilesError, NotPlainError, Receiver
+from laminar_tui.profile.merge import MECHANISM_SEPARATOR
 from laminar_tui.profile.profile import Check, Origin, Profile
 
 TRUE_RECIPE = "true"
@@ -91,7 +92,7 @@ def capture(
     seconds = time.perf_counter() - started
     origin = replace(
         profile.origin,
-        mechanism=mechanism.name,
+        mechanism=_name_mechanism(mechanism, reader),
         recipe=recipe,
         seconds=seconds,
         checks=(*reader.verify(), *checks),
@@ -147,6 +148,13 @@ def _choose_mechanism(
     if found.is_fast and recipe == TRUE_RECIPE and is_plain and ids.shape[1] >= fast.AT_LEAST_TOKENS:
         mechanism = FAST
     return mechanism, found.checks
+
+
+def _name_mechanism(mechanism: Mechanism, reader: Reader) -> str:
+    """Say how the layers were read, each way once."""
+    by_kernel = len(reader.by_kernel)
+    names = [mechanism.name] * (by_kernel < reader.n_records) + [KERNEL] * (by_kernel > 0)
+    return MECHANISM_SEPARATOR.join(names)
 
 
 def _read(

@@ -60,7 +60,7 @@ class Handover:
         found: what was found.
         mask: the layer's; None for plain causal.
         sums_within: how far the rows may sum from 1 for `found` to be taken.
-        again: reads the layer another way, if they are farther; it may hold on to what the layer was made of.
+        again: reads what the kernel read in tiles, if they are farther; it holds on to what the layer was made of.
         n_held: how many bytes it holds on to.
     """
 
@@ -82,22 +82,21 @@ class Handover:
         return self._copy.is_ready()
 
     def finish(self) -> tuple[LayerProfile, float, bool]:
-        """Give the layer, how far a row's sum is from 1 at most, and whether it had to be read again.
+        """Give the layer, how far a row's sum is from 1 at most, and whether it is what the kernel found.
 
         Raises:
             UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
         """
         numbers = self._copy.wait()
-        is_again = False
-        if self._again is not None and not numbers["checks"][0] <= self._sums_within:
-            is_again = True
+        by_kernel = self._again is not None and bool(numbers["checks"][0] <= self._sums_within)
+        if self._again is not None and not by_kernel:
             numbers = Copy(reduce_found(self._again(), self._mask)).wait()
         self._again, self.n_held = None, 0
         error, total = map(float, numbers["checks"])
         if not math.isfinite(total):
             raise not_finite()
         check_sums(error)
-        return _make_layer(numbers), error, is_again
+        return _make_layer(numbers), error, by_kernel
 
 
 def row_sum_error(rows: torch.Tensor) -> torch.Tensor:

@@ -51,6 +51,7 @@ class Reader:
 
     Attributes:
         layers: what was read of each layer.
+        by_kernel: the layers that a GPU's kernel read.
         calls: which layer each attention of the forward was, in their order; None for one that repeats another.
     """
 
@@ -65,6 +66,7 @@ class Reader:
     ) -> None:
         self.layers: list[LayerProfile | None] = [None] * len(kinds)
         self.calls: list[int | None] = []
+        self.by_kernel: set[int] = set()
         self._kinds = list(kinds)
         self._spans = [span_of(row) for row in mask]
         self._n_tokens = mask.shape[1]
@@ -198,6 +200,8 @@ class Reader:
         layer = replace(layer, value_norms=norms)
         self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in read.tallies))
         self.layers[read.index] = layer
+        if all(tally.by_kernel for tally in read.tallies):
+            self.by_kernel.add(read.index)
         self._holes.end_layer()
         if self._on_layer is not None:
             self._on_layer(read.index, layer)
@@ -218,6 +222,7 @@ class Reader:
                 f"{len(missed)} attention modules ran unseen, a {type(missed[0]).__name__} among them",
                 "what they attend to cannot be shown",
             )
+        kernel = f"{len(self.by_kernel)} of {self.n_records} layers; it was seen to find what tiles find"
         sums = "at most 1 (sink logits)" if self._off_sequence else "1"
         return (
             Check("every attention layer was seen", True, f"{self.n_records} layers"),
@@ -225,6 +230,7 @@ class Reader:
             Check("nothing on keys that the mask hides", True, "0"),
             Check("no token attends to a later one", True, "none"),
             Check(f"each query's weights sum to {sums}", True, self._sum_words()),
+            *([Check("the kernel's rows sum to 1 as those of tiles do", True, kernel)] if self.by_kernel else []),
         )
 
     def _sum_words(self) -> str:

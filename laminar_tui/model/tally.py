@@ -103,7 +103,7 @@ class Arriving(Protocol):
         """Whether `finish` would not wait."""
 
     def finish(self) -> tuple[LayerProfile, float, bool]:
-        """Give the layer, its `row_sum_error`, and whether it was read again in tiles."""
+        """Give the layer, its `row_sum_error`, and whether the kernel found it."""
 
 
 class LayerTally:
@@ -122,6 +122,7 @@ class LayerTally:
         received: float64 [n_heads, n_tokens], the sum of the content weights that each key got.
         sorted_queries: whose rows are to be sorted for the Gini coefficient.
         row_sum_error: how far a row's sum was from 1 at most.
+        by_kernel: whether a GPU's kernel read the layer.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class LayerTally:
         self._final: tuple[NDArray[np.float32], Chosen] | None = None
         self.sorted_queries = gini_queries(n_tokens)
         self.row_sum_error = 0.0
+        self.by_kernel = False
 
     @cached_property
     def hits(self) -> torch.Tensor:
@@ -206,7 +208,7 @@ class LayerTally:
     def finish(self) -> LayerProfile:
         """Give the layer's profile; every row must have been added. Waits for one that is on its way."""
         if self.arriving is not None:
-            self.layer, error, _ = self.arriving.finish()
+            self.layer, error, self.by_kernel = self.arriving.finish()
             self.row_sum_error, self.arriving = max(self.row_sum_error, error), None
         if self.layer is not None:
             return self.layer

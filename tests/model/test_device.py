@@ -337,6 +337,32 @@ def test_a_kernel_that_finds_the_same_is_used_and_looked_at_once(with_kernel: Ca
     assert kernel.calls == 2 * N_PROBES + 4, "a window is another kind of layer, and looked at by itself"
 
 
+def test_a_profile_says_which_way_its_layers_were_read(
+    with_kernel: Callable[[Kernel], Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer whose rows the kernel does not sum to 1 was read in tiles."""
+    spoil, spoilt = nudge_row("total", 5e-5), [0]
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        return device.attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), *rest, **more)
+
+    def count(found: device.Found) -> device.Found:
+        if found.rows.shape[2] != len(ids()):
+            return found
+        spoilt[0] -= 1
+        return spoil(found) if spoilt[0] >= 0 else found
+
+    model = build_family("llama")
+    monkeypatch.setattr(tap, "_attend_in_tiles", lambda _query: device.attend)
+    laminar_tui.capture(model, ids())
+    monkeypatch.setattr(tap, "_attend_in_tiles", lambda _query: attend)
+    with_kernel(Kernel(count))
+    for spoilt[0], mechanism, n in ((0, "kernel", "2 of 2"), (1, "fast + kernel", "1 of 2"), (2, "fast", "")):
+        origin = laminar_tui.capture(model, ids()).origin
+        assert origin.mechanism == mechanism
+        assert [each.found.split(" layers")[0] for each in origin.checks if "kernel" in each.name] == [n] * bool(n)
+
+
 def test_what_the_kernel_cannot_do_is_done_in_tiles(with_kernel: Callable[[Kernel], Kernel]) -> None:
     kernel = with_kernel(Kernel())
     read_half(spotted())
