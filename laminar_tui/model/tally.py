@@ -111,7 +111,7 @@ class LayerTally:
 
     Args:
         n_heads, n_tokens: sizes of the pattern `[n_heads, n_tokens, n_tokens]`.
-        device: where the weights come from and the counts are made.
+        device: where the weights come from. There the counts are made, or on the host where it has no float64.
         off_sequence: whether rows may sum to less than 1 (sink logits).
         tolerance: how far row sums may be from 1 otherwise.
 
@@ -138,10 +138,10 @@ class LayerTally:
         self.n_tokens = n_tokens
         self._off_sequence = off_sequence
         self._tolerance = tolerance
-        self._device = device
+        self._device = device if has_float64(device) else torch.device("cpu")
         self.layer: LayerProfile | None = None
         self.arriving: Arriving | None = None
-        self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
+        self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=self._device)
         self._rows: list[Rows] = []
         self._of_sorted: list[tuple[Floats, Floats, Chosen]] = []
         self._final: tuple[NDArray[np.float32], Chosen] | None = None
@@ -168,6 +168,7 @@ class LayerTally:
         Raises:
             UntrustedWeightsError: for weights that no softmax under this mask can give.
         """
+        weights, allowed = weights.to(self._device), allowed.to(self._device)
         self._check(weights, allowed, first_query)
         queries = torch.arange(first_query, first_query + weights.shape[1], device=weights.device)
         keys = torch.arange(self.n_tokens, device=weights.device)

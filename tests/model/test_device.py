@@ -17,7 +17,7 @@ from test_fast import PLAIN, assert_same, ids, slowly
 import laminar_tui
 import laminar_tui.model
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import device, fallback, fast, masks, tap
+from laminar_tui.model import device, fallback, fast, found, masks, tap
 from laminar_tui.model.eager import AttentionFunction
 from laminar_tui.model.masks import Masks, look_at
 from laminar_tui.model.reader import Reader
@@ -485,6 +485,28 @@ def test_the_kernel_is_compared_on_the_sizes_and_layouts_that_it_is_compiled_for
     assert [[each.shape[0] for each in layer] for layer in layers] == [[4, 2, 2]] * len(layers)
     assert {layer[0].is_contiguous() for layer in layers} == {True, False}
     assert all(len({each.stride() for each in layer}) == 1 for layer in layers if not layer[0].is_contiguous())
+
+
+@pytest.mark.parametrize("attend", ["tap", "tiles"])
+def test_what_needs_float64_is_done_on_the_host_for_a_device_without(
+    attend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPS has none: a tally there could not even begin."""
+    query, key, value = draw(2, 2, 2)
+    weights = dense(query, key, 0.7, None)
+    allowed = band(N_TOKENS)[None]
+    tally, expected = LayerTally(2, N_TOKENS, torch.device("mps")), LayerTally(2, N_TOKENS, CPU)
+    expected.add(weights, allowed, 0)
+    if attend == "tap":
+        tally.add(weights, allowed, 0)
+    else:
+        for module in (found, device):
+            monkeypatch.setattr(module, "has_float64", lambda _device: False)
+        one = device.find_in_tiles(query, key, value, 0.7, None)
+        assert one.received.dtype == torch.float32
+        device.hand_over(one, None, tally)
+    assert tally.received.device == tally.zeros.device == CPU
+    assert_same(tally.finish(), expected.finish())
 
 
 def test_there_is_no_kernel_for_a_cpu_nor_against_the_users_will(monkeypatch: pytest.MonkeyPatch) -> None:
