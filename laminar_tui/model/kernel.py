@@ -2,8 +2,10 @@
 
 The output and each row's log-sum-exp come from torch's fused attention. A second pass forms every tile of scores again;
 a weight is then exp(score - log-sum-exp), independent of all others. Its float16 pattern is added to the histogram with
-an atomic in the second-level cache: 15,361 bins a head are too many for private ones in shared memory, so each head has
-several copies over which the programs are spread. What is hidden and what rounds to zero is not counted but subtracted.
+an atomic in the second-level cache, where each head has several copies of its bins over which the programs are spread.
+In int32 the 15,361 bins of a head take 61 KB, which large cards have as shared memory (163 KB on an A100, 227 KB on an
+H100), but Triton has no additions to shared memory at computed places. What is hidden and what rounds to zero is not
+counted but subtracted.
 
 Imported only where Triton is. Run in Triton's interpreter and compiled for compute capability 8.0 and 9.0 so far, never
 run on a GPU: neither is its speed known, nor whether the sizes below are good ones, and the products of bfloat16 and
@@ -33,7 +35,7 @@ BLOCK_KEYS = 32
 WARPS = 4
 STAGES = 2
 """The largest of the sizes that were compiled for compute capability 8.0 and 9.0 that spills no register there (224 to
-230 of 255 are used, most of them for the atomics' addresses); 33 to 49 KB of shared memory, which every card has.
+231 of 255 are used, most of them for the atomics' addresses); 33 to 49 KB of shared memory, which every card has.
 """
 COPIES_BYTES = 2**24
 """What the copies of the histograms may take: a good part of the second-level cache of a large card (40 to 50 MB)."""
@@ -237,6 +239,31 @@ def _weigh(
 
 
 @triton.jit
+def _weigh_single(
+    query,
+    log_sum,
+    keys_of_head,
+    key_row,
+    queries,
+    n_tokens,
+    scaling,
+    window,
+    HAS_WINDOW: tl.constexpr,
+    D_HEAD: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Each query's weights on the first key, on its own and on the one before, float32 [queries] each."""
+    sink = _weigh(query, log_sum, keys_of_head, key_row, queries * 0, n_tokens, scaling, D_HEAD, BLOCK_D)
+    itself = _weigh(query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, D_HEAD, BLOCK_D)
+    previous = _weigh(query, log_sum, keys_of_head, key_row, queries - 1, n_tokens, scaling, D_HEAD, BLOCK_D)
+    previous = tl.where(queries > 0, previous, 0.0)
+    if HAS_WINDOW:
+        previous = tl.where(window > 1, previous, 0.0)
+        sink = tl.where(queries < window, sink, 0.0)
+    return sink, itself, previous
+
+
+@triton.jit
 def _first_key(start, window, HAS_WINDOW: tl.constexpr, BLOCK_KEYS: tl.constexpr):
     """The start of the first block of keys of which the query `start` or a later one sees any."""
     first = start * 0
@@ -354,20 +381,15 @@ def _count_rows(
         position += tl.sum(weights * keys.to(tl.float32)[None, :], axis=1)
         n_positive += tl.sum((weights >= smallest).to(tl.int32), axis=1)
     tl.atomic_add(n_positive_pointer + head, tl.sum(n_positive, axis=0), sem="relaxed")
-    # The single weights: on the first key, on the query's own, on the one before.
-    itself = _weigh(query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, D_HEAD, BLOCK_D)
-    previous = _weigh(query, log_sum, keys_of_head, key_row, queries - 1, n_tokens, scaling, D_HEAD, BLOCK_D)
-    sink = _weigh(query, log_sum, keys_of_head, key_row, queries * 0, n_tokens, scaling, D_HEAD, BLOCK_D)
-    previous = tl.where(queries > 0, previous, 0.0)
-    if HAS_WINDOW:
-        previous = tl.where(window > 1, previous, 0.0)
-        sink = tl.where(queries < window, sink, 0.0)
-    place = rows_pointer + head * n_tokens + queries
+    place = rows_pointer + head * n_tokens + queries  # in the order of MEASURED
     size = tl.num_programs(1).to(tl.int64) * n_tokens
-    tl.store(place, sink, mask=is_row)  # in the order of MEASURED
-    tl.store(place + size, itself, mask=is_row)
-    tl.store(place + 2 * size, previous, mask=is_row)
     tl.store(place + 3 * size, total, mask=is_row)
     tl.store(place + 4 * size, squares, mask=is_row)
     tl.store(place + 5 * size, entropy, mask=is_row)
     tl.store(place + 6 * size, position, mask=is_row)
+    sink, itself, previous = _weigh_single(
+        query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, window, HAS_WINDOW, D_HEAD, BLOCK_D
+    )
+    tl.store(place, sink, mask=is_row)
+    tl.store(place + size, itself, mask=is_row)
+    tl.store(place + 2 * size, previous, mask=is_row)
