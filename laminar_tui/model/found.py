@@ -198,7 +198,7 @@ def _sort_single(parts: list[_Part]) -> torch.Tensor:
 def _average_few(whole: torch.Tensor, n_seen: torch.Tensor) -> torch.Tensor:
     """Every number of `OF_SORTED`, float64 [len(OF_SORTED), n_heads]."""
     n_heads, _, n_tokens = whole.shape
-    wanted = _gini_queries_on(n_tokens, whole.device)
+    wanted = gini_queries_on(n_tokens, whole.device)
     seen = n_seen.index_select(0, wanted)
     of_sorted = measure_sorted(whole.sort(dim=-1).values, seen.expand(n_heads, -1), _ranks(whole), torch)
     averages: torch.Tensor = mean_where(torch.stack(of_sorted), (seen >= 2) & (wanted > 0), torch)
@@ -210,8 +210,9 @@ def _ranks(rows: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _gini_queries_on(n_tokens: int, device: torch.device) -> torch.Tensor:
-    return torch.tensor(gini_queries(n_tokens), device=device)  # waits for the device: once, not in every layer
+def gini_queries_on(n_tokens: int, device: torch.device) -> torch.Tensor:
+    """The queries whose rows are kept whole, int64 on a device; it is waited for once, not in every layer."""
+    return torch.tensor(gini_queries(n_tokens), device=device)
 
 
 def _make_layer(numbers: dict[str, NDArray[Any]]) -> LayerProfile:

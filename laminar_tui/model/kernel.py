@@ -13,7 +13,6 @@ torch's fused attention for CUDA are used there only. `device.is_kernel_equal` c
 used.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,9 +21,8 @@ import triton.language as tl
 from torch.nn import functional as F
 
 from laminar_tui.model.device import SMALLEST
-from laminar_tui.model.found import MEASURED, Found
+from laminar_tui.model.found import MEASURED, Found, gini_queries_on
 from laminar_tui.profile.counts import N_BINS
-from laminar_tui.profile.statistics import gini_queries
 
 aten = torch.ops.aten
 HAS_WINDOWS = "window_size_left" in str(aten._flash_attention_forward.default._schema)
@@ -165,7 +163,7 @@ def _count(
         smallest=SMALLEST,
         n_bins=N_BINS,
     )
-    whole = _make_rows(query, key, log_sum, scaling, window, gini_queries(n_tokens))
+    whole = _make_rows(query, key, log_sum, scaling, window, gini_queries_on(n_tokens, home))
     return Found(output, hits.sum(dim=1, dtype=torch.int32), n_positive, received, rows, whole)
 
 
@@ -175,11 +173,10 @@ def _make_rows(
     log_sum: torch.Tensor,
     scaling: float,
     window: int | None,
-    queries: Sequence[int],
+    chosen: torch.Tensor,
 ) -> torch.Tensor:
-    """Make the whole rows of a few queries, float32 [n_heads, n, n_tokens]."""
+    """Make the whole rows of a few queries, int64 [n]: float32 [n_heads, n, n_tokens]."""
     n_heads, n_tokens, d_head = query.shape
-    chosen = torch.tensor(queries, device=query.device)
     few = (query[:, chosen].float() * scaling).reshape(len(key), -1, d_head)
     scores = torch.bmm(few, key.float().transpose(1, 2)).view(n_heads, -1, n_tokens)
     distance = chosen[:, None] - torch.arange(n_tokens, device=query.device)

@@ -47,7 +47,7 @@ def test_nothing_waits_for_the_device_while_it_attends(
         seen = seen.to("meta")
         there = masks.Mask(seen, mask.is_causal, mask.window, mask.n_seen.to("meta"))
         monkeypatch.setattr(known, "look_at", lambda _seen: there)
-    found._gini_queries_on(N_TOKENS, query.device)
+    found.gini_queries_on(N_TOKENS, query.device)
     monkeypatch.setattr(torch, "tensor", no_tensor)
     monkeypatch.setattr(found, "Copy", Sent)
     monkeypatch.setattr(device, "arrives_later", lambda _device: True)

@@ -130,6 +130,29 @@ def test_a_window_is_attended_to_without_a_mask_or_with_repeated_key_heads(monke
     torch.testing.assert_close(found, expected)
 
 
+def test_nothing_but_the_kernels_themselves_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On `meta`, where the kernels cannot run and every value that is asked for is an error."""
+    from laminar_tui.model import found, kernel
+
+    class Nothing:
+        def __getitem__(self, _grid: object) -> Any:
+            return lambda *_args, **_options: None
+
+    def no_tensor(*_args: object, **_options: object) -> torch.Tensor:
+        raise AssertionError("numbers of the host go to a device only after it has been waited for")
+
+    query, key = (torch.empty(n, 70, 64, dtype=torch.bfloat16, device="meta") for n in (4, 2))
+    found.gini_queries_on(70, query.device)
+    monkeypatch.setattr(torch, "tensor", no_tensor)
+    for name in ("_count_rows", "_sum_rows"):
+        monkeypatch.setattr(kernel, name, Nothing())
+    attended = torch.empty(4, 70, 64, device="meta"), torch.empty(4, 70, device="meta")
+    monkeypatch.setattr(kernel, "_attend_fused", lambda *_layer: attended)
+    mask = torch.ones(70, 70, dtype=torch.bool, device="meta")
+    for layer in ((None, None), (mask, 9)):
+        assert kernel.find(query, key, key, 0.1, *layer).whole.shape == (4, 16, 70)
+
+
 def test_what_is_not_a_number_is_refused_and_counted_nowhere(found: list[dict[str, Any]]) -> None:
     """A pattern beyond the bins must not be added to another head's bins, or to memory behind them."""
     one = found[len(CASES)]
