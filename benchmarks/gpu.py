@@ -3,13 +3,15 @@
     python benchmarks/gpu.py [--tokens 2048 8192 32768] [--repeats 5] [--layers 32] [--device cuda] [--json FILE]
 
 Side by side in one run, interleaved, medians: the model's forward without LM head under SDPA and under eager attention,
-and a capture of every weight of every head in torch's operations and by the kernel. Prints ratios to SDPA, and the peak
-of the memory beyond the parameters. Where there is no GPU it says so and ends. It has not been run on a GPU yet; the
-command itself was tried with `--device cpu --layers 1 --tokens 128`.
+and a capture of every weight of every head in torch's operations and by the kernel, which may give way to them on some
+layers: the last word of a line says which were used. Prints ratios to SDPA, and from a run of its own the peak of the
+memory beyond the parameters. Where there is no GPU it says so and ends. It has not been run on a GPU yet; the command
+itself was tried with `--device cpu --layers 1 --tokens 128`.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -23,9 +25,13 @@ from pythia_geometry import pythia_config
 from transformers import GPTNeoXForCausalLM
 
 import laminar_tui
+from laminar_tui.errors import MemoryNeededError
 from laminar_tui.model import device as device_path
+from laminar_tui.model.memory import is_out_of_memory, release_unused
 
 SWITCH = "LAMINAR_NO_TRITON"
+Run = Callable[[], str | None]
+"""Runs a way once; may say how the weights were read."""
 
 
 def make_model(device: str, n_layers: int, n_tokens: int) -> GPTNeoXForCausalLM:
@@ -44,69 +50,71 @@ def run_forward(model: GPTNeoXForCausalLM, ids: torch.Tensor, implementation: st
         model.base_model(ids, use_cache=False)
 
 
-def run_capture(model: GPTNeoXForCausalLM, ids: torch.Tensor, with_kernel: bool) -> None:
-    """Capture a profile, layers handed to the host included."""
+def run_capture(model: GPTNeoXForCausalLM, ids: torch.Tensor, with_kernel: bool) -> str:
+    """Capture a profile, layers handed to the host included, and say how they were read."""
     model.set_attn_implementation("sdpa")
     os.environ[SWITCH] = "0" if with_kernel else "1"
-    laminar_tui.capture(model, ids)
+    return laminar_tui.capture(model, ids).origin.mechanism
 
 
-def is_kernel_used(model: GPTNeoXForCausalLM) -> bool:
-    """Whether the kernel is used for this model's layers."""
-    os.environ[SWITCH] = "0"
-    if not device_path.is_kernel_at_hand(model.device):
-        return False
-    config = model.config
-    return device_path.is_kernel_equal(
-        model.device, model.dtype, config.hidden_size // config.num_attention_heads, 1, False
-    )
-
-
-def measure(run: Callable[[], None], device: torch.device) -> tuple[float, float] | None:
-    """Give the seconds and the peak of the memory beyond what was held before, in GB; None if memory ran out."""
+def run_once(run: Run, device: torch.device) -> tuple[float, str | None] | None:
+    """Give the seconds that a run takes, and what it says; None if memory ran out."""
     is_cuda = device.type == "cuda"
     if is_cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
         torch.cuda.synchronize(device)
-    held = torch.cuda.memory_allocated(device) if is_cuda else 0
     started = time.perf_counter()
     try:
-        run()
-    except torch.OutOfMemoryError:
+        said = run()
+    except (RuntimeError, MemoryError, MemoryNeededError) as error:
+        if not isinstance(error, MemoryNeededError) and not is_out_of_memory(error):
+            raise
         return None
     if is_cuda:
         torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - started
-    return seconds, (torch.cuda.max_memory_allocated(device) - held) / 1e9 if is_cuda else float("nan")
+    return time.perf_counter() - started, said
+
+
+def measure_peak(run: Run, device: torch.device) -> float:
+    """Give the peak of the memory beyond what was held before, in GB, of a run that had to ask the driver for it."""
+    if device.type != "cuda":
+        return float("nan")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device)
+    if run_once(run, device) is None:
+        return float("nan")
+    return (torch.cuda.max_memory_allocated(device) - held) / 1e9
 
 
 def compare(model: GPTNeoXForCausalLM, n_tokens: int, repeats: int) -> dict[str, Any]:
     """Measure every way at one length, in turns; the first turn warms up and does not count."""
     ids = torch.randint(0, 50000, (1, n_tokens), generator=torch.Generator().manual_seed(1)).to(model.device)
-    ways: dict[str, Callable[[], None]] = {
+    ways: dict[str, Run] = {
         "sdpa": lambda: run_forward(model, ids, "sdpa"),
         "eager": lambda: run_forward(model, ids, "eager"),
         "ours, torch": lambda: run_capture(model, ids, with_kernel=False),
     }
-    if is_kernel_used(model):
+    if device_path.is_kernel_at_hand(model.device):
         ways["ours, kernel"] = lambda: run_capture(model, ids, with_kernel=True)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    failed: set[str] = set()
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    said: dict[str, str | None] = {}
     for turn in range(repeats + 1):
-        for name in [name for name in ways if name not in failed]:
-            one = measure(ways[name], model.device)
+        for name in list(found):
+            one = run_once(ways[name], model.device)
             if one is None:
-                failed.add(name)
+                del found[name]
+                release_unused(model.device)
             elif turn:
-                found[name].append(one)
-    row: dict[str, Any] = {"n_tokens": n_tokens}
-    for name in ways:
-        if name in failed:
-            row[name] = None
-            continue
-        seconds, memory = (statistics.median(each) for each in zip(*found[name], strict=True))
-        row[name] = {"seconds": round(seconds, 5), "peak_gb": round(memory, 3)}
+                found[name].append(one[0])
+                said[name] = one[1]
+    row: dict[str, Any] = {"n_tokens": n_tokens} | dict.fromkeys(ways)
+    for name, seconds in found.items():
+        peak = measure_peak(ways[name], model.device)
+        row[name] = {
+            "seconds": round(statistics.median(seconds), 5),
+            "peak_gb": None if math.isnan(peak) else round(peak, 3),
+            "read_by": said[name],
+        }
     return row
 
 
@@ -121,9 +129,9 @@ def describe(row: dict[str, Any]) -> str:
             lines.append(f"  {name:14} out of memory")
             continue
         ratio = f"{one['seconds'] / base['seconds']:6.2f} x" if base else "      -"
-        lines.append(
-            f"  {name:14} {one['seconds'] * 1000:10.1f} ms {ratio}   {one['peak_gb']:7.2f} GB beside parameters"
-        )
+        peak = "" if one["peak_gb"] is None else f"   {one['peak_gb']:7.2f} GB beside parameters"
+        read_by = f"   read by {one['read_by']}" if one["read_by"] else ""
+        lines.append(f"  {name:14} {one['seconds'] * 1000:10.1f} ms {ratio}{peak}{read_by}")
     return "\n".join(lines)
 
 
@@ -141,14 +149,14 @@ def main() -> None:
         sys.exit(0)
     model = make_model(options.device, options.layers, max(options.tokens))
     card = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "a CPU"
-    kernel = "used" if is_kernel_used(model) else "not used"
-    print(f"{card}, torch {torch.__version__}, {options.layers} layers x 32 heads of 80, bfloat16; kernel {kernel}")
+    print(f"{card}, torch {torch.__version__}, {options.layers} layers x 32 heads of 80, bfloat16")
     rows = []
     for n_tokens in options.tokens:
         rows.append(compare(model, n_tokens, options.repeats))
         print(describe(rows[-1]), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps({"card": card, "layers": options.layers, "rows": rows}, indent=2) + "\n")
+        if options.json is not None:  # after each length: the next one may end the process
+            text = json.dumps({"card": card, "layers": options.layers, "rows": rows}, indent=2)
+            options.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
+from laminar_tui.errors import MemoryNeededError
 from laminar_tui.run import BUNDLED_MODEL
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -155,3 +157,41 @@ def test_the_peak_of_output_attentions_holds_every_pattern() -> None:
     more = peaks["eager + output_attentions"] - peaks["SDPA"]
     # all six layers' patterns and, while the last one is made, its scores; eager alone holds about a third of that
     assert pattern_bytes < more < 2 * pattern_bytes
+
+
+def test_on_a_gpu_a_way_without_memory_is_left_out_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import gpu
+
+    def forward(_model: object, _ids: object, implementation: str) -> None:
+        if implementation == "eager":
+            raise MemoryNeededError("out of memory in the forward pass", "take less")
+        time.sleep(0.001)
+
+    monkeypatch.setattr(gpu, "run_forward", forward)
+    monkeypatch.setattr(gpu, "run_capture", lambda _model, _ids, with_kernel: "kernel" if with_kernel else "fast")
+    monkeypatch.setattr(gpu.device_path, "is_kernel_at_hand", lambda _device: True)
+    monkeypatch.setattr(gpu, "make_model", lambda *_: SimpleNamespace(device=torch.device("cpu")))
+    path = tmp_path / "figures.json"
+    monkeypatch.setattr(
+        sys, "argv", ["gpu.py", "--device", "cpu", "--tokens", "8", "--repeats", "2", "--json", str(path)]
+    )
+    gpu.main()
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["eager"] is None
+    assert {name: each["read_by"] for name, each in row.items() if isinstance(each, dict)} == {
+        "sdpa": None,
+        "ours, torch": "fast",
+        "ours, kernel": "kernel",
+    }
+
+
+def test_on_a_gpu_another_error_ends_the_run() -> None:
+    import gpu
+
+    def fail() -> None:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        gpu.run_once(fail, torch.device("cpu"))

@@ -17,12 +17,13 @@ from laminar_tui.model import fast
 from laminar_tui.model.attention import is_attention
 from laminar_tui.model.forward import check_prompt, evaluating, input_device
 from laminar_tui.model.loaded import decode_tokens
-from laminar_tui.model.mechanisms import FAST, TAP, Mechanism, by_recipe, find_mechanism
+from laminar_tui.model.mechanisms import FAST, KERNEL, TAP, Mechanism, by_recipe, find_mechanism
 from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.probe import probe
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import find_recipe
-from laminar_tui.model.tap import NotPlainError, Receiver
+from laminar_tui.model.tap import NoRoomForTilesError, NotPlainError, Receiver
+from laminar_tui.profile.merge import MECHANISM_SEPARATOR
 from laminar_tui.profile.profile import Check, Origin, Profile
 
 TRUE_RECIPE = "true"
@@ -90,13 +91,13 @@ def capture(
     reader = make_reader()
     try:
         _read(mechanism, model, reader, ids, given, chunk_weights)
-    except NotPlainError:
+    except (NotPlainError, NoRoomForTilesError):
         mechanism, reader = TAP, make_reader()
         _read(mechanism, model, reader, ids, given, chunk_weights)
     seconds = time.perf_counter() - started
     origin = replace(
         profile.origin,
-        mechanism=mechanism.name,
+        mechanism=_name_mechanism(mechanism, reader),
         recipe=recipe,
         seconds=seconds,
         checks=(*reader.verify(), *checks),
@@ -154,6 +155,13 @@ def _choose_mechanism(
     return mechanism, found.checks
 
 
+def _name_mechanism(mechanism: Mechanism, reader: Reader) -> str:
+    """Say how the layers were read, each way once."""
+    by_kernel = len(reader.by_kernel)
+    names = [mechanism.name] * (by_kernel < reader.n_records) + [KERNEL] * (by_kernel > 0)
+    return MECHANISM_SEPARATOR.join(names)
+
+
 def _read(
     mechanism: Mechanism,
     model: PreTrainedModel,
@@ -186,7 +194,7 @@ def empty_profile(model: PreTrainedModel, ids: torch.Tensor, tokens: Sequence[st
     """Make the profile of a capture that has not read a layer yet."""
     config = model.config.get_text_config()
     n_layers = int(getattr(config, "num_hidden_layers", None) or 0)  # unknown: layers are added as they come
-    first = [int(each) for each in ids[0]]
+    first = ids[0].tolist()  # each number by itself would wait for the device
     origin = Origin(
         model=str(model.config.name_or_path or model.config.model_type),
         architecture=str(model.config.model_type),

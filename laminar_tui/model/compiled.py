@@ -17,8 +17,9 @@ from laminar_tui.model.native import Attend
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.model.tiles import Inputs, NotFiniteError, Reading, TensorReading
 from laminar_tui.profile.counts import N_BINS, PackedCounts
+from laminar_tui.profile.formulas import gini_rows, mean_where
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import STATISTICS, gini_queries, gini_rows, mean_where
+from laminar_tui.profile.statistics import STATISTICS, gini_queries
 
 PARTS = ("content", "origin", "self", "sink", "final.self", "final.sink", "final.content")
 """In the order of tile.c."""
@@ -162,7 +163,10 @@ class CompiledReading(Reading):
         first = found.kept[:, :, 0].copy()
         found.kept.sort(axis=-1)
         means = dict(zip(MEANS, found.means.T.copy(), strict=True))
-        means |= zip(GINI, mean_where(*gini_rows(found.kept, first, n_seen, n_rest)), strict=True)
+        ranks = np.arange(self.n_tokens, 0, -1)
+        gini, rest_gini, has_rest = gini_rows(found.kept, first, n_seen[None], n_rest[None], ranks, np)
+        defined = np.stack(np.broadcast_arrays(n_seen >= 2, has_rest))
+        means |= zip(GINI, mean_where(np.stack([gini, rest_gini]), defined, np), strict=True)
         return {name: means[name] for name in STATISTICS}
 
 

@@ -9,16 +9,17 @@ Run on CPUs only so far; on CUDA and MPS it has not been run.
 
 import importlib.util
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 
 import torch
 
-from laminar_tui.errors import UntrustedWeightsError
-from laminar_tui.model.tally import LayerTally, Rows, bit_patterns
+from laminar_tui.model.copies import arrives_later
+from laminar_tui.model.found import MEASURED, Found, Handover
+from laminar_tui.model.masks import Mask, Masks
+from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.model.tally import LayerTally, bit_patterns, has_float64
 from laminar_tui.model.tiles import HIDDEN
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.statistics import gini_queries
@@ -39,31 +40,13 @@ KERNEL_SUMS_WITHIN = 2e-5
 """How far the kernel's rows may sum from 1. It subtracts a log-sum-exp that float32 rounds: where that is some
 hundreds, its weights are not right to 2e-5 of themselves, and the tiles, which subtract the largest score, do it again.
 """
-MEASURED = ("first", "itself", "previous", "total", "squares", "entropy", "position")
-"""What is measured of each row, in the order in which it is kept; the last four are sums over the content."""
+
+PROBES = ((300, 77, False), (304, 80, True))
+"""Tokens, window, and whether query, key and value are views of one projection, of the layers that the kernel is seen
+on: it is compiled anew for sizes that 16 divides.
+"""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What one layer's weights come to, on the device where they were made.
-
-    Attributes:
-        output: [n_heads, n_tokens, d], the weighted values.
-        hits: int [n_heads, N_BINS], of the content; bin 0 holds anything, since it is what remains of a known number.
-        n_positive: int [n_heads], how many content weights are at least `SMALLEST`.
-        received: float [n_heads, n_tokens], the content weights that each key got.
-        rows: float32 [len(MEASURED), n_heads, n_tokens].
-        whole: float32 [n_heads, n, n_tokens], the rows of `gini_queries`, the last query's at the end.
-    """
-
-    output: torch.Tensor
-    hits: torch.Tensor
-    n_positive: torch.Tensor
-    received: torch.Tensor
-    rows: torch.Tensor
-    whole: torch.Tensor
 
 
 def attend(
@@ -76,14 +59,20 @@ def attend(
     *,
     stop: Callable[[], None] = lambda: None,
     keep: torch.Tensor | None = None,
+    masks: Masks | None = None,
+    most_weights: int = TILE_WEIGHTS,
 ) -> torch.Tensor:
     """Attend, and count every weight on the way: what `fast.attend` does, with the same arguments but for these.
 
+    Nothing in here waits for a CUDA device, but for the first look at a mask and at a kind of layer.
+
     Args:
         query, key, value: of any floating dtype.
-        tally: on the host, or wherever else float64 exists.
+        tally: what the layer is sent to; its own counts stay empty.
         stop: called before each tile, or once where the kernel reads.
         keep: filled from tiles, never by the kernel.
+        masks: those of the forward, so that each is looked at once.
+        most_weights: of a tile.
 
     Returns:
         [n_tokens, n_heads, d], float32 from tiles, the query's dtype from the kernel.
@@ -92,10 +81,15 @@ def attend(
         UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
     """
     stop()
-    found = None if keep is not None else _find_by_kernel(query, key, value, scaling, mask)
-    if found is None or not row_sum_error(found.rows) <= KERNEL_SUMS_WITHIN:
-        found = find_in_tiles(query, key, value, scaling, mask, stop=stop, keep=keep)
-    hand_over(found, mask, tally)
+    looked_at = (masks or Masks()).look_at(mask)
+    in_tiles = partial(find_in_tiles, query, key, value, scaling, mask, most_weights=most_weights)
+    found = None if keep is not None else _find_by_kernel(query, key, value, scaling, looked_at)
+    if found is None:
+        found = in_tiles(stop=stop, keep=keep)
+        hand_over(found, looked_at, tally)
+    else:
+        n_held = sum(each.numel() * each.element_size() for each in (query, key, value))
+        hand_over(found, looked_at, tally, again=in_tiles, n_held=n_held)
     return found.output.transpose(0, 1)
 
 
@@ -108,13 +102,14 @@ def find_in_tiles(
     *,
     stop: Callable[[], None] = lambda: None,
     keep: torch.Tensor | None = None,
+    most_weights: int = TILE_WEIGHTS,
 ) -> Found:
     """Read a layer tile by tile; nothing in here waits for the device. Arguments as for `attend`."""
     n_heads, n_tokens, _ = query.shape
     home = query.device
     scaled = query.float() * scaling
     keys, values = key.float().transpose(1, 2), value.float()
-    cuts = list(_cut_rows(n_heads, n_tokens, _tile_weights(home)))
+    cuts = list(_cut_rows(n_heads, n_tokens, min(most_weights, tile_weights(home))))
     n_rows = cuts[0].stop
     triangle = torch.ones(n_rows, n_rows, dtype=torch.bool, device=home).triu(1)
     chosen = gini_queries(n_tokens)
@@ -145,8 +140,8 @@ def _multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.bmm(left.reshape(len(right), -1, left.shape[2]), right).view(n_heads, n_rows, -1)
 
 
-def _tile_weights(device: torch.device) -> int:
-    """How many weights a tile may have."""
+def tile_weights(device: torch.device) -> int:
+    """How many weights a tile may have, from the memory that is free now."""
     if device.type != "cuda":
         return TILE_WEIGHTS // 8
     free, _ = torch.cuda.mem_get_info(device)
@@ -166,7 +161,7 @@ class _Gathering:
 
     def __init__(self, n_heads: int, n_tokens: int, d_head: int, n_chosen: int, device: torch.device) -> None:
         # A float32 sum of some thousand tiles is right to 1e-6; MPS has no float64.
-        wide = torch.float32 if device.type == "mps" else torch.float64
+        wide = torch.float64 if has_float64(device) else torch.float32
         narrow = torch.int32 if n_tokens <= 2**16 else torch.int64  # a head has half the square of weights
         self.output = torch.empty(n_heads, n_tokens, d_head, device=device)
         self.hits = torch.zeros(n_heads, N_BINS, dtype=narrow, device=device)
@@ -207,86 +202,32 @@ class _Gathering:
         self.hits.view(-1).scatter_add_(0, places.view(-1), self._one.expand(places.numel()))
 
 
-def hand_over(found: Found, mask: torch.Tensor | None, tally: LayerTally) -> None:
-    """Give the tally what was found; here the host waits for the device.
+def hand_over(
+    found: Found,
+    mask: Mask | None,
+    tally: LayerTally,
+    *,
+    again: Callable[[], Found] | None = None,
+    n_held: int = 0,
+) -> None:
+    """Send a tally what was found. From CUDA it arrives later: `tally.finish` waits for it, and raises then.
+
+    Args:
+        again: reads the layer in tiles, for what the kernel found; it holds `n_held` bytes.
 
     Raises:
         UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.
     """
-    on_host = found.rows.cpu()
-    rows = dict(zip(MEASURED, on_host, strict=True))
-    n_tokens = on_host.shape[2]
-    queries = torch.arange(n_tokens, device=on_host.device)
-    error = row_sum_error(on_host)
-    if not (math.isfinite(error) and bool(torch.isfinite(on_host.sum()))):
-        raise UntrustedWeightsError(
-            "the model gave attention weights that are not finite",
-            "its parameters may be damaged, or overflow in this dtype: try float32 (--dtype)",
-        )
-    if error > 1e-4:
-        raise UntrustedWeightsError(f"a query's weights sum to 1 within {error:.1g} only", "report this as a bug")
-    n_seen, sees_first, sees_itself = _see(mask, n_tokens)
-    single = sees_first.long() + sees_itself.long()
-    n_content = int((n_seen - single)[1:].sum())
-    home = tally.hits.device
-    hits = found.hits.to(home, torch.int64)
-    hits[:, 0] = n_content - hits[:, 1:].sum(dim=1)
-    tally.hits += hits
-    tally.zeros += n_content - found.n_positive.to(home)
-    tally.received += found.received.to(home)
-    tally.row_sum_error = max(tally.row_sum_error, error)
-    _hand_over_whole(found.whole, mask, tally)
-    tally.take(
-        Rows(
-            queries,
-            n_seen[None],
-            sees_first[None],
-            sees_itself[None],
-            rows["first"],
-            rows["itself"],
-            rows["previous"],
-            rows["total"],
-            rows["squares"],
-            rows["entropy"],
-            rows["position"].double() + queries * rows["itself"].double(),
-        )
-    )
-
-
-def row_sum_error(rows: torch.Tensor) -> float:
-    """How far a row's weights are from 1 at most, from [len(MEASURED), n_heads, n_tokens]; asks the device."""
-    named = dict(zip(MEASURED, rows, strict=True))
-    sums = named["total"] + named["first"]
-    sums[:, 1:] += named["itself"][:, 1:]  # query 0's weight on itself is the one on the first key
-    return float((sums - 1).abs().max())
-
-
-def _hand_over_whole(whole: torch.Tensor, mask: torch.Tensor | None, tally: LayerTally) -> None:
-    """Give the tally the rows that are kept whole, sorted, and the last of them as it is."""
-    n_tokens = whole.shape[2]
-    if whole.device.type == "mps":  # no float64
-        whole = whole.cpu()
-    wanted = torch.tensor(gini_queries(n_tokens), device=whole.device)
-    keys = torch.arange(n_tokens, device=whole.device)
-    seen = keys <= wanted[:, None] if mask is None else mask.to(whole.device)[wanted]
-    tally.take_final(whole[:, -1], seen[-1:])
-    tally.take_sorted(whole.sort(dim=-1).values, whole[:, :, 0], seen[None])
-
-
-def _see(mask: torch.Tensor | None, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Say of each query how many keys it sees, and whether the first and itself are among them, on the host."""
-    if mask is None:
-        every = torch.ones(n_tokens, dtype=torch.bool, device="cpu")
-        return torch.arange(1, n_tokens + 1, device="cpu"), every, every
-    n_seen, first, itself = torch.stack([mask.sum(dim=1), mask[:, 0].long(), mask.diagonal().long()]).cpu()
-    return n_seen, first.bool(), itself.bool()
+    tally.arriving = Handover(found, mask, sums_within=KERNEL_SUMS_WITHIN, again=again, n_held=n_held)
+    if not arrives_later(found.rows.device):
+        tally.finish()
 
 
 # -- the kernel, where it can be used --------------------------------------------------------------------------------
 
 
 def _find_by_kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, mask: torch.Tensor | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, mask: Mask | None
 ) -> Found | None:
     """Read a layer by the kernel; None where there is none, it does not fit, or it finds something else than tiles."""
     if not is_kernel_at_hand(query.device):
@@ -295,13 +236,24 @@ def _find_by_kernel(
 
     if not kernel.fits(query, key, value):
         return None
-    window = None if mask is None else find_window(mask)
-    if mask is not None and window is None:
+    if mask is not None and mask.window is None:
         return None
-    group = len(query) // len(key)
-    if not is_kernel_equal(query.device, query.dtype, query.shape[2], group, window is not None):
+    kind = query.device, query.dtype, query.shape[2], len(query) // len(key), mask is not None
+    if kind in _given_up or not is_kernel_equal(*kind):
         return None
-    return kernel.find(query, key, value, scaling, mask, window)
+    seen, window = (None, None) if mask is None else (mask.seen, mask.window)
+    try:
+        return kernel.find(query, key, value, scaling, seen, window)
+    except Exception as error:  # a compiler and a driver have more errors than can be named; the tiles do it, too
+        if is_out_of_memory(error):
+            raise
+        _given_up.add(kind)
+        _log.warning("the kernel is given up for %s, %d dimensions a head: %r", query.dtype, query.shape[2], error)
+        return None
+
+
+_given_up: set[tuple[torch.device, torch.dtype, int, int, bool]] = set()
+"""The kinds of layers on which the kernel failed at some length, though not when it was compared."""
 
 
 def is_kernel_at_hand(device: torch.device) -> bool:
@@ -310,44 +262,47 @@ def is_kernel_at_hand(device: torch.device) -> bool:
     return device.type == "cuda" and not off and importlib.util.find_spec("triton") is not None
 
 
-def find_window(mask: torch.Tensor) -> int | None:
-    """Give the width of the sliding window that a causal mask is, or None if it is anything else.
-
-    Args:
-        mask: bool [n_tokens, n_tokens].
-    """
-    n_tokens = len(mask)
-    places = torch.arange(n_tokens, device=mask.device)
-    width = mask[-1].sum()
-    is_band = torch.ones((), dtype=torch.bool, device=mask.device)
-    for start in range(0, n_tokens, 1024):
-        distance = places[start : start + 1024, None] - places
-        is_band &= (mask[start : start + 1024] == ((distance >= 0) & (distance < width))).all()
-    found = int(torch.where(is_band, width, 0))
-    return found or None
-
-
 @cache
 def is_kernel_equal(device: torch.device, dtype: torch.dtype, d_head: int, group: int, has_window: bool) -> bool:
     """Say whether the kernel finds in random queries and keys what the tiles find; done once for a kind of layer."""
-    from laminar_tui.model import kernel
-
-    n_tokens, width = 300, 77
-    generator = torch.Generator().manual_seed(0)
-    sizes = (2 * group, 2, 2)
-    query, key, value = (torch.randn(n, n_tokens, d_head, generator=generator).to(device, dtype) for n in sizes)
-    ones = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device)
-    mask = ones.tril().triu(1 - width) if has_window else None
-    scaling = 2 * d_head**-0.5
-    expected = find_in_tiles(query, key, value, scaling, mask)
-    try:
-        found = kernel.find(query, key, value, scaling, mask, width if has_window else None)
-        difference = tell_difference(found, expected)
-    except Exception as error:  # a compiler and a driver have more errors than can be named; the tiles do it, too
-        difference = f"{type(error).__name__}: {error}"
+    difference = ""
+    for n_tokens, width, is_fused in PROBES:
+        layer = _draw_layer(n_tokens, d_head, group, is_fused=is_fused, device=device, dtype=dtype)
+        difference = difference or _compare_kernel(layer, width if has_window else None)
     if difference:
         _log.warning("the kernel is not used for %s, %d dimensions a head: %s", dtype, d_head, difference)
     return not difference
+
+
+def _compare_kernel(layer: Sequence[torch.Tensor], window: int | None) -> str:
+    """Say in what the kernel differs from the tiles on a query, key and value; "" if in nothing."""
+    from laminar_tui.model import kernel
+
+    query, key, value = layer
+    _, n_tokens, d_head = query.shape
+    ones = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=query.device)
+    mask = None if window is None else ones.tril().triu(1 - window)
+    scaling = 2 * d_head**-0.5
+    expected = find_in_tiles(query, key, value, scaling, mask)
+    try:
+        return tell_difference(kernel.find(query, key, value, scaling, mask, window), expected)
+    except Exception as error:  # see `_find_by_kernel`
+        if is_out_of_memory(error):
+            raise
+        return f"{type(error).__name__}: {error}"
+
+
+def _draw_layer(
+    n_tokens: int, d_head: int, group: int, *, is_fused: bool, device: torch.device, dtype: torch.dtype
+) -> Sequence[torch.Tensor]:
+    """Draw query, key and value of two key heads, [n_heads, n_tokens, d_head]; of a fused projection they are views."""
+    sizes = [2 * group, 2, 2]
+    generator = torch.Generator().manual_seed(n_tokens)
+    if is_fused:
+        fused = torch.randn(n_tokens, sum(sizes), d_head, generator=generator, device="cpu").to(device, dtype)
+        return torch.split(fused.transpose(0, 1), sizes)
+    drawn = (torch.randn(n, n_tokens, d_head, generator=generator, device="cpu") for n in sizes)
+    return [each.to(device, dtype) for each in drawn]
 
 
 def tell_difference(found: Found, expected: Found) -> str:

@@ -2,8 +2,10 @@
 
 The output and each row's log-sum-exp come from torch's fused attention. A second pass forms every tile of scores again;
 a weight is then exp(score - log-sum-exp), independent of all others. Its float16 pattern is added to the histogram with
-an atomic in the second-level cache: 15,361 bins a head are too many for private ones in shared memory, so each head has
-several copies over which the programs are spread. What is hidden and what rounds to zero is not counted but subtracted.
+an atomic in the second-level cache, where each head has several copies of its bins over which the programs are spread.
+In int32 the 15,361 bins of a head take 61 KB, which large cards have as shared memory (163 KB on an A100, 227 KB on an
+H100), but Triton has no additions to shared memory at computed places. What is hidden and what rounds to zero is not
+counted but subtracted.
 
 Imported only where Triton is. Run in Triton's interpreter and compiled for compute capability 8.0 and 9.0 so far, never
 run on a GPU: neither is its speed known, nor whether the sizes below are good ones, and the products of bfloat16 and
@@ -11,7 +13,6 @@ torch's fused attention for CUDA are used there only. `device.is_kernel_equal` c
 used.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,17 +20,20 @@ import triton
 import triton.language as tl
 from torch.nn import functional as F
 
-from laminar_tui.model.device import MEASURED, SMALLEST, Found
+from laminar_tui.model.device import SMALLEST
+from laminar_tui.model.found import MEASURED, Found, gini_queries_on
 from laminar_tui.profile.counts import N_BINS
-from laminar_tui.profile.statistics import gini_queries
 
+aten = torch.ops.aten
+HAS_WINDOWS = "window_size_left" in str(aten._flash_attention_forward.default._schema)
+"""Whether torch's fused attention for CUDA takes a sliding window."""
 D_HEAD_AT_MOST = 128
 BLOCK_ROWS = 64
 BLOCK_KEYS = 32
 WARPS = 4
 STAGES = 2
 """The largest of the sizes that were compiled for compute capability 8.0 and 9.0 that spills no register there (224 to
-230 of 255 are used, most of them for the atomics' addresses); 33 to 49 KB of shared memory, which every card has.
+231 of 255 are used, most of them for the atomics' addresses); 33 to 49 KB of shared memory, which every card has.
 """
 COPIES_BYTES = 2**24
 """What the copies of the histograms may take: a good part of the second-level cache of a large card (40 to 50 MB)."""
@@ -68,21 +72,27 @@ def find(
         mask: bool [n_tokens, n_tokens], the sliding window as a mask; None for plain causal.
         window: how many keys a query sees at most, itself among them; None for plain causal.
     """
-    query, key = _as_read(query), _as_read(key)
+    query, key, value = _as_read(query), _as_read(key), _as_read(value)
+    group = len(query) // len(key)
+    # Keys and values are T x d: to repeat them for the heads that share one repeats nothing that is T x T.
+    keys, values = (each.repeat_interleave(group, dim=0) if group > 1 else each for each in (key, value))
     with torch.cuda.device_of(query):
         if window is None:
-            output, log_sum = _attend_fused(query, key, value, scaling)
+            output, log_sum = _attend_fused(query, keys, values, scaling)
+        elif query.is_cuda and HAS_WINDOWS:
+            output, log_sum = attend_window(query, keys, values, scaling, window)
         else:
             log_sum = sum_rows(query, key, scaling, window)
-            # The fused attention that takes a mask gives no log-sum-exp in a form to rely on.
+            # The fused attention that takes a mask gives no log-sum-exp in a form to rely on. Asked to share key heads
+            # itself, torch would take the one on CUDA that makes all scores.
             output = F.scaled_dot_product_attention(
-                query[None], key[None], value[None], attn_mask=mask, scale=scaling, enable_gqa=len(key) < len(query)
+                query[None], keys[None], values[None], attn_mask=mask, scale=scaling
             )[0]
         return _count(query, key, output, log_sum, scaling, window)
 
 
 def _as_read(each: torch.Tensor) -> torch.Tensor:
-    """Lay out queries or keys as the kernels read them: dimensions side by side, a head's rows within 32-bit offsets.
+    """Lay out queries, keys or values as kernels read them: dimensions side by side, a head's rows in 32-bit offsets.
 
     The rows of a view of fused projections are as far apart as the stream is wide, several times.
     """
@@ -94,10 +104,6 @@ def _attend_fused(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend causally by torch's fused attention: its output [n_heads, n_tokens, d] and log-sum-exp, float32."""
-    group = len(query) // len(key)
-    if group > 1:  # they are T x d; nothing that is T x T is repeated
-        key, value = key.repeat_interleave(group, dim=0), value.repeat_interleave(group, dim=0)
-    aten = torch.ops.aten
     if query.is_cuda:
         function = aten._scaled_dot_product_flash_attention
     else:  # beside the interpreter; in half precision this one rounds the scores, which a GPU's does not
@@ -105,6 +111,18 @@ def _attend_fused(
         query, key, value = query.float(), key.float(), value.float()
     output, log_sum = function(query[None], key[None], value[None], 0.0, True, scale=scaling)[:2]
     return output[0], log_sum[0].float().contiguous()
+
+
+def attend_window(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same within a sliding window, without a mask; `HAS_WINDOWS` says where torch can."""
+    n_tokens = query.shape[1]
+    by_token = (each[None].transpose(1, 2) for each in (query, key, value))
+    lengths = None, None, n_tokens, n_tokens
+    sides = {"window_size_left": window - 1, "window_size_right": 0}
+    output, log_sum = aten._flash_attention_forward(*by_token, *lengths, 0.0, True, False, scale=scaling, **sides)[:2]
+    return output[0].transpose(0, 1), log_sum[0].float().contiguous()
 
 
 def sum_rows(query: torch.Tensor, key: torch.Tensor, scaling: float, window: int | None) -> torch.Tensor:
@@ -145,7 +163,7 @@ def _count(
         smallest=SMALLEST,
         n_bins=N_BINS,
     )
-    whole = _make_rows(query, key, log_sum, scaling, window, gini_queries(n_tokens))
+    whole = _make_rows(query, key, log_sum, scaling, window, gini_queries_on(n_tokens, home))
     return Found(output, hits.sum(dim=1, dtype=torch.int32), n_positive, received, rows, whole)
 
 
@@ -155,11 +173,10 @@ def _make_rows(
     log_sum: torch.Tensor,
     scaling: float,
     window: int | None,
-    queries: Sequence[int],
+    chosen: torch.Tensor,
 ) -> torch.Tensor:
-    """Make the whole rows of a few queries, float32 [n_heads, n, n_tokens]."""
+    """Make the whole rows of a few queries, int64 [n]: float32 [n_heads, n, n_tokens]."""
     n_heads, n_tokens, d_head = query.shape
-    chosen = torch.tensor(queries, device=query.device)
     few = (query[:, chosen].float() * scaling).reshape(len(key), -1, d_head)
     scores = torch.bmm(few, key.float().transpose(1, 2)).view(n_heads, -1, n_tokens)
     distance = chosen[:, None] - torch.arange(n_tokens, device=query.device)
@@ -216,6 +233,31 @@ def _weigh(
     """The weight of each query on one key of its own, float32 [places]."""
     key = _load(keys_of_head, key_row, places, n_tokens, D_HEAD, BLOCK_D).to(tl.float32)
     return tl.exp(tl.sum(query.to(tl.float32) * key, axis=1) * scaling - log_sum)
+
+
+@triton.jit
+def _weigh_single(
+    query,
+    log_sum,
+    keys_of_head,
+    key_row,
+    queries,
+    n_tokens,
+    scaling,
+    window,
+    HAS_WINDOW: tl.constexpr,
+    D_HEAD: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Each query's weights on the first key, on its own and on the one before, float32 [queries] each."""
+    sink = _weigh(query, log_sum, keys_of_head, key_row, queries * 0, n_tokens, scaling, D_HEAD, BLOCK_D)
+    itself = _weigh(query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, D_HEAD, BLOCK_D)
+    previous = _weigh(query, log_sum, keys_of_head, key_row, queries - 1, n_tokens, scaling, D_HEAD, BLOCK_D)
+    previous = tl.where(queries > 0, previous, 0.0)
+    if HAS_WINDOW:
+        previous = tl.where(window > 1, previous, 0.0)
+        sink = tl.where(queries < window, sink, 0.0)
+    return sink, itself, previous
 
 
 @triton.jit
@@ -336,20 +378,15 @@ def _count_rows(
         position += tl.sum(weights * keys.to(tl.float32)[None, :], axis=1)
         n_positive += tl.sum((weights >= smallest).to(tl.int32), axis=1)
     tl.atomic_add(n_positive_pointer + head, tl.sum(n_positive, axis=0), sem="relaxed")
-    # The single weights: on the first key, on the query's own, on the one before.
-    itself = _weigh(query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, D_HEAD, BLOCK_D)
-    previous = _weigh(query, log_sum, keys_of_head, key_row, queries - 1, n_tokens, scaling, D_HEAD, BLOCK_D)
-    sink = _weigh(query, log_sum, keys_of_head, key_row, queries * 0, n_tokens, scaling, D_HEAD, BLOCK_D)
-    previous = tl.where(queries > 0, previous, 0.0)
-    if HAS_WINDOW:
-        previous = tl.where(window > 1, previous, 0.0)
-        sink = tl.where(queries < window, sink, 0.0)
-    place = rows_pointer + head * n_tokens + queries
+    place = rows_pointer + head * n_tokens + queries  # in the order of MEASURED
     size = tl.num_programs(1).to(tl.int64) * n_tokens
-    tl.store(place, sink, mask=is_row)  # in the order of MEASURED
-    tl.store(place + size, itself, mask=is_row)
-    tl.store(place + 2 * size, previous, mask=is_row)
     tl.store(place + 3 * size, total, mask=is_row)
     tl.store(place + 4 * size, squares, mask=is_row)
     tl.store(place + 5 * size, entropy, mask=is_row)
     tl.store(place + 6 * size, position, mask=is_row)
+    sink, itself, previous = _weigh_single(
+        query, log_sum, keys_of_head, key_row, queries, n_tokens, scaling, window, HAS_WINDOW, D_HEAD, BLOCK_D
+    )
+    tl.store(place, sink, mask=is_row)
+    tl.store(place + size, itself, mask=is_row)
+    tl.store(place + 2 * size, previous, mask=is_row)

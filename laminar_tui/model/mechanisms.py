@@ -52,7 +52,7 @@ class Mechanism:
 
 
 def _watch_fast(model: PreTrainedModel, receiver: Receiver, _chunk_weights: int | None) -> AbstractContextManager[None]:
-    return tapped_fast(model, receiver)  # its tiles are as large as the cache, not as the memory
+    return tapped_fast(model, receiver)  # it finds the size of its tiles by itself
 
 
 @contextmanager
@@ -64,6 +64,8 @@ def _watch_by_hooks(model: PreTrainedModel, receiver: Receiver, _chunk_weights: 
 
 FAST = Mechanism("fast", _watch_fast)
 """In tiles, on a model on which that gives what the tap gives."""
+KERNEL = "kernel"
+"""What a profile calls the fast path on the layers that a GPU's kernel read."""
 TAP = Mechanism("tap", tapped)
 """By the family's own attention function."""
 HOOKS = Mechanism("hooks", _watch_by_hooks, asks_for_attentions=True)

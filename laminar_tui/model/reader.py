@@ -1,16 +1,18 @@
 """Takes in what is read from a model, call by call, and puts each layer where it belongs."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from laminar_tui.errors import CancelledError, ModelError, PromptError, UntrustedWeightsError
+from laminar_tui.errors import CancelledError, LaminarError, ModelError, PromptError, UntrustedWeightsError
 from laminar_tui.model.attention import Visits, uses_interface
+from laminar_tui.model.copies import Copy
 from laminar_tui.model.eager import Call, Chunk
 from laminar_tui.model.memory import Holes
 from laminar_tui.model.tally import LayerTally
@@ -23,11 +25,33 @@ OnCall = Callable[[int, Call], None]
 OnShort = Callable[[], bool]
 
 
+HELD_AT_MOST = 2**30
+"""How many bytes of a device's memory may wait there with layers that are on their way to the host."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A layer that was read, and may still be on its way to the host."""
+
+    index: int
+    tallies: list[LayerTally]
+    value_norms: "ValueNorms | None"
+
+    @property
+    def is_ready(self) -> bool:
+        return all(tally.arriving is None or tally.arriving.is_ready() for tally in self.tallies)
+
+    @property
+    def n_held(self) -> int:
+        return sum(tally.arriving.n_held for tally in self.tallies if tally.arriving is not None)
+
+
 class Reader:
     """Takes in what is read: one tally per layer and sequence, in the order of the model's calls.
 
     Attributes:
         layers: what was read of each layer.
+        by_kernel: the layers that a GPU's kernel read.
         calls: which layer each attention of the forward was, in their order; None for one that repeats another.
     """
 
@@ -42,6 +66,7 @@ class Reader:
     ) -> None:
         self.layers: list[LayerProfile | None] = [None] * len(kinds)
         self.calls: list[int | None] = []
+        self.by_kernel: set[int] = set()
         self._kinds = list(kinds)
         self._spans = [span_of(row) for row in mask]
         self._n_tokens = mask.shape[1]
@@ -53,7 +78,9 @@ class Reader:
         self._seen: dict[nn.Module, int] = {}
         self._tallies: list[LayerTally] = []
         self._final_row = torch.zeros(0)
-        self._value_norms: NDArray[np.float32] | None = None
+        self._value_norms: ValueNorms | None = None
+        self._begun: set[int] = set()
+        self._read: deque[_Read] = deque()
         self._holes = Holes()
         self._index = 0
         self._is_repeat = False
@@ -66,6 +93,11 @@ class Reader:
         self._visits = Visits(model)
         try:
             yield
+        except LaminarError:
+            self._hand_on_all()
+            raise
+        else:
+            self._hand_on_all()
         finally:
             self._visits.stop()
 
@@ -91,6 +123,7 @@ class Reader:
             return
         self._seen[module] = visit
         self._index = self._place(getattr(module, "layer_idx", None))
+        self._begun.add(self._index)
         self.calls.append(self._index)
         self._tallies = []
         self._value_norms = None
@@ -100,7 +133,7 @@ class Reader:
         if self._is_repeat:
             return
         if len(self._spans) == 1:
-            self._value_norms = value_norms(call, self._spans[0])
+            self._value_norms = ValueNorms.of(call, self._spans[0])
         if self._on_call is not None:
             self._on_call(self._index, call)
 
@@ -134,8 +167,10 @@ class Reader:
             self._tallies = []
 
     def let_go(self) -> bool:
-        """Memory has run out: give up what is only kept for later."""
-        return self._on_short()
+        """Memory has run out: wait for what is on its way, and give up what is only kept for later."""
+        n_held = sum(layer.n_held for layer in self._read)
+        self._hand_on_all()
+        return self._on_short() or n_held > 0
 
     def tally_for_tiles(self, n_heads: int) -> LayerTally | None:
         """Let the fast path count a layer, unless it repeats another or there is padding."""
@@ -146,16 +181,30 @@ class Reader:
         return self._tallies[0]
 
     def end_layer(self) -> None:
-        """Hand the layer on."""
+        """Hand the layer on, or the ones before it that have come from the device by now."""
         if self._is_repeat:
             return
-        layer = merge_layers([tally.finish() for tally in self._tallies])
-        layer = replace(layer, value_norms=self._value_norms)
-        self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in self._tallies))
-        self.layers[self._index] = layer
+        self._read.append(_Read(self._index, self._tallies, self._value_norms))
+        while self._read and (self._read[0].is_ready or sum(layer.n_held for layer in self._read) > HELD_AT_MOST):
+            self._hand_on()
+
+    def _hand_on_all(self) -> None:
+        """Hand on every layer that was read; waits for the device."""
+        while self._read:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        read = self._read.popleft()
+        layer = merge_layers([tally.finish() for tally in read.tallies])
+        norms = None if read.value_norms is None else read.value_norms.finish()
+        layer = replace(layer, value_norms=norms)
+        self._row_sum_error = max(self._row_sum_error, *(tally.row_sum_error for tally in read.tallies))
+        self.layers[read.index] = layer
+        if all(tally.by_kernel for tally in read.tallies):
+            self.by_kernel.add(read.index)
         self._holes.end_layer()
         if self._on_layer is not None:
-            self._on_layer(self._index, layer)
+            self._on_layer(read.index, layer)
 
     def verify(self) -> tuple[Check, ...]:
         """Say what was checked, after the forward.
@@ -173,6 +222,7 @@ class Reader:
                 f"{len(missed)} attention modules ran unseen, a {type(missed[0]).__name__} among them",
                 "what they attend to cannot be shown",
             )
+        kernel = f"{len(self.by_kernel)} of {self.n_records} layers; it was seen to find what tiles find"
         sums = "at most 1 (sink logits)" if self._off_sequence else "1"
         return (
             Check("every attention layer was seen", True, f"{self.n_records} layers"),
@@ -180,6 +230,7 @@ class Reader:
             Check("nothing on keys that the mask hides", True, "0"),
             Check("no token attends to a later one", True, "none"),
             Check(f"each query's weights sum to {sums}", True, self._sum_words()),
+            *([Check("the kernel's rows sum to 1 as those of tiles do", True, kernel)] if self.by_kernel else []),
         )
 
     def _sum_words(self) -> str:
@@ -190,9 +241,9 @@ class Reader:
 
         A model that loops over its layers gets new ones at the end.
         """
-        if isinstance(layer_idx, int) and 0 <= layer_idx < len(self.layers) and self.layers[layer_idx] is None:
+        if isinstance(layer_idx, int) and 0 <= layer_idx < len(self.layers) and layer_idx not in self._begun:
             return layer_idx
-        last = max((index for index, layer in enumerate(self.layers) if layer is not None), default=-1)
+        last = max(self._begun, default=-1)
         for index in range(last + 1, len(self.layers)):
             if _attends(self._kinds[index]):
                 return index
@@ -202,6 +253,7 @@ class Reader:
 
     def _forget_values(self) -> None:
         """A head's value vector is in several pieces, one a call: the norm of the first one is not its norm."""
+        self._hand_on_all()
         layer = self.layers[self._index]
         if layer is not None:
             self.layers[self._index] = replace(layer, value_norms=None)
@@ -230,22 +282,39 @@ class Reader:
             raise CancelledError("the capture was cancelled")
 
 
-def value_norms(call: Call, span: slice) -> NDArray[np.float32] | None:
-    """Measure the value vectors of a prompt's tokens, [n_heads, n_tokens]; None if a head has none of its own.
+@dataclass(frozen=True, eq=False)
+class ValueNorms:
+    """The norms of the value vectors of a prompt's tokens, on their way to the host.
 
-    Args:
-        call: of one sequence.
-        span: where its tokens are.
+    Attributes:
+        arriving: float32 [n_kv_heads, n_tokens].
+        group: how many neighbouring query heads share a key head, as in the family's own attention.
     """
-    n_heads, value = call.query.shape[1], call.value
-    if value.ndim != 4 or value.shape[2] != call.query.shape[2] or n_heads % value.shape[1]:
-        return None
-    norms = torch.linalg.vector_norm(value[0, :, span], dim=-1, dtype=torch.float32).cpu().numpy()
-    if not np.isfinite(norms).all():
-        return None
-    # Neighbouring query heads share a key head, as in the family's own attention.
-    found: NDArray[np.float32] = np.repeat(norms, n_heads // value.shape[1], axis=0)
-    return found
+
+    arriving: Copy
+    group: int
+
+    @classmethod
+    def of(cls, call: Call, span: slice) -> "ValueNorms | None":
+        """Measure them; None if a head has none of its own.
+
+        Args:
+            call: of one sequence.
+            span: where its tokens are.
+        """
+        n_heads, value = call.query.shape[1], call.value
+        if value.ndim != 4 or value.shape[2] != call.query.shape[2] or n_heads % value.shape[1]:
+            return None
+        norms = torch.linalg.vector_norm(value[0, :, span], dim=-1, dtype=torch.float32)
+        return cls(Copy({"norms": norms}), n_heads // value.shape[1])
+
+    def finish(self) -> NDArray[np.float32] | None:
+        """Give them, [n_heads, n_tokens]; None if one is no number."""
+        norms = self.arriving.wait()["norms"]
+        if not np.isfinite(norms).all():
+            return None
+        found: NDArray[np.float32] = np.repeat(norms, self.group, axis=0)
+        return found
 
 
 def _attends(kind: str) -> bool:

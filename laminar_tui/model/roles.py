@@ -176,7 +176,7 @@ class _RoleReader(Reader):
 
 
 def _on_host(score: torch.Tensor) -> NDArray[np.float64]:
-    return np.asarray(score.double().cpu().numpy())
+    return np.asarray(score.cpu().double().numpy())
 
 
 def score_heads(weights: torch.Tensor, repeat: _Repeat) -> dict[str, torch.Tensor]:

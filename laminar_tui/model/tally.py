@@ -5,9 +5,10 @@ query's few single weights (on itself, on the first token) are set aside before 
 sums are those of the content, and nothing is left over of two large numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.profile.counts import N_BINS, Counts, PackedCounts
+from laminar_tui.profile.formulas import OF_ROWS, OF_SORTED, WholeRows, average_rows, mean_where, measure_sorted
 from laminar_tui.profile.profile import LayerProfile
-from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries, gini_rows, mean_where
+from laminar_tui.profile.statistics import STATISTICS, gini_queries
 
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -25,6 +27,11 @@ Chosen = NDArray[np.bool_]
 def bit_patterns(weights: torch.Tensor) -> torch.Tensor:
     """The bit patterns of the weights as float16: the bins, int16."""
     return weights.to(torch.float16).view(torch.int16)
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has numbers of 64 bits; what needs them is done on the host otherwise."""
+    return device.type != "mps"
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
@@ -83,21 +90,39 @@ def measure_rows(weights: torch.Tensor, content: torch.Tensor, allowed: torch.Te
     )
 
 
+class Arriving(Protocol):
+    """A layer on its way to the host, as `found.Handover`.
+
+    Attributes:
+        n_held: how many bytes of the device's memory are held for it.
+    """
+
+    n_held: int
+
+    def is_ready(self) -> bool:
+        """Whether `finish` would not wait."""
+
+    def finish(self) -> tuple[LayerProfile, float, bool]:
+        """Give the layer, its `row_sum_error`, and whether the kernel found it."""
+
+
 class LayerTally:
     """The counts and numbers of one layer and one sequence under way.
 
     Args:
         n_heads, n_tokens: sizes of the pattern `[n_heads, n_tokens, n_tokens]`.
-        device: where the weights come from and the counts are made.
+        device: where the weights come from. There the counts are made, or on the host where it has no float64.
         off_sequence: whether rows may sum to less than 1 (sink logits).
         tolerance: how far row sums may be from 1 otherwise.
 
     Attributes:
         layer: the whole layer's profile, from who makes it without the following.
+        arriving: the same on its way.
         hits, zeros: int64 [n_heads, N_BINS] and [n_heads], of the content (0 < k < q).
         received: float64 [n_heads, n_tokens], the sum of the content weights that each key got.
         sorted_queries: whose rows are to be sorted for the Gini coefficient.
         row_sum_error: how far a row's sum was from 1 at most.
+        by_kernel: whether a GPU's kernel read the layer.
     """
 
     def __init__(
@@ -113,14 +138,16 @@ class LayerTally:
         self.n_tokens = n_tokens
         self._off_sequence = off_sequence
         self._tolerance = tolerance
-        self._device = device
+        self._device = device if has_float64(device) else torch.device("cpu")
         self.layer: LayerProfile | None = None
-        self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=device)
+        self.arriving: Arriving | None = None
+        self.zeros = torch.zeros(n_heads, dtype=torch.int64, device=self._device)
         self._rows: list[Rows] = []
         self._of_sorted: list[tuple[Floats, Chosen]] = []
         self._final: tuple[NDArray[np.float32], Chosen] | None = None
         self.sorted_queries = gini_queries(n_tokens)
         self.row_sum_error = 0.0
+        self.by_kernel = False
 
     @cached_property
     def hits(self) -> torch.Tensor:
@@ -141,6 +168,7 @@ class LayerTally:
         Raises:
             UntrustedWeightsError: for weights that no softmax under this mask can give.
         """
+        weights, allowed = weights.to(self._device), allowed.to(self._device)
         self._check(weights, allowed, first_query)
         queries = torch.arange(first_query, first_query + weights.shape[1], device=weights.device)
         keys = torch.arange(self.n_tokens, device=weights.device)
@@ -183,20 +211,15 @@ class LayerTally:
         """
         weights = _numpy(ascending)
         n_seen = np.broadcast_to(_numpy(allowed.sum(dim=-1)), weights.shape[:2])
-        at_least_one = np.maximum(n_seen, 1)
-        visible = np.arange(weights.shape[-1], 0, -1) <= n_seen[..., None]
-        # Of float32 numpy takes logarithms many times faster than of float64; they are right to 1e-7 of a score.
-        scores = np.log(np.maximum(weights, np.float32(UNDERFLOW))) * visible
-        mean = scores.sum(axis=-1, dtype=np.float64) / at_least_one
-        spread = (scores - mean[..., None].astype(np.float32)) * visible
-        variance = (spread**2).sum(axis=-1, dtype=np.float64) / np.maximum(n_seen - 1, 1)
-        gini, has_gini = gini_rows(weights, _numpy(first), n_seen, n_seen - _numpy(allowed[..., 0]))
-        self._of_sorted.append(
-            (np.concatenate([gini, variance[None]]), np.concatenate([has_gini, (n_seen >= 2)[None]])),
-        )
+        ranks = np.arange(weights.shape[-1], 0, -1)
+        n_rest = n_seen - _numpy(allowed[..., 0])
+        self._of_sorted.append(measure_sorted(weights, _numpy(first), n_seen, n_rest, ranks, np))
 
     def finish(self) -> LayerProfile:
-        """Give the layer's profile; every row must have been added."""
+        """Give the layer's profile; every row must have been added. Waits for one that is on its way."""
+        if self.arriving is not None:
+            self.layer, error, self.by_kernel = self.arriving.finish()
+            self.row_sum_error, self.arriving = max(self.row_sum_error, error), None
         if self.layer is not None:
             return self.layer
         rows = _gather(self._rows, self.n_heads)
@@ -239,7 +262,7 @@ class LayerTally:
             )
         self.row_sum_error = max(self.row_sum_error, error)
 
-    def _pack_parts(self, rows: "_HostRows") -> dict[str, PackedCounts]:
+    def _pack_parts(self, rows: WholeRows) -> dict[str, PackedCounts]:
         later = rows.queries > 0
         single = {
             "origin": (rows.itself, rows.sees_itself & ~later),
@@ -259,81 +282,17 @@ class LayerTally:
         row, seen = self._final
         return {part: (row[:, some], seen[:, some]) for part, some in entries.items()}
 
-    def _average(self, rows: "_HostRows") -> dict[str, Floats]:
-        """Every number of `STATISTICS`, [n_heads] each; the formulas stand in `profile.statistics`."""
-        query, itself = rows.queries, rows.itself.astype(np.float64)
-        sink = np.where(query > 0, rows.first, 0.0).astype(np.float64)
-        later = np.broadcast_to(query > 0, sink.shape)
-        n_seen = np.broadcast_to(rows.n_seen, sink.shape)
-        several = (n_seen >= 2) & later
-        # Without the sink; then with it.
-        rest, rest_squares = rows.total + itself, rows.squares + itself**2
-        rest_entropy = rows.entropy + _entr(itself)
-        rest_distance = query * rest - rows.position
-        total, squares, entropy = rest + sink, rest_squares + sink**2, rest_entropy + _entr(sink)
-        effective = np.exp(entropy)
-        n_safe = np.maximum(n_seen, 2).astype(np.float64)
-        roots = np.sqrt(n_safe)
-        has_rest = several & (rest > REST_AT_LEAST)
-        n_rest = np.broadcast_to(rows.n_seen - rows.sees_first, sink.shape)
-        is_free = has_rest & (n_rest >= 2)
-        n_free = np.maximum(n_rest, 2).astype(np.float64)
-        rest_roots = np.sqrt(n_free)
-        rest = np.maximum(rest, REST_AT_LEAST)
-        rest_entropy = rest_entropy / rest + np.log(rest)
-        last = several & (query == self.n_tokens - 1)
-        table: dict[str, tuple[Floats, Chosen]] = {
-            "entropy": (entropy, several),
-            "entropy_share": (entropy / np.log(n_safe), several),
-            "effective_tokens": (effective, several),
-            "participation_ratio": (_divide(1.0, squares), several),
-            "hoyer": ((roots - _divide(total, np.sqrt(squares))) / (roots - 1), several),
-            "distance": (rest_distance + sink * query, several),
-            "sink_share": (sink, later),
-            "previous_token": (rows.previous.astype(np.float64), later),
-            "self": (itself, later),
-            "off_sequence": (1 - total, later),
-            "rest.entropy": (rest_entropy, has_rest),
-            "rest.entropy_share": (rest_entropy / np.log(n_free), is_free),
-            "rest.effective_tokens": (np.exp(rest_entropy), has_rest),
-            "rest.participation_ratio": (_divide(rest**2, rest_squares), has_rest),
-            "rest.hoyer": ((rest_roots - _divide(rest, np.sqrt(rest_squares))) / (rest_roots - 1), is_free),
-            "rest.distance": (rest_distance / rest, has_rest),
-            "rest.previous_token": (rows.previous / rest, is_free),
-            "rest.self": (itself / rest, is_free),
-            "final.entropy": (entropy, last),
-            "final.effective_tokens": (effective, last),
-            "final.sink_share": (sink, last),
-        }
-        # All in one go: on a short prompt, starting an operation takes longer than doing it.
-        values, defined = (np.stack(np.broadcast_arrays(*each)) for each in zip(*table.values(), strict=True))
-        found = dict(zip(table, mean_where(values, defined), strict=True))
-        nothing = np.zeros((3, self.n_heads, 0))
-        sorted_values, sorted_defined = zip((nothing, nothing > 0), *self._of_sorted, strict=True)
-        of_sorted = mean_where(np.concatenate(sorted_values, axis=-1), np.concatenate(sorted_defined, axis=-1))
-        found |= dict(zip(("gini", "rest.gini", "score_variance"), of_sorted, strict=True))
+    def _average(self, rows: WholeRows) -> dict[str, Floats]:
+        """Every number of `STATISTICS`, [n_heads] each."""
+        nothing = np.zeros((len(OF_SORTED), self.n_heads, 0))
+        values, defined = zip((nothing, nothing > 0), *self._of_sorted, strict=True)
+        few = mean_where(np.concatenate(values, axis=-1), np.concatenate(defined, axis=-1), np)
+        found = dict(zip(OF_ROWS, average_rows(rows, np), strict=True)) | dict(zip(OF_SORTED, few, strict=True))
         return {name: found[name] for name in STATISTICS}
 
 
-@dataclass(frozen=True, eq=False)
-class _HostRows:
-    """All rows of a layer on the host, as in `Rows`; small arrays are faster in numpy than in torch."""
-
-    queries: NDArray[np.int64]
-    n_seen: NDArray[np.int64]
-    sees_first: Chosen
-    sees_itself: Chosen
-    first: NDArray[np.float32]
-    itself: NDArray[np.float32]
-    previous: NDArray[np.float32]
-    total: Floats
-    squares: Floats
-    entropy: Floats
-    position: Floats
-
-
-def _gather(chunks: list[Rows], n_heads: int) -> _HostRows:
-    """Put the chunks together and bring them to the host at once."""
+def _gather(chunks: list[Rows], n_heads: int) -> WholeRows:
+    """Put the chunks together and bring them to the host at once: small arrays are faster in numpy than in torch."""
 
     def whole(name: str) -> torch.Tensor:
         pieces: list[torch.Tensor] = [getattr(rows, name) for rows in chunks]
@@ -343,18 +302,7 @@ def _gather(chunks: list[Rows], n_heads: int) -> _HostRows:
 
     wide = {"total", "squares", "entropy", "position"}
     found = {field.name: whole(field.name) for field in fields(Rows)}
-    return _HostRows(**{name: _numpy(each.double() if name in wide else each) for name, each in found.items()})
-
-
-def _entr(weights: Floats) -> Floats:
-    """-w ln w, 0 at 0."""
-    return -weights * np.log(np.where(weights > 0, weights, 1.0))
-
-
-def _divide(a: Floats | float, b: Floats) -> Floats:
-    """Divide; 0 where b is 0."""
-    quotient: Floats = np.divide(a, b, out=np.zeros_like(b), where=b > 0)
-    return quotient
+    return WholeRows(**{name: _numpy(each.double() if name in wide else each) for name, each in found.items()})
 
 
 def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[str, PackedCounts]:
@@ -366,17 +314,38 @@ def _pack_single(parts: dict[str, tuple[NDArray[np.float32], Chosen]]) -> dict[s
         bins = weights.astype(np.float16).view(np.uint16)
         keys.append(((place * n_heads + heads) * N_BINS + bins)[np.broadcast_to(chosen, weights.shape)])
     found, hits = np.unique(np.concatenate(keys), return_counts=True)
+    kept = [np.where(chosen, weights, 0.0).astype(np.float64) for weights, chosen in parts.values()]
+    zeros = [(chosen & (weights == 0)).sum(axis=1) for weights, chosen in parts.values()]
+    totals, squares = [each.sum(axis=1) for each in kept], [(each**2).sum(axis=1) for each in kept]
+    return pack_runs(tuple(parts), found, hits, zeros, totals, squares)
+
+
+def pack_runs(
+    parts: Sequence[str],
+    found: NDArray[np.integer[Any]],
+    hits: NDArray[np.integer[Any]],
+    zeros: Sequence[NDArray[Any]] | NDArray[Any],
+    totals: Sequence[NDArray[Any]] | NDArray[Any],
+    squares: Sequence[NDArray[Any]] | NDArray[Any],
+) -> dict[str, PackedCounts]:
+    """Cut sorted bins into parts and heads.
+
+    Args:
+        found: (place of the part x n_heads + head) x N_BINS + bin, ascending, each once.
+        hits: how often each of them was there.
+        zeros, totals, squares: [n_heads] for each part.
+    """
+    n_heads = len(zeros[0])
     starts = np.searchsorted(found, np.arange(len(parts) * n_heads + 1) * N_BINS)
     packed = {}
-    for place, (part, (weights, chosen)) in enumerate(parts.items()):
+    for place, part in enumerate(parts):
         own = starts[place * n_heads : (place + 1) * n_heads + 1]
-        kept = np.where(chosen, weights, 0.0).astype(np.float64)
         packed[part] = PackedCounts(
             (own - own[0]).astype(np.int64),
             (found[own[0] : own[-1]] % N_BINS).astype(np.uint16),
             hits[own[0] : own[-1]].astype(np.uint32),
-            (chosen & (weights == 0)).sum(axis=1),
-            kept.sum(axis=1),
-            (kept**2).sum(axis=1),
+            zeros[place],
+            totals[place],
+            squares[place],
         )
     return packed

@@ -28,6 +28,7 @@ from laminar_tui.model.eager import (
     weigh,
     weights_in_row,
 )
+from laminar_tui.model.masks import Masks
 from laminar_tui.model.memory import NEED_LESS, is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally
 
@@ -98,6 +99,10 @@ class NotPlainError(Exception):
     """A call of an attention function that the fast path does not do, or not equally."""
 
 
+class NoRoomForTilesError(MemoryNeededError):
+    """A device has no room for the smallest tiles; the tap may do with less."""
+
+
 def tapped(
     model: PreTrainedModel, receiver: Receiver, chunk_weights: int | None = None
 ) -> AbstractContextManager[None]:
@@ -119,6 +124,7 @@ def tapped_fast(model: PreTrainedModel, receiver: Receiver) -> AbstractContextMa
 
     Raises:
         NotPlainError: if the model calls attention in a way that the fast path does not do.
+        MemoryNeededError: if there is no memory for it; `NoRoomForTilesError` where tiles were made smaller in vain.
     """
     return _registered(model, _attend_fast_with(receiver), sdpa_mask)
 
@@ -225,6 +231,9 @@ def _place_of(module: nn.Module) -> str:
 
 
 def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
+    masks = Masks()
+    most_weights = device.TILE_WEIGHTS  # what was too much for one layer is too much for the next: it stays halved
+
     def attend(
         module: nn.Module,
         query: torch.Tensor,
@@ -233,7 +242,8 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        if not _fits(module, query, key, attention_mask, kwargs):
+        nonlocal most_weights
+        if not _fits(module, query, key, attention_mask, kwargs, masks):
             raise NotPlainError
         receiver.begin_layer(module)
         call = Call(module, query, key, value, attention_mask, kwargs, is_plain=True)
@@ -243,27 +253,34 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
                 raise NotPlainError
             seen = None if attention_mask is None else attention_mask[0, 0]
             attend_in_tiles = _attend_in_tiles(query)
-            q, k, v = query[0], key[0], value[0]
+            layer = query[0], key[0], value[0], kwargs["scaling"], seen, tally
             try:
                 _hand_call_on(receiver, call)
-                output = attend_in_tiles(q, k, v, kwargs["scaling"], seen, tally, stop=receiver.stop_if_cancelled)
+                output = attend_in_tiles(
+                    *layer, stop=receiver.stop_if_cancelled, masks=masks, most_weights=most_weights
+                )
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                # Its tiles are as large as the cache: there is nothing to halve, only what is kept to give up.
-                if not (isinstance(receiver, Restarts) and receiver.let_go()):
-                    raise _too_much_in_tiles(module, query) from error
+                has_room = isinstance(receiver, Restarts) and receiver.let_go()
+                if not has_room and attend_in_tiles is not device.attend:
+                    # Its tiles are as large as the cache: there is nothing to halve, only what is kept to give up.
+                    raise _too_much_in_tiles(MemoryNeededError, module, query) from error
+                if not has_room and most_weights <= device.FEW_WEIGHTS:
+                    raise _too_much_in_tiles(NoRoomForTilesError, module, query) from error
             release_unused(query.device)
+            if not has_room:
+                most_weights = max(device.FEW_WEIGHTS, min(most_weights, device.tile_weights(query.device)) // 2)
         receiver.end_layer()
         return output[None].to(query.dtype), None
 
     return attend
 
 
-def _too_much_in_tiles(module: nn.Module, query: torch.Tensor) -> MemoryNeededError:
+def _too_much_in_tiles(kind: type[MemoryNeededError], module: nn.Module, query: torch.Tensor) -> MemoryNeededError:
     _, n_heads, n_tokens, _ = query.shape
-    return MemoryNeededError(
+    return kind(
         f"out of memory {_place_of(module)}: no room to read {n_heads} heads on {n_tokens:,} tokens in tiles",
         NEED_LESS,
     )
@@ -275,10 +292,11 @@ def _fits(
     key: torch.Tensor,
     mask: torch.Tensor | None,
     kwargs: dict[str, Any],
+    masks: Masks,
 ) -> bool:
     """Whether a layer's call is what the fast path does, and on a device where it does it."""
     is_near = query.device.type in ("cpu", *device.DEVICES)
-    return is_near and fast.fits(query, key, mask, kwargs) and _is_causal(module, mask)
+    return is_near and fast.fits(query, key, mask, kwargs) and _is_causal(module, mask, masks)
 
 
 def _attend_in_tiles(query: torch.Tensor) -> Callable[..., torch.Tensor]:
@@ -287,16 +305,17 @@ def _attend_in_tiles(query: torch.Tensor) -> Callable[..., torch.Tensor]:
         return device.attend
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        for name in ("masks", "most_weights"):  # of an accelerator
+            more.pop(name, None)
         return fast.attend(q.float(), k.float(), v.float(), *rest, **more)
 
     return attend
 
 
-def _is_causal(module: nn.Module, mask: torch.Tensor | None) -> bool:
+def _is_causal(module: nn.Module, mask: torch.Tensor | None, masks: Masks) -> bool:
     """Whether no query sees a later key; without a mask it is for the module to say, as under SDPA."""
-    if mask is None:
-        return bool(getattr(module, "is_causal", True))
-    return not bool(mask.triu(1).any())
+    looked_at = masks.look_at(None if mask is None else mask[0, 0])
+    return bool(getattr(module, "is_causal", True)) if looked_at is None else looked_at.is_causal
 
 
 def _attend_both_ways(
@@ -307,7 +326,7 @@ def _attend_both_ways(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    if not _fits(module, query, key, attention_mask, kwargs):
+    if not _fits(module, query, key, attention_mask, kwargs, Masks()):
         raise NotPlainError
     n_heads, n_tokens = query.shape[1:3]
     q, k, v = query.float(), key.float(), value.float()

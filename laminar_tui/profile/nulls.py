@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import N_BINS, PackedCounts
+from laminar_tui.profile.formulas import gini_rows
 from laminar_tui.profile.parts import PARTS
 from laminar_tui.profile.profile import LayerProfile, Profile
-from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries, gini_rows
+from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries
 
 UNIFORM = "null: uniform attention"
 INDEPENDENT = "null: independent scores of the head's variance"
@@ -333,9 +334,10 @@ class _Rows:
         if n_seen < 2:
             return {}
         on_first = self.weights[:, :, 0] * self.sees_first
-        n_each = np.full(n_rows, n_seen), np.full(n_rows, self.n_rest)
-        values, defined = gini_rows(np.sort(self.weights, axis=-1), on_first, *n_each)
-        gini, rest_gini = np.where(defined, values, np.nan)
+        n_each = np.full((1, n_rows), n_seen), np.full((1, n_rows), self.n_rest)
+        ranks = np.arange(n_seen, 0, -1)
+        gini, rest_gini, has_rest = gini_rows(np.sort(self.weights, axis=-1), on_first, *n_each, ranks, np)
+        rest_gini = np.where(has_rest, rest_gini, np.nan)
         variance = np.log(np.maximum(self.weights, UNDERFLOW)).var(axis=-1, ddof=1)
         numbers = {"gini": gini, "score_variance": variance}
         return numbers | {"rest.gini": rest_gini} if self.n_rest >= 2 else numbers

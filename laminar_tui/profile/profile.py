@@ -50,7 +50,7 @@ class Origin:
         architecture: transformers' model type, like `gpt_neox`.
         dtype, device: of the model's parameters during the capture.
         mechanism: how the weights were read: `tap` (the family's own attention function), `fast` (tiles, equal to it
-            on this model) or `hooks`.
+            on this model), `kernel` (the same by one fused kernel on a GPU) or `hooks`; several with ` + ` between.
         recipe: `true`, or the name of a control whose weights are not the model's (`model.recipes`).
         n_parameters: of the model.
         layer_kinds: one word per layer: `attention`, `sliding`, or what stands where attention does not.

@@ -1,6 +1,6 @@
 """The numbers of a head: their names, what they mean, and each one's formula on a dense pattern.
 
-The capture makes them on the device (`model.tally`); the formulas here are the definition and the independent check.
+`profile.formulas` makes them of many rows at once; the formulas here are the definition and the independent check.
 Each is a mean over the queries that see at least two keys, over all from the second on where its description says
 `q >= 1`, or of the last query alone (`final.`). The `rest.` numbers leave the sink (key 0) out and divide what remains
 by its sum; those that compare the keys with one another are over the queries that see two others at least.
@@ -188,44 +188,3 @@ def gini_queries(n_queries: int) -> tuple[int, ...]:
     """Choose the queries whose rows are sorted: evenly spaced, the last one among them."""
     wanted = np.linspace(1, n_queries - 1, min(GINI_QUERIES, n_queries - 1)) if n_queries > 1 else np.array([])
     return tuple(sorted({int(q) for q in np.round(wanted)}))
-
-
-def gini_rows(
-    ascending: NDArray[np.floating[Any]],
-    first: NDArray[np.floating[Any]],
-    n_seen: NDArray[np.int64],
-    n_rest: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The Gini coefficients of sorted rows, and those of the same rows without key 0, with no sort of their own.
-
-    The coefficient is the sum of |p_i - p_j| over all pairs divided by 2 n sum p, and a weight that is taken out takes
-    its own differences with it.
-
-    Args:
-        ascending: [n_heads, n, n_tokens], with zeros for what is hidden.
-        first: [n_heads, n], the weight on key 0 among them; 0 where it is hidden.
-        n_seen, n_rest: int [n] or [n_heads, n], how many keys a query sees, and how many without key 0.
-
-    Returns:
-        [2, n_heads, n], with and without key 0, and bool of the same shape: where there are two keys or more.
-    """
-    n_tokens, taken = ascending.shape[-1], first.astype(np.float64)
-    exact = ascending.astype(np.float64)
-    total = exact.sum(axis=-1)
-    pairs = n_seen * total - 2 * (exact @ (np.arange(n_tokens, 0, -1) - 0.5))
-    # |p - s| = 2 max(p, s) - p - s, and of a hidden key it is s; in float32 a maximum is exact, and fast.
-    larger = np.maximum(ascending, first[..., None]).sum(axis=-1, dtype=np.float64)
-    own = 2 * larger - total - taken * (2 * n_tokens - n_seen)
-    rest = total - taken
-    values = np.stack([pairs, pairs - own * (n_seen - n_rest)])
-    values /= np.maximum(np.stack([n_seen * total, n_rest * rest]), UNDERFLOW)
-    defined = np.stack(np.broadcast_arrays(n_seen >= 2, (n_rest >= 2) & (rest > REST_AT_LEAST)))
-    return values, defined
-
-
-def mean_where(values: NDArray[np.float64], defined: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The mean along the last axis where defined; NaN where that is nowhere."""
-    n = defined.sum(axis=-1)
-    total: NDArray[np.float64] = np.where(defined, values, 0.0).sum(axis=-1)
-    mean: NDArray[np.float64] = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
-    return mean

@@ -176,6 +176,7 @@ def about_text(profile: Profile, look: Look, scope: str = "", settings: str = ""
     mechanisms = {
         "tap": "the model family's own attention function, in float32, on chunks of query rows",
         "fast": "plain causal attention in float32 tiles, seen to equal the family's own function on this model",
+        "kernel": "plain causal attention by one fused kernel on the GPU, seen to find what the tiles find",
         "hooks": "the weights that the model's attention modules give back, taken from each layer in turn",
     }
     facts = [

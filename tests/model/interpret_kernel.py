@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import laminar_tui
 from laminar_tui.errors import UntrustedWeightsError
 from laminar_tui.model import device, kernel, tap
+from laminar_tui.model.masks import Masks
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.counts import N_BINS
 
@@ -63,7 +64,7 @@ def compare(case: dict[str, Any]) -> dict[str, Any]:
     hits = np.stack([np.bincount(head, minlength=N_BINS) for head in bins])[:, 1:]
     mine, theirs = found.hits[:, 1:].numpy(), tiles.hits[:, 1:].numpy()
     tally = LayerTally(len(query), case["n_tokens"], CPU)
-    device.hand_over(found, mask, tally)
+    device.hand_over(found, Masks().look_at(mask), tally)
     return {
         "difference": device.tell_difference(found, tiles),
         "n_counted": int(theirs.sum()),
@@ -96,7 +97,7 @@ def refuse(case: dict[str, Any]) -> dict[str, Any]:
     with np.errstate(invalid="ignore"):
         found = kernel.find(query, key, value, scaling, mask, None)
     try:
-        device.hand_over(found, mask, LayerTally(len(query), case["n_tokens"], CPU))
+        device.hand_over(found, Masks().look_at(mask), LayerTally(len(query), case["n_tokens"], CPU))
         refused = ""
     except UntrustedWeightsError as error:
         refused = str(error)

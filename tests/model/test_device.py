@@ -17,20 +17,22 @@ from fast_and_slow import PLAIN, assert_same, ids, slowly
 import laminar_tui
 import laminar_tui.model
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import device, fallback, fast, tap
+from laminar_tui.model import device, fallback, fast, found, masks, tap
 from laminar_tui.model.eager import AttentionFunction
+from laminar_tui.model.masks import Masks, look_at
 from laminar_tui.model.reader import Reader
 from laminar_tui.model.tally import LayerTally
 from laminar_tui.profile.profile import LayerProfile, Profile
 
 CPU = torch.device("cpu")
 N_TOKENS = 70
+N_PROBES = len(device.PROBES)
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tiles, the last of them not full: 6 rows of 4 heads and 70 tokens."""
-    monkeypatch.setattr(device, "_tile_weights", lambda _device: 1700)
+    monkeypatch.setattr(device, "tile_weights", lambda _device: 1700)
 
 
 def draw(*n_heads: int, d_head: int = 16, n_tokens: int = N_TOKENS, seed: int = 1) -> list[torch.Tensor]:
@@ -187,8 +189,10 @@ def test_the_devices_way_is_chosen_by_the_device_of_the_query() -> None:
     assert tap._attend_in_tiles(far) is device.attend
     assert tap._attend_in_tiles(torch.empty(1, 2, 3, 4)) is not device.attend
     call = {"scaling": 1.0}
-    assert tap._fits(torch.nn.Identity(), torch.empty(1, 2, 3, 4), torch.empty(1, 2, 3, 4), None, call)
-    assert not tap._fits(torch.nn.Identity(), far, far, None, call), "an unknown kind of device is left to the tap"
+    assert tap._fits(torch.nn.Identity(), torch.empty(1, 2, 3, 4), torch.empty(1, 2, 3, 4), None, call, Masks())
+    assert not tap._fits(torch.nn.Identity(), far, far, None, call, Masks()), (
+        "an unknown kind of device is left to the tap"
+    )
 
 
 @pytest.mark.parametrize("name", ["causal", "window"])
@@ -253,23 +257,24 @@ def test_a_tile_is_a_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -
     sizes = {}
     for free in (0, 2**29, 2**40):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=free: (free, 2**40))
-        sizes[free] = device._tile_weights(torch.device("cuda"))
+        sizes[free] = device.tile_weights(torch.device("cuda"))
     # What torch holds and does not use is free, too: half a GiB, a quarter of which is 4 M weights of 32 bytes.
     assert sizes == {0: 2**22, 2**29: 2**23, 2**40: device.TILE_WEIGHTS}
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 2**29)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (0, 2**40))
-    assert device._tile_weights(torch.device("cuda")) == device.FEW_WEIGHTS
+    assert device.tile_weights(torch.device("cuda")) == device.FEW_WEIGHTS
 
 
-def test_a_window_is_seen_in_the_mask() -> None:
-    assert [device.find_window(band(width, 1100)) for width in (1, 7, 1099)] == [1, 7, 1099]
-    assert device.find_window(band(1100, 1100)) == 1100
-    for row, column in ((1090, 1085), (1090, 3), (5, 6), (1099, 1099)):  # beyond the first 1,024 rows, too
+def test_a_window_is_seen_in_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "BLOCK", 100 * 1100)
+    assert [look_at(band(width, 1100)).window for width in (1, 7, 1099)] == [1, 7, 1099]
+    assert look_at(band(1100, 1100)).window == 1100
+    for row, column in ((1090, 1085), (1090, 3), (5, 6), (1099, 1099)):  # beyond the first block of rows, too
         mask = band(7, 1100)
         mask[row, column] = ~mask[row, column]
-        assert device.find_window(mask) is None
-    assert device.find_window(torch.zeros(9, 9, dtype=torch.bool)) is None
-    assert device.find_window(spotted()) is None
+        assert look_at(mask).window is None
+    assert look_at(torch.zeros(9, 9, dtype=torch.bool)).window is None
+    assert look_at(spotted()).window is None
 
 
 # -- which of the two ways is taken, with a kernel that is none -------------------------------------------------------
@@ -307,11 +312,13 @@ def with_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Kernel], 
         monkeypatch.setitem(sys.modules, "laminar_tui.model.kernel", kernel)
         monkeypatch.setattr(laminar_tui.model, "kernel", kernel, raising=False)
         device.is_kernel_equal.cache_clear()
+        device._given_up.clear()
         return kernel
 
-    monkeypatch.setattr(device, "_tile_weights", lambda _device: 2**18)
+    monkeypatch.setattr(device, "tile_weights", lambda _device: 2**18)
     yield put
     device.is_kernel_equal.cache_clear()
+    device._given_up.clear()
 
 
 def read_half(mask: torch.Tensor | None = None, dtype: torch.dtype = torch.bfloat16, **more: Any) -> LayerProfile:
@@ -325,9 +332,35 @@ def test_a_kernel_that_finds_the_same_is_used_and_looked_at_once(with_kernel: Ca
     kernel = with_kernel(Kernel())
     for _ in range(3):
         read_half()
-    assert kernel.calls == 1 + 3
+    assert kernel.calls == N_PROBES + 3
     read_half(band(9))
-    assert kernel.calls == 4 + 2, "a window is another kind of layer, and looked at by itself"
+    assert kernel.calls == 2 * N_PROBES + 4, "a window is another kind of layer, and looked at by itself"
+
+
+def test_a_profile_says_which_way_its_layers_were_read(
+    with_kernel: Callable[[Kernel], Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer whose rows the kernel does not sum to 1 was read in tiles."""
+    spoil, spoilt = nudge_row("total", 5e-5), [0]
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        return device.attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), *rest, **more)
+
+    def count(found: device.Found) -> device.Found:
+        if found.rows.shape[2] != len(ids()):
+            return found
+        spoilt[0] -= 1
+        return spoil(found) if spoilt[0] >= 0 else found
+
+    model = build_family("llama")
+    monkeypatch.setattr(tap, "_attend_in_tiles", lambda _query: device.attend)
+    laminar_tui.capture(model, ids())
+    monkeypatch.setattr(tap, "_attend_in_tiles", lambda _query: attend)
+    with_kernel(Kernel(count))
+    for spoilt[0], mechanism, n in ((0, "kernel", "2 of 2"), (1, "fast + kernel", "1 of 2"), (2, "fast", "")):
+        origin = laminar_tui.capture(model, ids()).origin
+        assert origin.mechanism == mechanism
+        assert [each.found.split(" layers")[0] for each in origin.checks if "kernel" in each.name] == [n] * bool(n)
 
 
 def test_what_the_kernel_cannot_do_is_done_in_tiles(with_kernel: Callable[[Kernel], Kernel]) -> None:
@@ -370,7 +403,7 @@ def test_rows_that_the_kernel_does_not_sum_to_one_are_read_again_in_tiles(
     tally = LayerTally(4, N_TOKENS, CPU)
     query, key, value = (each.bfloat16() for each in draw(4, 2, 2))
     device.attend(query, key, value, 0.5, None, tally)
-    assert kernel.calls == 2
+    assert kernel.calls == N_PROBES + 1
     assert tally.row_sum_error < 1e-5
     assert_same(tally.finish(), expected)
 
@@ -401,6 +434,79 @@ def test_a_kernel_that_finds_something_else_is_not_used(
         assert_same(read_half(), expected)
     assert kernel.calls == 1
     assert what in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of resource: shared memory"), ValueError("no such stride")])
+def test_a_kernel_that_fails_at_some_length_is_given_up_for_that_kind_of_layer(
+    error: Exception, with_kernel: Callable[[Kernel], Kernel], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = read_half()
+
+    def fail(found: device.Found) -> device.Found:
+        if found.rows.shape[2] == N_TOKENS:
+            raise error
+        return found
+
+    kernel = with_kernel(Kernel(fail))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert_same(read_half(), expected)
+    assert kernel.calls == N_PROBES + 1
+    assert len(caplog.records) == 1
+    assert str(error) in caplog.text
+
+
+@pytest.mark.parametrize("n_tokens", [N_TOKENS, 300])
+def test_a_kernel_without_memory_is_not_given_up(n_tokens: int, with_kernel: Callable[[Kernel], Kernel]) -> None:
+    """Neither on a layer, which is read again when there is room, nor where it is compared."""
+    is_full = True
+
+    def fail(found: device.Found) -> device.Found:
+        if is_full and found.rows.shape[2] == n_tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    kernel = with_kernel(Kernel(fail))
+    with pytest.raises(torch.OutOfMemoryError):
+        read_half()
+    is_full = False
+    before = kernel.calls
+    read_half()
+    assert kernel.calls > before
+
+
+def test_the_kernel_is_compared_on_the_sizes_and_layouts_that_it_is_compiled_for() -> None:
+    """Triton compiles anew for sizes that 16 divides; models give views of one projection as well as whole tensors."""
+    assert {n_tokens % 16 == 0 for n_tokens, _, _ in device.PROBES} == {True, False}
+    layers = [
+        device._draw_layer(n_tokens, 64, 2, is_fused=is_fused, device=CPU, dtype=torch.bfloat16)
+        for n_tokens, _, is_fused in device.PROBES
+    ]
+    assert [[each.shape[0] for each in layer] for layer in layers] == [[4, 2, 2]] * len(layers)
+    assert {layer[0].is_contiguous() for layer in layers} == {True, False}
+    assert all(len({each.stride() for each in layer}) == 1 for layer in layers if not layer[0].is_contiguous())
+
+
+@pytest.mark.parametrize("attend", ["tap", "tiles"])
+def test_what_needs_float64_is_done_on_the_host_for_a_device_without(
+    attend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPS has none: a tally there could not even begin."""
+    query, key, value = draw(2, 2, 2)
+    weights = dense(query, key, 0.7, None)
+    allowed = band(N_TOKENS)[None]
+    tally, expected = LayerTally(2, N_TOKENS, torch.device("mps")), LayerTally(2, N_TOKENS, CPU)
+    expected.add(weights, allowed, 0)
+    if attend == "tap":
+        tally.add(weights, allowed, 0)
+    else:
+        for module in (found, device):
+            monkeypatch.setattr(module, "has_float64", lambda _device: False)
+        one = device.find_in_tiles(query, key, value, 0.7, None)
+        assert one.received.dtype == torch.float32
+        device.hand_over(one, None, tally)
+    assert tally.received.device == tally.zeros.device == CPU
+    assert_same(tally.finish(), expected.finish())
 
 
 def test_there_is_no_kernel_for_a_cpu_nor_against_the_users_will(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,68 @@ def test_rows_beyond_32_bits_and_dimensions_apart_are_laid_out_anew() -> None:
     assert _as_read(turned).stride() == (70 * 64, 64, 1)
 
 
+def test_values_are_laid_out_as_torchs_fused_attention_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from laminar_tui.model import kernel
+
+    given = []
+    monkeypatch.setattr(kernel, "_attend_fused", lambda *layer: (given.append(layer[:3]), None))
+    monkeypatch.setattr(kernel, "_count", lambda *_layer: None)
+    turned = torch.empty_strided((2, 70, 64), (64 * 70, 1, 70))
+    kernel.find(turned, turned, turned, 1.0, None, None)
+    assert [each.stride() for each in given[0]] == [(70 * 64, 64, 1)] * 3
+
+
+def test_a_window_is_attended_to_without_a_mask_or_with_repeated_key_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a mask and shared key heads, torch's attention on CUDA makes a tensor of all scores."""
+    from laminar_tui.model import kernel
+
+    def layer(n_heads: int, device: str) -> torch.Tensor:
+        return torch.randn(n_heads, 70, 64).to(device, torch.bfloat16)
+
+    assert kernel.HAS_WINDOWS
+    output, log_sum = kernel.attend_window(layer(4, "meta"), layer(4, "meta"), layer(4, "meta"), 0.1, 9)
+    assert (output.shape, log_sum.shape) == ((4, 70, 64), (4, 70))
+    asked = []
+    true = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(*given: torch.Tensor, **options: Any) -> torch.Tensor:
+        asked.append(([each.shape[1] for each in given], sorted(options)))
+        return true(*given, **options)
+
+    monkeypatch.setattr(kernel.F, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(kernel, "sum_rows", lambda *_layer: None)
+    monkeypatch.setattr(kernel, "_count", lambda _query, _key, output, *_rest: output)
+    mask = torch.ones(70, 70, dtype=torch.bool).tril().triu(-8)
+    query, key, value = layer(4, "cpu"), layer(2, "cpu"), layer(2, "cpu")
+    found = kernel.find(query, key, value, 0.1, mask, 9)
+    assert asked == [([4, 4, 4], ["attn_mask", "scale"])]
+    expected = true(query[None], key[None], value[None], attn_mask=mask, scale=0.1, enable_gqa=True)[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_nothing_but_the_kernels_themselves_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On `meta`, where the kernels cannot run and every value that is asked for is an error."""
+    from laminar_tui.model import found, kernel
+
+    class Nothing:
+        def __getitem__(self, _grid: object) -> Any:
+            return lambda *_args, **_options: None
+
+    def no_tensor(*_args: object, **_options: object) -> torch.Tensor:
+        raise AssertionError("numbers of the host go to a device only after it has been waited for")
+
+    query, key = (torch.empty(n, 70, 64, dtype=torch.bfloat16, device="meta") for n in (4, 2))
+    found.gini_queries_on(70, query.device)
+    monkeypatch.setattr(torch, "tensor", no_tensor)
+    for name in ("_count_rows", "_sum_rows"):
+        monkeypatch.setattr(kernel, name, Nothing())
+    attended = torch.empty(4, 70, 64, device="meta"), torch.empty(4, 70, device="meta")
+    monkeypatch.setattr(kernel, "_attend_fused", lambda *_layer: attended)
+    mask = torch.ones(70, 70, dtype=torch.bool, device="meta")
+    for layer in ((None, None), (mask, 9)):
+        assert kernel.find(query, key, key, 0.1, *layer).whole.shape == (4, 16, 70)
+
+
 def test_what_is_not_a_number_is_refused_and_counted_nowhere(found: list[dict[str, Any]]) -> None:
     """A pattern beyond the bins must not be added to another head's bins, or to memory behind them."""
     one = found[len(CASES)]
@@ -101,7 +163,7 @@ def test_what_is_not_a_number_is_refused_and_counted_nowhere(found: list[dict[st
 def test_a_model_is_read_by_it_as_by_the_tap(found: list[dict[str, Any]]) -> None:
     """Once to compare it with the tiles, then once a layer; bfloat16 rounds the second layer's input."""
     one = found[len(CASES) + 1]
-    assert one["calls"] == [300, 40, 40]
+    assert one["calls"] == [300, 304, 40, 40]
     assert one["n"] == [True, True]
     assert one["off"][0] <= 1e-6
     assert one["off"][1] <= 1e-2

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_fast import assert_same
 
 from laminar_tui.errors import MemoryNeededError
-from laminar_tui.model import eager, fast, nulls, patterns
+from laminar_tui.model import device, eager, fast, nulls, patterns, tap
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
 from laminar_tui.model.patterns import KeptPatterns
@@ -317,6 +318,52 @@ def test_on_the_fast_path_with_nothing_to_give_up_what_was_read_is_kept_and_the_
     assert list(read) == [0, 1], "what was read is kept"
     assert len(tiles.begun) == 4, "once more without what was kept, and no further"
     assert "laminar" not in in_tiles.config._attn_implementation
+
+
+class ShortDevice:
+    """An accelerator, on this machine, with room for tiles of so many weights; what it was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, error: BaseException) -> None:
+        self.asked: list[int] = []
+        true = device.find_in_tiles
+
+        def short(*layer: Any, most_weights: int = 0, **options: Any) -> device.Found:
+            if options.get("keep") is None:
+                self.asked.append(most_weights)
+                if most_weights > room:
+                    raise error
+            return true(*layer, most_weights=most_weights, **options)
+
+        monkeypatch.setattr(tap, "_attend_in_tiles", lambda _query: device.attend)
+        monkeypatch.setattr(device, "find_in_tiles", short)
+        monkeypatch.setattr(device, "TILE_WEIGHTS", 4096)
+        monkeypatch.setattr(device, "FEW_WEIGHTS", 200)
+        monkeypatch.setattr(device, "tile_weights", lambda _device: 3000)
+
+
+@pytest.mark.parametrize("error", [GPU, HOST], ids=["gpu", "host"])
+def test_an_accelerators_tiles_are_halved_until_they_fit_and_stay_so(
+    error: BaseException, in_tiles: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = capture(in_tiles, IDS)
+    short = ShortDevice(monkeypatch, 800, error)
+    found = capture(in_tiles, IDS)
+    assert found.origin.mechanism == "fast"
+    assert short.asked == [4096, 1500, 750, 750, 750, 750], "what was too much for one layer is not tried on the next"
+    for one, other in zip(found.layers, undisturbed.layers, strict=True):
+        assert_same(one, other)
+
+
+def test_below_the_smallest_tiles_an_accelerator_reads_by_the_tap(
+    in_tiles: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = capture(in_tiles, IDS)
+    short = ShortDevice(monkeypatch, 0, GPU)
+    found = capture(in_tiles, IDS)
+    assert found.origin.mechanism == "tap"
+    assert short.asked == [4096, 1500, 750, 375, 200]
+    for one, other in zip(found.layers, undisturbed.layers, strict=True):
+        assert_same(one, other)
 
 
 def test_on_the_fast_path_another_error_is_not_taken_for_a_shortage(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laminar_tui.profile.formulas import gini_rows
 from laminar_tui.profile.statistics import (
     GINI_QUERIES,
     STATISTICS,
@@ -14,7 +15,6 @@ from laminar_tui.profile.statistics import (
     entropy,
     gini,
     gini_queries,
-    gini_rows,
     hoyer,
     normalised_entropy,
     participation_ratio,
@@ -148,14 +148,14 @@ def test_a_gini_without_one_weight_needs_no_second_sort(seed: int) -> None:
     rows = rng.dirichlet(np.full(12, 0.3), (3, 5)).round(2)  # with zeros and equal weights
     rows[:, 0, 7:] = 0
     rows[0, 1, 0] = rows[0, 1].max()
-    values, defined = gini_rows(np.sort(rows), rows[:, :, 0], np.full((1, 5), 12), np.full((1, 5), 11))
-    assert defined[0].all()
+    n_each = np.full((1, 5), 12), np.full((1, 5), 11)
+    ginis, rest_ginis, has_rest = gini_rows(np.sort(rows), rows[:, :, 0], *n_each, np.arange(12, 0, -1), np)
     for head, row in np.ndindex(3, 5):
         whole, others = rows[head, row], rows[head, row, 1:]
-        assert values[0, head, row] == pytest.approx(gini(whole), abs=EXACT)
-        assert defined[1, head, row] == (others.sum() > 0)
+        assert ginis[head, row] == pytest.approx(gini(whole), abs=EXACT)
+        assert has_rest[head, row] == (others.sum() > 0)
         if others.sum():
-            assert values[1, head, row] == pytest.approx(gini(others), abs=1e-9)
+            assert rest_ginis[head, row] == pytest.approx(gini(others), abs=1e-9)
 
 
 def test_mass_on_no_key_is_off_sequence() -> None:

@@ -15,6 +15,7 @@ from laminar_tui.render.palette import SCALES, make_ramp
 from laminar_tui.render.prompt import top_keys
 from laminar_tui.render.views import VIEWS, Page, Place
 from laminar_tui.ui.explorer import Terminal
+from laminar_tui.ui.help import about_text
 
 Drive = Callable[..., Any]
 WHY = "other tokens in each prompt"
@@ -40,6 +41,13 @@ async def test_every_view_and_key_of_the_explorer_works(drive: Drive, many: Prof
         assert "in float32 tiles" in driven.text()
         assert "on chunks of query rows" in driven.text()
         assert "in each of 3 prompts" in driven.text()
+
+
+def test_every_way_in_which_layers_were_read_is_said_in_words(many: Profile) -> None:
+    mixed = replace(many, origin=replace(many.origin, mechanism="fast + kernel"))
+    said = about_text(mixed, Look()).plain
+    assert "in float32 tiles" in said
+    assert "by one fused kernel on the GPU" in said
 
 
 @pytest.mark.parametrize("lengths", [(7, 30, 12), (9, 9)])
