@@ -98,9 +98,9 @@ def _shares_table(report: Report) -> list[list[str]]:
                 and (chance.shares.population, chance.shares.sink) == (each.population, each.sink)
                 and (chance.shares.first_layer, chance.shares.last_layer) == (each.first_layer, each.last_layer)
             ]
-            row += [percent(found[0].shares.share_above), times(found[0].lift_above)] if found else ["-", "-"]
+            row += [percent(found[0].shares.share_above), times(found[0].lift_above)] if found else ["–", "–"]
         table.append(row)
-    said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "-" for row in table[1:])]
+    said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "–" for row in table[1:])]
     return [[row[at] for at in said] for row in table]
 
 
