@@ -71,7 +71,7 @@ def _shares_table(report: Report) -> str:
 
 
 def _between(interval: Interval | None) -> str:
-    low, high = ("0 %" if end == 0 else percent(end) for end in interval or (0.0, 0.0))
+    low, high = (percent(end) for end in interval or (0.0, 0.0))
     return "" if interval is None else f" [{low} to {high}]"
 
 

@@ -116,17 +116,21 @@ def list_layers(layers: Sequence[int]) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share in sensible digits: `97.2 %`, `0.31 %`, `none`."""
-    if math.isnan(share):
-        return "-"
-    if share == 0:
-        return "none"
+    """Write a share in percent: `81.4 %`, `0.031 %`, `<0.01 %`, `–` where there is none; only 1 is called `100 %`."""
+    if not math.isfinite(share):
+        return "–"
     value = 100 * share
+    if value == 0 or value >= 100:
+        return f"{value:.0f} %"
+    if value < 0.01:
+        return "<0.01 %"
+    if value > 99.9:
+        return f"{value:.2f} %" if value < 99.99 else ">99.99 %"
     return f"{value:.1f} %" if value >= 1 else f"{value:#.2g} %"
 
 
 def part(share: float) -> str:
-    """Write a small share of the whole so that it can be read aloud: `40 %`, `0.31 %`, `1 part in 2.8 million`.
+    """Write a small share of the whole so that it can be read aloud: `40.0 %`, `0.31 %`, `1 part in 2.8 million`.
 
     Raises:
         ValueError: for a share that is 0, negative or not finite; what that means depends on what is measured.
@@ -145,7 +149,7 @@ def part(share: float) -> str:
 def times(lift: float) -> str:
     """Write how many times as often something occurs: `0.075`, `1.6`, `2.0`, `37`, `1,250`."""
     if math.isnan(lift):
-        return "-"
+        return "–"
     return f"{lift:,.0f}" if lift >= 99.5 else f"{lift:#.2g}".removesuffix(".")
 
 

@@ -17,9 +17,10 @@ from laminar_tui.profile.counts import BIN_VALUES, SMALLEST_COUNTED, Counts
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Estimator, Nodes, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.heatmap import Heatmap, Layout
-from laminar_tui.render.numbers import limit, number, percent
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.palette import Scale
 
 MAX_DECADES = 6.0

@@ -14,7 +14,7 @@ from rich.style import Style
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
-from laminar_tui.profile.wording import points
+from laminar_tui.profile.wording import percent, points
 from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
 from laminar_tui.render.heatmap import (
@@ -31,7 +31,7 @@ from laminar_tui.render.heatmap import (
     y_tick_labels,
 )
 from laminar_tui.render.matrix import cut_row, first_visible
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, to_levels, to_signed_levels
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit

@@ -13,9 +13,9 @@ from laminar_tui.profile.profile import Origin, Profile
 from laminar_tui.profile.roles import ROLES
 from laminar_tui.profile.sinks import THRESHOLD, sink_keys
 from laminar_tui.profile.statistics import STATISTICS
-from laminar_tui.profile.wording import part
+from laminar_tui.profile.wording import part, percent
 from laminar_tui.render.columns import Columns
-from laminar_tui.render.numbers import limit, number, percent
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.prompt import token_name
 from laminar_tui.render.text import visible
 

@@ -15,6 +15,7 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.heatmap import (
     BAR_WIDTH,
     SIGNS,
@@ -30,7 +31,7 @@ from laminar_tui.render.heatmap import (
     picture_row,
     ruler_row,
 )
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, paint, scale_fraction
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit

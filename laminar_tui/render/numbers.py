@@ -1,4 +1,4 @@
-"""Numbers and shares as a person reads them."""
+"""Numbers as a person reads them; shares are written by `profile.wording`."""
 
 import math
 
@@ -26,17 +26,3 @@ def limit(value: float) -> str:
     if value < 1 and text == "1.00":
         text = f"{value:.7g}"
     return text.rstrip("0").removesuffix(".") if "." in text and "e" not in text else text
-
-
-def percent(share: float) -> str:
-    """Write a share in percent: `81 %`, `7.1 %`, `0.03 %`, `–` where there is none."""
-    if not math.isfinite(share):
-        return "–"
-    value = 100 * share
-    if value == 0 or value >= 99.95:
-        return f"{value:.0f} %"
-    if value > 99:
-        return f"{value:.1f} %"
-    if value < 0.01:
-        return "<0.01 %"
-    return f"{value:.2f} %" if value < 1 else f"{value:.1f} %" if value < 10 else f"{value:.0f} %"

@@ -9,7 +9,8 @@ from rich.style import Style
 
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.values import HOOKS, contributions
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.profile.wording import percent
+from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, token_label

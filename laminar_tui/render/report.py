@@ -104,11 +104,11 @@ def _shares_table(report: Report, *, with_intervals: bool = False) -> list[list[
                 and (chance.shares.population, chance.shares.sink) == (each.population, each.sink)
                 and (chance.shares.first_layer, chance.shares.last_layer) == (each.first_layer, each.last_layer)
             ]
-            row += [percent(found[0].shares.share_above), times(found[0].lift_above)] if found else ["-", "-"]
+            row += [percent(found[0].shares.share_above), times(found[0].lift_above)] if found else ["–", "–"]
             if with_intervals and found and found[0].interval_above is not None:
                 row[-1] += f" [{between(found[0].interval_above)}]"
         table.append(row)
-    said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "-" for row in table[1:])]
+    said = [at for at in range(len(head)) if len(table) == 1 or any(row[at] != "–" for row in table[1:])]
     return [[row[at] for at in said] for row in table]
 
 

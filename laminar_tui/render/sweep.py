@@ -7,11 +7,12 @@ from rich.cells import cell_len
 
 from laminar_tui.profile.counts import stack
 from laminar_tui.profile.sweep import Sweep
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import Columns, Look
 from laminar_tui.render.entries import wrap
 from laminar_tui.render.facts import picture_facts, recipe_facts
 from laminar_tui.render.heatmap import Drawing, View, plan
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import number
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import fit, visible
 from laminar_tui.render.views import Page

@@ -8,11 +8,12 @@ from rich.style import Style
 
 from laminar_tui.profile.measures import Measure
 from laminar_tui.profile.sweep import Sweep
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import CURVE_COLOR, CURVE_COLOR_ON_LIGHT, Columns
 from laminar_tui.render.curve import Curve, Mode, draw_curves
 from laminar_tui.render.heatmap import Drawing, View, label_row, plan, ruler_row, scroll_to
 from laminar_tui.render.matrix import cut_row
-from laminar_tui.render.numbers import number, percent
+from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.rows import Row
 from laminar_tui.render.text import fit

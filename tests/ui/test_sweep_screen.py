@@ -161,7 +161,7 @@ async def test_what_is_shown_is_what_the_profile_says(saved: SavedSweep, folder:
         await driven.press("j", "j", "}", "g", "l")
         profile = Profile.load(folder / "step512.laminar")
         share = float(profile.layer(2).statistics["sink_share"][0])
-        shown = f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+        shown = f"{100 * share:.1f} %"
         row = next(row for row in driven.text().splitlines() if row.strip().startswith("step512"))
         assert f"sink share {shown}" in row
         assert f"n {int(profile.layer(2).head_counts('final')[0].n)}" in row
