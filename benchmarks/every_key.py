@@ -57,6 +57,8 @@ SEEN_WITHIN = 2.0
 """Seconds after which what a key does during a run is given up."""
 AT_REST = 0.3
 """Seconds without a change after which it is all there."""
+RUN_TRIES = 12
+"""How often a run is asked for, every five seconds."""
 STEPS = ("step0", "step512", "step4000", "main")
 """Of the sweep."""
 WRITE = {"screenshot"}
@@ -192,9 +194,15 @@ class Program:
     def begin_run(self) -> None:
         """Have the model read, and come back once there are layers to look at."""
         assert self.screen is not None
-        os.write(self.descriptor, b"r")
-        while not re.search(r"layer ([2-9]|\d\d) of \d+", self.screen.text):
-            self.read()
+        for _ in range(RUN_TRIES):  # while the run before is being stopped, none begins
+            os.write(self.descriptor, b"r")
+            end = time.perf_counter() + 5
+            while time.perf_counter() < end:
+                if select.select([self.descriptor], [], [], 0.1)[0]:
+                    self.read()
+                if re.search(r"layer ([2-9]|\d\d) of \d+", self.screen.text):
+                    return
+        raise TimeoutError("no run has begun")
 
     def settle(self, silence: float = SILENCE) -> None:
         """Wait until it neither writes nor computes."""
