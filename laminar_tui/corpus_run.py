@@ -48,6 +48,7 @@ class CorpusRequest:
         limit: read so many windows at most.
         resume: go on with what an interrupted run has kept, if there is something.
         save_seconds: keep what was read that often.
+        threads: of a CPU; as many as torch finds when left out, or as the run that goes on had.
     """
 
     run: Request
@@ -57,6 +58,7 @@ class CorpusRequest:
     limit: int | None = None
     resume: bool = False
     save_seconds: float = SAVE_SECONDS
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Place:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
     @classmethod
     def from_environment(cls) -> "Place":
@@ -76,9 +79,12 @@ class Place:
         """
         try:
             size = int(os.environ.get("WORLD_SIZE", "1"))
-            place = cls(int(os.environ.get("RANK", "0")), size, int(os.environ.get("LOCAL_RANK", "0")))
+            local = int(os.environ.get("LOCAL_RANK", "0")), max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+            place = cls(int(os.environ.get("RANK", "0")), size, *local)
         except ValueError as error:
-            raise UsageError("RANK, LOCAL_RANK or WORLD_SIZE is no number", "start several with torchrun") from error
+            raise UsageError(
+                "RANK or WORLD_SIZE is no number, or a local one", "start several with torchrun"
+            ) from error
         if not 0 <= place.rank < place.size:
             raise UsageError(f"there is no process {place.rank} of {place.size}", "start several with torchrun")
         return place
@@ -105,17 +111,26 @@ def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCa
         raise UsageError(
             f"{partial} holds an interrupted run", "go on with it by --resume, or remove it and begin anew"
         )
+    if place.size > 1 and request.run.device_map is not None:
+        raise UsageError("each of several processes would take all devices", "leave --device-map or torchrun out")
+    import torch
+
+    from laminar_tui.model.load import find_device
     from laminar_tui.model.parallel import joined, own_device
 
     device = own_device(request.run.device, place.local_rank, place.size)
+    find_device(device)  # before the others wait for this process
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
     with joined(place.rank, place.size, device) as peers:
         run, size = replace(request.run, device=device), measure_corpus(request.corpus)
+        longest = max(1, size.largest)
 
         def say_needs(needs: "Estimate") -> str:
             return needs_words(needs, size.total // place.size, request.limit)
 
-        loaded = load(run, on_event, is_cancelled, n_tokens=max(1, size.largest), say_needs=say_needs)
-        return _Reading(request, loaded, peers, partial, size.total, on_event, is_cancelled).read_all()
+        loaded = load(run, on_event, is_cancelled, n_tokens=longest, n_beside=place.local_size, say_needs=say_needs)
+        return _Reading(request, loaded, peers, partial, size.total, on_event, is_cancelled, longest).read_all()
 
 
 def needs_words(needs: "Estimate", n_bytes: int, limit: int | None) -> str:
@@ -145,9 +160,11 @@ class _Reading:
         n_bytes: int,
         on_event: OnEvent,
         is_cancelled: IsCancelled,
+        longest: int,
     ) -> None:
         self._request = request
         self._loaded, self._null = _with_null(loaded, request.run, on_event)
+        self._longest = longest
         self._peers = peers
         self._partial = partial
         self._n_bytes = n_bytes
@@ -160,6 +177,7 @@ class _Reading:
         self._is_resuming = True
         self._kept_at = self._began_at = time.monotonic()
         self._began_with = 0.0  # the share of the corpus that was behind then
+        self._chunk_weights: int | None = None
 
     def read_all(self) -> Profile | None:
         """Read this process's windows, add up, write."""
@@ -246,7 +264,15 @@ class _Reading:
         recipe, null = self._request.run.recipe, self._null
         if null is not None:
             ids = [ids[at] for at in null.order(len(ids), number)]  # each window in an order of its own
-        profile = capture(self._loaded.model, ids, recipe=recipe, is_cancelled=self._is_cancelled)
+        if self._chunk_weights is None:
+            self._chunk_weights = self._plan(ids)
+        profile = capture(
+            self._loaded.model,
+            ids,
+            recipe=recipe,
+            is_cancelled=self._is_cancelled,
+            chunk_weights=self._chunk_weights,
+        )
         origin = replace(
             profile.origin,
             model=self._progress.settings["model"],
@@ -254,6 +280,23 @@ class _Reading:
             recipe=null.recipe if null is not None else profile.origin.recipe,
         )
         return replace(profile, origin=origin)
+
+    def _plan(self, ids: list[int]) -> int:
+        """See that the longest window fits, and say how many of its weights are looked at in one piece."""
+        import torch
+
+        from laminar_tui.model.capture import choose_mechanism
+        from laminar_tui.model.estimate import plan_capture
+        from laminar_tui.model.forward import input_device
+        from laminar_tui.model.probe import PROBE_TOKENS
+
+        model, run = self._loaded.model, self._request.run
+        few = torch.tensor([(ids * PROBE_TOKENS)[:PROBE_TOKENS]], device=input_device(model))  # as `prepare` did
+        mechanism, _ = choose_mechanism(model, run.recipe, few, self._is_cancelled)
+        n_tokens = min(self._size, self._longest)
+        return plan_capture(
+            self._loaded.source.name, model, n_tokens, run.max_memory, mechanism=mechanism
+        ).chunk_weights
 
     def _windows(self) -> Iterator[Window]:
         """All windows of the corpus, whoever reads them."""
@@ -272,11 +315,21 @@ class _Reading:
         if not self._request.resume or not self._partial.exists():
             return None
         before = read_progress(self._partial)
-        kept = {"bos": False, "null": ""} | before.settings  # before they were kept, they were not read
-        for name, mine in self._progress.settings.items():
-            if kept.get(name) != mine:
+        mine = self._progress.settings
+        kept = {
+            "bos": False,
+            "null": "",
+            "threads": mine["threads"],
+        } | before.settings  # before they were kept, they were not read
+        if self._request.threads is None and isinstance(kept["threads"], int) and mine["threads"] is not None:
+            import torch
+
+            torch.set_num_threads(kept["threads"])
+            mine["threads"] = kept["threads"]
+        for name, value in mine.items():
+            if kept.get(name) != value:
                 raise UsageError(
-                    f"{self._partial} was made with another {name}: {kept.get(name)}, now {mine}",
+                    f"{self._partial} was made with another {name}: {kept.get(name)}, now {value}",
                     "go on with the same, or remove it and begin anew",
                 )
         self._n_kept = before.n_seen
@@ -350,6 +403,8 @@ def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "
     """What must be the same for a run to go on, or to be shared: with another, other bytes would come out."""
     config = loaded.model.config.to_dict() | {"_name_or_path": ""}  # a folder may have been moved
     config_text = json.dumps(config, sort_keys=True, default=str)
+    import torch
+
     return {
         "model": loaded.source.name if request.run.source else BUNDLED_NAME,
         "revision": loaded.source.revision or "",
@@ -360,6 +415,7 @@ def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "
         "bos": request.run.bos,
         "field": request.field,
         "number of processes": peers.size,
+        "threads": torch.get_num_threads() if loaded.model.device.type == "cpu" else None,
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         "config": hashlib.sha256(config_text.encode()).hexdigest()[:16],
     }

@@ -141,13 +141,14 @@ def load(
     *,
     keeps_patterns: bool = False,
     n_tokens: int = 0,
+    n_beside: int = 1,
     say_needs: "Callable[[Estimate], str]" = str,
 ) -> "LoadedModel":
     """Find and load the model that was asked for.
 
     Args:
         keeps_patterns: whether questions will be asked after its runs, which takes memory.
-        n_tokens: as in `model.load.Terms`.
+        n_tokens, n_beside: as in `model.load.Terms`.
         say_needs: puts the estimate into words.
 
     Raises:
@@ -167,6 +168,8 @@ def load(
         KEEP_BYTES if keeps_patterns else 0,
         n_tokens or len(request.token_ids),
         request.cached_only,
+        n_beside,
+        2 if request.null == "random" else 1,
     )
     on_event(Step(f"loading {source.name}" if request.source else "loading the bundled model"))
     return load_model(
@@ -198,9 +201,10 @@ def read(
     """
     import torch
 
-    from laminar_tui.model.capture import capture, empty_profile
+    from laminar_tui.model.capture import capture, choose_mechanism, empty_profile
     from laminar_tui.model.estimate import plan_capture
-    from laminar_tui.model.forward import check_prompt
+    from laminar_tui.model.fast import AT_LEAST_TOKENS
+    from laminar_tui.model.forward import check_prompt, input_device
 
     on_event(Step("tokenizing"))
     prompt = _tokenize(loaded, request)
@@ -210,7 +214,12 @@ def read(
     ids = torch.tensor([prompt.ids])
     check_prompt(loaded.model, ids)
     wanted = keep.keep_bytes if keep is not None else 0
-    plan = plan_capture(loaded.source.name, loaded.model, len(prompt.ids), request.max_memory, wanted)
+    mechanism = None
+    if len(prompt.ids) >= AT_LEAST_TOKENS:  # a shorter one is looked at by `capture`, once
+        on_device = ids.to(input_device(loaded.model))
+        mechanism, _ = choose_mechanism(loaded.model, request.recipe, on_device, is_cancelled)
+    name = loaded.source.name
+    plan = plan_capture(name, loaded.model, len(prompt.ids), request.max_memory, wanted, mechanism)
     if keep is not None:
         keep.keep_bytes = plan.keep_bytes
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load as load_tensors
 
+import laminar_tui.model.capture as capture_module
 from laminar_tui.cli import main
 from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus, needs_words
 from laminar_tui.errors import CancelledError, PeerError, PromptError, UsageError
-from laminar_tui.model.estimate import Estimate
+from laminar_tui.model.estimate import Estimate, Plan
 from laminar_tui.model.nulls import NULLS
 from laminar_tui.profile.merge import merge
 from laminar_tui.profile.partial import read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
-from laminar_tui.run import Event, Request, Step, run
+from laminar_tui.run import BUNDLED_MODEL, Event, Request, Step, run
 
 SameProfile = Callable[[Profile, Profile], None]
 TEXT = "The tide rose, and the boats in the harbour rose with it; nobody was there to see. " * 8
@@ -531,6 +532,101 @@ def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
     assert Profile.load(tmp_path / "one.laminar").origin.mechanism == "fast + tap"
     assert_same_run(tmp_path / "one.laminar", tmp_path / "two.laminar")
     assert not list(tmp_path.glob("*progress*"))
+
+
+@pytest.fixture
+def wide_model(tmp_path: Path) -> Path:
+    """A random Llama whose products are large enough that a second thread cuts them in other places."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 8}
+    folder = tmp_path / "wide"
+    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=12_000)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_MODEL / name, folder / name)
+    return folder
+
+
+def test_with_as_many_threads_two_processes_give_the_bytes_of_one(wide_model: Path, tmp_path: Path) -> None:
+    """Nobody says OMP_NUM_THREADS: torchrun gives its processes one thread each, a lone process takes all cores."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("\n".join(json.dumps({"text": TEXT * 3 + end}) for end in "ab"))
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    free = {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}
+    words = ["capture", str(wide_model), "--corpus", str(corpus), "--device", "cpu", "--max-tokens", "200", "-q"]
+    for name, before in (("one", []), ("two", [*launch, "--master-port", str(free_port())])):
+        output = ["--threads", "2", "-o", str(tmp_path / f"{name}.laminar")]
+        done = subprocess.run(
+            [sys.executable, *before, "-m", "laminar_tui", *words, *output],
+            env=free,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "one.laminar", tmp_path / "two.laminar")
+
+
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_as_before")
+def test_a_resumed_run_has_the_threads_that_it_had(request_for: Callable[..., CorpusRequest]) -> None:
+    import torch
+
+    stop_after(2, request_for(threads=2))
+    torch.set_num_threads(1)
+    with pytest.raises(UsageError, match="another threads: 2, now 1"):
+        capture_corpus(request_for(threads=1, resume=True), quiet, never)
+    assert capture_corpus(request_for(resume=True), quiet, never) is not None
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"device_map": "auto"}, "would take all devices"), ({"device": "cuda:99"}, "cannot use the device 'cuda:99'")],
+)
+def test_what_no_process_can_do_is_refused_before_they_meet(
+    changes: dict[str, str],
+    said: str,
+    request_for: Callable[..., CorpusRequest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    request = request_for()
+    with pytest.raises(UsageError, match=said):
+        capture_corpus(replace(request, run=replace(request.run, **changes)), quiet, never)
+
+
+def test_a_corpus_is_read_in_pieces_for_which_there_is_room(
+    request_for: Callable[..., CorpusRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int | None]] = []
+    seen: set[int | None] = set()
+    true_capture = capture_module.capture
+
+    def plan(_name: str, _model: Any, n_tokens: int, max_memory: int | None, **_: Any) -> Plan:
+        asked.append((n_tokens, max_memory))
+        return Plan(12_345, 0)
+
+    def capture(*args: Any, **options: Any) -> Profile:
+        seen.add(options["chunk_weights"])
+        return true_capture(*args, **options)
+
+    monkeypatch.setattr("laminar_tui.model.estimate.plan_capture", plan)
+    monkeypatch.setattr(capture_module, "capture", capture)
+    request = request_for()
+    capture_corpus(replace(request, run=replace(request.run, max_memory=10**9)), quiet, never)
+    assert (asked, seen) == ([(WINDOW, 10**9)], {12_345}), "asked once, for the longest window"
 
 
 def test_a_process_that_fails_is_heard_by_the_other(model_folder: Path, long_corpus: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def capture(options: argparse.Namespace) -> int:
     check_target(options.output)
     if options.corpus is not None:
         return capture_corpus(options)
-    for name in ("field", "limit", "resume"):
+    for name in ("field", "limit", "resume", "threads"):
         if getattr(options, name):
             raise UsageError(f"--{name} is about a corpus", "name one with --corpus FILE")
     record = _keep_capture(options)

@@ -29,6 +29,12 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--save-every", type=seconds, default=30.0, metavar="S", help="keep what was read every S seconds (30)"
     )
+    group.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="use N threads of a CPU in each process (default: as torch finds it, or as the run had that goes on)",
+    )
 
 
 def capture_corpus(options: argparse.Namespace) -> int:
@@ -50,6 +56,7 @@ def capture_corpus(options: argparse.Namespace) -> int:
         options.limit,
         options.resume,
         options.save_every,
+        options.threads,
     )
     is_quiet = options.quiet or Place.from_environment().rank > 0
     with narrated(is_quiet) as narrate, _signals_heard() as is_cancelled:

@@ -78,7 +78,7 @@ def capture(
     profile = empty_profile(model, ids[:, first], own_tokens)
     given = mask if attention_mask is not None else None
     is_plain = given is None and len(ids) == 1
-    mechanism, checks = _choose_mechanism(model, recipe, ids[:1, first], is_cancelled, is_plain=is_plain)
+    mechanism, checks = choose_mechanism(model, recipe, ids[:1, first], is_cancelled, is_plain=is_plain)
     own_call = keep.keep if keep is not None and len(ids) == 1 and first == slice(0, ids.shape[1]) else None
 
     def make_reader() -> Reader:
@@ -137,8 +137,8 @@ def _begin_with_tokens(rows: torch.Tensor, spans: Sequence[slice]) -> torch.Tens
     return torch.stack([row.roll(-span.start) for row, span in zip(rows, spans, strict=True)])
 
 
-def _choose_mechanism(
-    model: PreTrainedModel, recipe: str, ids: torch.Tensor, is_cancelled: IsCancelled | None, *, is_plain: bool
+def choose_mechanism(
+    model: PreTrainedModel, recipe: str, ids: torch.Tensor, is_cancelled: IsCancelled | None, *, is_plain: bool = True
 ) -> tuple[Mechanism, tuple[Check, ...]]:
     """How this model is to be read, and what was checked to find out.
 

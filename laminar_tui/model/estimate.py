@@ -14,9 +14,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from laminar_tui.errors import MemoryNeededError, ModelError
+from laminar_tui.model import device as tiles_of_device
 from laminar_tui.model import fast
 from laminar_tui.model.eager import CHUNK_WEIGHTS
-from laminar_tui.model.mechanisms import HOOKS, find_mechanism
+from laminar_tui.model.mechanisms import FAST, HOOKS, TAP, Mechanism, find_mechanism
 from laminar_tui.model.memory import free_memory
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.sizes import format_seconds, format_size
@@ -26,8 +27,8 @@ MAX_LAYERS = 1000
 MAX_SIZE = 10**8
 """No size in a config (width, vocabulary, positions) comes near it."""
 
-CHUNK_COPIES = 14
-"""How many arrays of a chunk's size live at once while it is weighed and counted: 11 to 16 were measured."""
+CHUNK_COPIES = 8
+"""How many arrays of a chunk's size live at once while it is weighed and counted: 5 to 9 were measured."""
 FIXED = 32 * 2**20
 """What a first forward takes besides: threads' buffers, code that is imported on the way."""
 LEAST_CHUNK = 2**14
@@ -45,6 +46,7 @@ class Estimate:
         reading: bytes of what reading the weights adds: a chunk of them, and the counts.
         seconds: about how long the forward takes.
         keeping: bytes of the queries and keys that are kept for questions; without room for them they are not.
+        on_host: bytes of the profile's counts, where the model is on another device than the host.
     """
 
     n_parameters: int
@@ -55,6 +57,7 @@ class Estimate:
     reading: int
     seconds: float
     keeping: int = 0
+    on_host: int = 0
 
     @property
     def needed(self) -> int:
@@ -124,6 +127,7 @@ def estimate(
     is_gguf: bool = False,
     chunk_weights: int = CHUNK_WEIGHTS,
     keep_bytes: int = 0,
+    mechanism: Mechanism | None = None,
 ) -> Estimate:
     """Say what a run of a model needs.
 
@@ -135,6 +139,7 @@ def estimate(
         is_gguf: whether these are a GGUF file, which is unpacked into float32 first.
         chunk_weights: as in `capture`.
         keep_bytes: as in `patterns.KeptPatterns`: how much is kept for questions at most.
+        mechanism: how the model is read; the costliest that its config lets expect when left out.
 
     Raises:
         ModelError: if the model has no attention.
@@ -150,15 +155,20 @@ def estimate(
         loading = checkpoint + 2 * 4 * max((each.numel() for each in model.parameters()), default=0)
     elif checkpoint and abs(checkpoint - parameters) > parameters // 10:
         loading = checkpoint  # the file's pages stay in memory beside the parameters of another dtype
+    mechanism = mechanism or _expected_mechanism(model, config, n_tokens)
+    weighing = _weighing_bytes(mechanism, config, n_tokens, device, chunk_weights, item)
+    counts = _counts_bytes(config, n_tokens)
+    is_host = device.type == "cpu"
     return Estimate(
         n_parameters,
         n_tokens,
         parameters,
         loading,
         _forward_bytes(config, n_tokens, item),
-        _reading_bytes(model, config, n_tokens, device, chunk_weights),
+        weighing + FIXED + (counts if is_host else 0),
         _operations(config, n_parameters, n_tokens) / _speed(dtype, device),
         min(keep_bytes, _kept_bytes(model, config, n_tokens, item)),
+        0 if is_host else counts,
     )
 
 
@@ -176,19 +186,48 @@ def _forward_bytes(config: Any, n_tokens: int, item: int) -> int:
     return n_tokens * (6 * width + 3 * inner) * item
 
 
-def _reading_bytes(model: PreTrainedModel, config: Any, n_tokens: int, device: torch.device, chunk_weights: int) -> int:
-    n_layers, n_heads = _number(config, "num_hidden_layers", 1), _number(config, "num_attention_heads", 1)
+def _expected_mechanism(model: PreTrainedModel, config: Any, n_tokens: int) -> Mechanism:
+    """How a model will be read, as far as its config and its modules tell before it has run.
+
+    Soft caps and sink logits are nothing for the fast path; what else is not, `probe` finds out.
+    """
+    usual = find_mechanism(model)
+    if usual is HOOKS or n_tokens < fast.AT_LEAST_TOKENS:
+        return usual
+    has_cap = any(getattr(config, name, None) for name in ("attn_logit_softcapping", "attn_logit_softcap"))
+    has_sinks = any(name.endswith(("sinks", "sink")) for name, _ in model.named_parameters())
+    return TAP if has_cap or has_sinks else FAST
+
+
+def _weighing_bytes(
+    mechanism: Mechanism, config: Any, n_tokens: int, device: torch.device, chunk_weights: int, item: int
+) -> int:
+    """What a layer's weights and masks take while they are looked at."""
+    n_heads = _number(config, "num_attention_heads", 1)
     pattern = n_heads * n_tokens**2
-    if find_mechanism(model) is HOOKS:
-        weighing = 3 * 4 * pattern  # eager attention makes a layer's weights in one piece
-    elif device.type == "cpu" and n_tokens >= fast.AT_LEAST_TOKENS:
-        weighing = 16 * 2**20  # tiles of the cache's size
-    else:
-        n_rows = max(1, min(n_tokens, chunk_weights // max(1, n_heads * n_tokens)))
-        weighing = CHUNK_COPIES * 4 * n_rows * n_heads * n_tokens + 10 * n_tokens**2  # and the masks
+    windows = (_number(config, name, 0) for name in ("sliding_window", "attention_chunk_size"))
+    has_window = any(0 < window <= n_tokens for window in windows)
+    if mechanism is FAST:
+        # A plain causal mask is not made. One with a window is boolean: two make it, or it is looked at beside another.
+        masks = 3 * n_tokens**2 if has_window else 0
+        if device.type == "cpu":
+            return 16 * 2**20 + masks  # tiles of the cache's size
+        # Tiles grow with what is free, as chunks do.
+        tile = max(tiles_of_device.FEW_WEIGHTS, min(tiles_of_device.TILE_WEIGHTS, 8 * chunk_weights))
+        return min(tile, pattern) * tiles_of_device.WEIGHT_BYTES + masks
+    if mechanism.asks_for_attentions:
+        return 3 * 4 * pattern  # eager attention makes a layer's weights in one piece
+    n_rows = max(1, min(n_tokens, chunk_weights // max(1, n_heads * n_tokens)))
+    # A mask of each kind, in the model's dtype; the boolean ones that they are made of are gone before a chunk comes.
+    masks = (2 if has_window else 1) * item * n_tokens**2
+    return masks + max(3 * n_tokens**2, CHUNK_COPIES * 4 * n_rows * n_heads * n_tokens)
+
+
+def _counts_bytes(config: Any, n_tokens: int) -> int:
+    """The profile, and the counts of the layer that is being read."""
+    n_layers, n_heads = _number(config, "num_hidden_layers", 1), _number(config, "num_attention_heads", 1)
     bins = min(n_tokens**2 // 2, N_BINS)
-    counts = n_layers * n_heads * (bins * 6 + 16 * n_tokens) + 2 * 8 * n_heads * N_BINS
-    return weighing + counts + FIXED
+    return n_layers * n_heads * (bins * 6 + 16 * n_tokens) + 2 * 8 * n_heads * N_BINS
 
 
 def _kept_bytes(model: PreTrainedModel, config: Any, n_tokens: int, item: int) -> int:
@@ -223,7 +262,12 @@ def _speed(dtype: torch.dtype, device: torch.device, seconds: float = 0.05) -> f
 
 
 def plan_capture(
-    name: str, model: PreTrainedModel, n_tokens: int, max_memory: int | None = None, keep_bytes: int = 0
+    name: str,
+    model: PreTrainedModel,
+    n_tokens: int,
+    max_memory: int | None = None,
+    keep_bytes: int = 0,
+    mechanism: Mechanism | None = None,
 ) -> Plan:
     """For a model in memory: see that a prompt fits beside it, and share out what is free.
 
@@ -233,21 +277,36 @@ def plan_capture(
         n_tokens: of the prompt.
         max_memory: bytes that the device may give, the parameters included.
         keep_bytes: how much to keep for questions at most.
+        mechanism: as for `estimate`.
 
     Raises:
         MemoryNeededError: with what the run needs and what is free.
     """
-    device = next((each.device for each in model.parameters() if each.device.type != "meta"), torch.device("cpu"))
-    needs = estimate(model, n_tokens, dtype=model.dtype, device=device, chunk_weights=LEAST_CHUNK)
-    free = free_memory(device)
-    if max_memory is not None:
-        free = _bounded(free, max(0, max_memory - needs.parameters))
+    held = _held_bytes(model)
+    device = next((each for each in held if each.type != "meta"), torch.device("cpu"))
+    needs = estimate(model, n_tokens, dtype=model.dtype, device=device, chunk_weights=LEAST_CHUNK, mechanism=mechanism)
+    free = None
+    for place, n_bytes in held.items() or {device: 0}.items():
+        if place.type == "meta":
+            continue
+        room = free_memory(place)
+        if max_memory is not None:
+            room = _bounded(room, max(0, max_memory - n_bytes))
+        free = _bounded(room, free)  # the least of the devices that take part
     if getattr(model, "hf_device_map", None) is None:
         _refuse(f"{name} on {n_tokens:,} tokens", needs.forward + needs.reading, free, f"on {device}", max_memory)
     if free is None:
         return Plan(CHUNK_WEIGHTS, keep_bytes)
     left = max(0, free - needs.forward - needs.reading) // 4  # the rest is for what was not thought of
     return Plan(max(LEAST_CHUNK, min(CHUNK_WEIGHTS, left // (4 * CHUNK_COPIES))), min(keep_bytes, left))
+
+
+def _held_bytes(model: PreTrainedModel) -> dict[torch.device, int]:
+    """Bytes of a model's parameters on each device that holds some, in the model's order."""
+    held: dict[torch.device, int] = {}
+    for each in model.parameters():
+        held[each.device] = held.get(each.device, 0) + each.numel() * each.element_size()
+    return held
 
 
 def refuse_too_large(
@@ -257,8 +316,12 @@ def refuse_too_large(
     *,
     max_memory: int | None = None,
     device_map: str | dict[str, int | str] | None = None,
+    n_beside: int = 1,
 ) -> None:
     """Refuse a run that does not fit, before anything is allocated for it.
+
+    Args:
+        n_beside: how many processes of this machine do the same; they share the host's memory.
 
     Raises:
         MemoryNeededError: with what it needs and what is free.
@@ -271,10 +334,16 @@ def refuse_too_large(
         _refuse(name, needs.least, total, "on all devices together", max_memory)
         return
     needed = replace(needs, loading=0).least if device.type != "cpu" else needs.least
-    _refuse(name, needed, _bounded(free_memory(device), max_memory), f"on {device}", max_memory)
+    on_host = _shared(free_memory(host), n_beside)
+    free_there = on_host if device.type == "cpu" else free_memory(device)
+    _refuse(name, needed, _bounded(free_there, max_memory), f"on {device}", max_memory)
     if device.type != "cpu":
-        # The parameters are read into the host's memory first.
-        _refuse(name, needs.parameters + needs.loading, free_memory(host), "on the host", None)
+        # The parameters are read into the host's memory first, and the counts come to it.
+        _refuse(name, max(needs.parameters + needs.loading, needs.on_host), on_host, "on the host", None)
+
+
+def _shared(free: int | None, n_processes: int) -> int | None:
+    return None if free is None else free // n_processes
 
 
 def _bounded(free: int | None, max_memory: int | None) -> int | None:

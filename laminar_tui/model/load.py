@@ -7,7 +7,7 @@ that are missing or not finite.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -46,6 +46,8 @@ class Terms:
         keep_bytes: how much is kept for questions after a run, for the estimate.
         n_tokens: in place of the prompt's, for the estimate: the longest window that a corpus can have; 0 for none.
         cached_only: take nothing from the hub that is not in its cache.
+        n_beside: how many processes of this machine load the model, this one included.
+        n_models: how many of its size will be in memory together: 2 where one of random parameters comes beside it.
     """
 
     prompt: str = ""
@@ -56,6 +58,8 @@ class Terms:
     keep_bytes: int = 0
     n_tokens: int = 0
     cached_only: bool = False
+    n_beside: int = 1
+    n_models: int = 1
 
 
 def load_model(
@@ -89,7 +93,7 @@ def load_model(
         CancelledError: if `is_cancelled` said so.
     """
     source = find_source(source) if isinstance(source, str) else source
-    target = _find_device(device)
+    target = find_device(device)
     terms = terms or Terms()
     wanted = _find_dtype(dtype, target)
     place = _find_place(source, terms, on_progress, is_cancelled)
@@ -107,9 +111,17 @@ def load_model(
             is_gguf=source.gguf_file is not None,
             keep_bytes=terms.keep_bytes,
         )
+    needs = replace(needs, parameters=terms.n_models * needs.parameters)
     if on_estimate is not None:
         on_estimate(needs)
-    refuse_too_large(source.name, needs, target, max_memory=terms.max_memory, device_map=device_map)
+    refuse_too_large(
+        source.name,
+        needs,
+        target,
+        max_memory=terms.max_memory,
+        device_map=device_map,
+        n_beside=terms.n_beside,
+    )
     place.fetch_parameters()
     with hear_progress(on_progress, is_cancelled or (lambda: False)), _explained(source):
         model, found = _load_parameters(source, place.folder, config, wanted, device_map, terms)
@@ -186,7 +198,12 @@ def _count_tokens(tokenizer: Any, terms: Terms) -> int:
     return max(1, min(n_tokens, terms.max_tokens or n_tokens))
 
 
-def _find_device(name: str | None) -> torch.device:
+def find_device(name: str | None) -> torch.device:
+    """Say which device a name means.
+
+    Raises:
+        UsageError: if it does not exist, or cannot be used.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         float(torch.zeros(1, device=device))  # `meta` has room for anything, and holds nothing

@@ -34,8 +34,9 @@ def release_unused(device: torch.device) -> None:
 class Holes:
     """What the C allocator holds without need, because what a layer leaves behind lies between larger free blocks.
 
-    The process would grow by some 13 MB with every layer of 2,048 tokens. Giving it all back after every layer would
-    cost a page fault for every 4 KB of the next one; so it is done when as much as `AT_MOST` has come together.
+    The process would grow by some 13 MB with every layer of 2,048 tokens, and by gigabytes within one of 8,192 that
+    the tap reads in pieces. Giving it all back each time would cost a page fault for every 4 KB of what comes next; so
+    it is done when as much as `AT_MOST` has come together.
     """
 
     AT_MOST = 48 * 2**20
@@ -43,7 +44,7 @@ class Holes:
     def __init__(self) -> None:
         self._resident: int | None = None
 
-    def end_layer(self) -> None:
+    def give_back(self) -> None:
         """Look at what the process holds, and give back what is free if that has grown too much."""
         resident = resident_memory()
         if resident is None or _malloc_trim is None:
@@ -57,7 +58,7 @@ class Holes:
 
 def resident_memory() -> int | None:
     """How many bytes of memory the process occupies; None if that cannot be found out."""
-    try:  # asked for every layer: a file object takes ten times longer
+    try:  # asked for every piece of a layer: a file object takes ten times longer
         file = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:
         return None

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from laminar_tui.errors import MemoryNeededError, ModelError, UsageError
 from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
-from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.model.memory import free_memory, is_out_of_memory
 from laminar_tui.profile.nulls import MODEL_NULLS
 
 SEED = 31415
@@ -57,6 +57,9 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
             f"{model.config.model_type} is spread over devices, where no model of random parameters can be made",
             "take one device that has room for it twice (--device), or the null `shuffled`",
         )
+    needed, free = sum(each.numel() * each.element_size() for each in model.parameters()), free_memory(model.device)
+    if free is not None and needed > free:
+        raise _no_room(model)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
@@ -67,14 +70,18 @@ def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrain
             made: PreTrainedModel = fresh.to(dtype=model.dtype, device=model.device).eval()
         except (ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                raise MemoryNeededError(
-                    f"out of memory: no room for {model.config.model_type} a second time, with random parameters",
-                    "take bfloat16 (--dtype), another device (--device), or the null `shuffled`",
-                ) from error
+                raise _no_room(model) from error
             raise ModelError(
                 f"no model can be made of the config of {model.config.model_type}", " ".join(str(error).split())[:160]
             ) from error
     return made
+
+
+def _no_room(model: PreTrainedModel) -> MemoryNeededError:
+    return MemoryNeededError(
+        f"out of memory: no room for {model.config.model_type} a second time, with random parameters",
+        "take bfloat16 (--dtype), another device (--device), or the null `shuffled`",
+    )
 
 
 def shuffled(n_tokens: int, seed: int = SEED) -> list[int]:

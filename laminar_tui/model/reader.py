@@ -152,7 +152,7 @@ class Reader:
         if not self._tallies:
             self._tallies = [self._make_tally(n_heads, span, chunk) for span in self._spans]
         self._off_sequence |= chunk.off_sequence
-        self._final_row = chunk.weights[:, :, -1]
+        self._final_row = chunk.weights[:, :, -1].clone()  # a view would keep the piece
         for sequence, (tally, span) in enumerate(zip(self._tallies, self._spans, strict=True)):
             first, last = _overlap(span, chunk)
             if first >= last:
@@ -160,6 +160,7 @@ class Reader:
             rows = slice(first - chunk.first_query, last - chunk.first_query)
             allowed = chunk.allowed[min(sequence, len(chunk.allowed) - 1)]
             tally.add(chunk.weights[sequence, :, rows, span], allowed[:, rows, span], first - span.start)
+        self._holes.give_back()
 
     def restart_layer(self) -> None:
         """Forget the layer's rows: they come again. What a repeated call brings is only compared."""
@@ -202,7 +203,7 @@ class Reader:
         self.layers[read.index] = layer
         if all(tally.by_kernel for tally in read.tallies):
             self.by_kernel.add(read.index)
-        self._holes.end_layer()
+        self._holes.give_back()
         if self._on_layer is not None:
             self._on_layer(read.index, layer)
 

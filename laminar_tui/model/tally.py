@@ -72,15 +72,18 @@ def measure_rows(weights: torch.Tensor, content: torch.Tensor, allowed: torch.Te
         content: the same, 0 wherever an entry is not content.
         allowed: bool [1 or n_heads, rows, n_tokens].
         queries: int64 [rows], their positions.
+
+    Returns:
+        Numbers that share no memory with the weights: a view of one key would keep the whole pattern.
     """
     rows = queries - queries[0]
     keys = torch.arange(weights.shape[2], device=weights.device, dtype=torch.float32)
     return Rows(
         queries,
         n_seen=allowed.sum(dim=-1),
-        sees_first=allowed[:, :, 0],
+        sees_first=allowed[:, :, 0].clone(),
         sees_itself=allowed[:, rows, queries],
-        first=weights[:, :, 0],
+        first=weights[:, :, 0].clone(),
         itself=weights[:, rows, queries],
         previous=weights[:, rows, (queries - 1).clamp(min=0)],
         total=content.sum(dim=-1, dtype=torch.float64),

@@ -17,6 +17,7 @@ from rich.style import Style
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.profile.values import contributions, norms_of
+from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import (
     BAND_SIGN,
     CURVE_COLOR,
@@ -26,7 +27,7 @@ from laminar_tui.render.columns import (
 from laminar_tui.render.curve import Curve
 from laminar_tui.render.entries import draw_entries, exact, sentence
 from laminar_tui.render.facts import join_fitting, model_facts, over_words, picture_facts, statistics_lines
-from laminar_tui.render.numbers import limit, number, percent
+from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.pattern import FAINTEST, Rows
 from laminar_tui.render.prompt import heaviest_keys, moved_keys, taken_keys, token_lines, token_name, token_rows
 from laminar_tui.render.rows import Row, merge_runs, row_width

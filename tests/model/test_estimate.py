@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import torch
 from laminar_tui.errors import MemoryNeededError, ModelError
 from laminar_tui.model import estimate as estimate_module
 from laminar_tui.model.capture import capture
+from laminar_tui.model.device import TILE_WEIGHTS, WEIGHT_BYTES
 from laminar_tui.model.eager import CHUNK_WEIGHTS
 from laminar_tui.model.estimate import LEAST_CHUNK, Estimate, Plan, estimate, plan_capture, refuse_too_large, skeleton
+from laminar_tui.model.mechanisms import TAP
 from laminar_tui.model.patterns import KEEP_BYTES, KeptPatterns
 from laminar_tui.run import BUNDLED_MODEL
 
@@ -90,6 +93,26 @@ def test_the_estimate_is_near_the_peak_of_a_gguf_file(smollm2_path: Path) -> Non
     assert taken / FACTOR <= estimated <= taken * FACTOR, f"{estimated:,} estimated, {taken:,} taken"
 
 
+def make_gemma2(folder: Path) -> Path:
+    """A random Gemma 2 of two layers, whose soft cap only the tap reads, and one of whose layers has a window."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Gemma2Config(**sizes, num_key_value_heads=2, head_dim=32, vocab_size=12_000, sliding_window=1024)
+    Gemma2ForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_MODEL / name, folder / name)
+    return folder
+
+
+@needs_proc
+def test_the_estimate_is_near_the_peak_of_a_long_prompt_that_the_tap_reads(tmp_path: Path) -> None:
+    estimated, taken, tokens, mechanism = measured(make_gemma2(tmp_path), 4096)
+    assert (tokens, mechanism) == (4096, "tap")
+    assert taken / FACTOR <= estimated <= taken * FACTOR, f"{estimated:,} estimated, {taken:,} taken"
+
+
 # -- counted without loading -----------------------------------------------------------------------------------------
 
 
@@ -125,6 +148,33 @@ def test_more_tokens_need_more(tiny_model: TinyModel) -> None:
     assert needs == sorted(set(needs))
 
 
+def test_only_masks_that_are_made_are_counted(tiny_model: TinyModel) -> None:
+    """Squares of the number of tokens, float32: none, 3 of bytes for a window, and for the tap two masks besides."""
+    n = 30_000
+
+    def reading(family: str, mechanism: Any = None, device: torch.device = CPU, **changes: Any) -> int:
+        model = tiny_model(family, max_position_embeddings=n, **changes)
+        return estimate(model, n, dtype=torch.float32, device=device, mechanism=mechanism).reading
+
+    assert reading("llama") < n**2 / 5
+    assert 3 * n**2 < reading("mistral") < 3.5 * n**2
+    assert 11 * n**2 < reading("gemma2") < 11.5 * n**2
+    assert 7 * n**2 < reading("llama", TAP) < 7.5 * n**2
+
+
+def test_on_a_gpu_a_tile_is_counted_and_the_counts_are_on_the_host(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate_module, "_speed", lambda *_: 1e6)
+    n = 30_000
+    model = tiny_model("llama", max_position_embeddings=n)
+    on_gpu = estimate(model, n, dtype=torch.float32, device=torch.device("cuda"))
+    on_host = estimate(model, n, dtype=torch.float32, device=CPU)
+    assert on_gpu.reading == TILE_WEIGHTS * WEIGHT_BYTES + estimate_module.FIXED
+    assert on_host.on_host == 0
+    assert on_host.reading == on_gpu.on_host + 16 * 2**20 + estimate_module.FIXED
+
+
 # -- refused ---------------------------------------------------------------------------------------------------------
 
 NEEDS = Estimate(10, 10, 600, 500, 200, 100, 1.0)
@@ -158,6 +208,34 @@ def test_the_host_is_asked_too_when_the_model_goes_to_another_device(monkeypatch
     monkeypatch.setattr(estimate_module, "free_memory", lambda device: 500 if device.type == "cpu" else 10**9)
     with pytest.raises(MemoryNeededError, match="on the host"):
         refuse_too_large("m", NEEDS, torch.device("cuda"))
+
+
+def test_the_counts_are_asked_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "free_memory", lambda device: 2000 if device.type == "cpu" else 10**9)
+    refuse_too_large("m", replace(NEEDS, on_host=2000), torch.device("cuda"))
+    with pytest.raises(MemoryNeededError, match="on the host"):
+        refuse_too_large("m", replace(NEEDS, on_host=2001), torch.device("cuda"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_processes_of_one_machine_share_its_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "free_memory", lambda _device: 2200)
+    refuse_too_large("m", NEEDS, torch.device(device), n_beside=2)
+    with pytest.raises(MemoryNeededError):
+        refuse_too_large("m", NEEDS, torch.device(device), n_beside=3)
+
+
+def test_a_bound_for_each_device_is_held_against_what_that_device_has(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model of 3 GB on two devices, which may give 4 GB each, one has 2 GB left and one 3 GB."""
+    held = {torch.device("cuda", 0): 2 * 10**9, torch.device("cuda", 1): 10**9}
+    monkeypatch.setattr(estimate_module, "_held_bytes", lambda _model: held)
+    monkeypatch.setattr(estimate_module, "_speed", lambda *_: 1e6)
+    monkeypatch.setattr(estimate_module, "free_memory", lambda _device: 10**10)
+    model = tiny_model("llama")
+    kept = plan_capture("m", model, 24, 4 * 10**9, 10**10).keep_bytes
+    assert 0.9 * 10**9 / 2 < kept <= 10**9 / 2, "a quarter of the 2 GB, less what the run needs"
 
 
 @pytest.mark.parametrize("free", [None, 10**12])

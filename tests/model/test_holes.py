@@ -31,7 +31,7 @@ def test_it_is_given_back_now_and_then(grows: int, n_trims: int, monkeypatch: py
     holes = Holes()
     most = 0
     for _ in range(30):
-        holes.end_layer()
+        holes.give_back()
         process.resident += process.grows
         most = max(most, process.resident)
     assert process.n_trims == n_trims
@@ -45,7 +45,7 @@ def test_what_is_needed_is_not_given_back_again_and_again(monkeypatch: pytest.Mo
     monkeypatch.setattr(memory, "_malloc_trim", process.trim)
     holes = Holes()
     for _ in range(30):
-        holes.end_layer()
+        holes.give_back()
         process.needed += 10 * MB
         process.resident += 10 * MB
     assert process.n_trims == 5
@@ -56,7 +56,7 @@ def test_another_system_goes_without(resident: int | None, trim: object, monkeyp
     monkeypatch.setattr(memory, "resident_memory", lambda: resident)
     monkeypatch.setattr(memory, "_malloc_trim", trim)
     for _ in range(3):
-        Holes().end_layer()
+        Holes().give_back()
 
 
 def test_what_the_process_occupies_is_a_number_of_bytes() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from laminar_tui.model.memory import _free_on_host, free_memory
+from laminar_tui.model.tally import measure_rows
 
 GIB = 2**30
 
@@ -61,3 +62,11 @@ def test_the_least_that_any_limit_leaves(files: dict[str, str], expected: int, t
 def test_this_machine_has_some_memory_left() -> None:
     free = free_memory(torch.device("cpu"))
     assert free is None or 2**20 < free < 2**60
+
+
+def test_what_is_measured_of_a_row_does_not_keep_its_pattern() -> None:
+    """A view of one key would: at 8,192 tokens and 4 heads, a gigabyte a layer."""
+    weights = torch.eye(64).expand(2, 64, 64).clone()
+    allowed = torch.ones(64, 64, dtype=torch.bool).tril()[None]
+    rows = measure_rows(weights, weights, allowed, torch.arange(64))
+    assert all(each.untyped_storage().nbytes() <= 2 * 64 * 8 for each in vars(rows).values())

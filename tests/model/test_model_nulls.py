@@ -9,10 +9,11 @@ import pytest
 import torch
 from families import build_family
 
-from laminar_tui.errors import UsageError
+from laminar_tui.errors import MemoryNeededError, UsageError
+from laminar_tui.model.estimate import Estimate
 from laminar_tui.model.nulls import NULLS, find_null, shuffled, with_random_parameters
 from laminar_tui.profile.nulls import MODEL_NULLS
-from laminar_tui.run import Request, Session, run
+from laminar_tui.run import Request, Session, load, run
 
 PROMPT = "a short prompt that is shuffled"
 
@@ -119,3 +120,22 @@ def test_roles_are_measured_when_asked_for(model_folder: Path) -> None:
     assert roles is not None
     assert roles.scores["induction"].shape == (2, 4)
     assert roles.period == 32 - 1 + (64 - 2 * 31) // 2, "64 positions, no BOS"
+
+
+def test_a_second_model_is_refused_where_there_is_no_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laminar_tui.model.nulls.free_memory", lambda _device: 1000)
+    with pytest.raises(MemoryNeededError, match="a second time"):
+        with_random_parameters(build_family("llama"))
+
+
+def test_a_second_model_is_counted_before_the_first_is_loaded(model_folder: Path) -> None:
+    said: list[int] = []
+
+    def take(needs: Estimate) -> str:
+        said.append(needs.parameters)
+        return ""
+
+    for null in ("", "random"):
+        request = Request(str(model_folder), "one two three", device="cpu", null=null)
+        load(request, lambda _event: None, lambda: False, say_needs=take)
+    assert said[1] == 2 * said[0] > 0
