@@ -113,15 +113,13 @@ def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCa
         )
     if place.size > 1 and request.run.device_map is not None:
         raise UsageError("each of several processes would take all devices", "leave --device-map or torchrun out")
-    import torch
-
     from laminar_tui.model.load import find_device
-    from laminar_tui.model.parallel import joined, own_device
+    from laminar_tui.model.parallel import joined, own_device, use_threads
 
     device = own_device(request.run.device, place.local_rank, place.size)
     find_device(device)  # before the others wait for this process
     if request.threads is not None:
-        torch.set_num_threads(request.threads)
+        use_threads(request.threads)
     with joined(place.rank, place.size, device) as peers:
         run, size = replace(request.run, device=device), measure_corpus(request.corpus)
         longest = max(1, size.largest)
@@ -283,16 +281,12 @@ class _Reading:
 
     def _plan(self, ids: list[int]) -> int:
         """See that the longest window fits, and say how many of its weights are looked at in one piece."""
-        import torch
-
         from laminar_tui.model.capture import choose_mechanism
         from laminar_tui.model.estimate import plan_capture
-        from laminar_tui.model.forward import input_device
-        from laminar_tui.model.probe import PROBE_TOKENS
+        from laminar_tui.model.probe import few_tokens
 
         model, run = self._loaded.model, self._request.run
-        few = torch.tensor([(ids * PROBE_TOKENS)[:PROBE_TOKENS]], device=input_device(model))  # as `prepare` did
-        mechanism, _ = choose_mechanism(model, run.recipe, few, self._is_cancelled)
+        mechanism, _ = choose_mechanism(model, run.recipe, few_tokens(model, ids), self._is_cancelled)
         n_tokens = min(self._size, self._longest)
         return plan_capture(
             self._loaded.source.name, model, n_tokens, run.max_memory, mechanism=mechanism
@@ -316,15 +310,12 @@ class _Reading:
             return None
         before = read_progress(self._partial)
         mine = self._progress.settings
-        kept = {
-            "bos": False,
-            "null": "",
-            "threads": mine["threads"],
-        } | before.settings  # before they were kept, they were not read
+        before_they_were_kept = {"bos": False, "null": "", "threads": mine["threads"]}
+        kept = before_they_were_kept | before.settings
         if self._request.threads is None and isinstance(kept["threads"], int) and mine["threads"] is not None:
-            import torch
+            from laminar_tui.model.parallel import use_threads
 
-            torch.set_num_threads(kept["threads"])
+            use_threads(kept["threads"])
             mine["threads"] = kept["threads"]
         for name, value in mine.items():
             if kept.get(name) != value:
@@ -403,7 +394,7 @@ def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "
     """What must be the same for a run to go on, or to be shared: with another, other bytes would come out."""
     config = loaded.model.config.to_dict() | {"_name_or_path": ""}  # a folder may have been moved
     config_text = json.dumps(config, sort_keys=True, default=str)
-    import torch
+    from laminar_tui.model.parallel import count_threads
 
     return {
         "model": loaded.source.name if request.run.source else BUNDLED_NAME,
@@ -415,7 +406,7 @@ def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "
         "bos": request.run.bos,
         "field": request.field,
         "number of processes": peers.size,
-        "threads": torch.get_num_threads() if loaded.model.device.type == "cpu" else None,
+        "threads": count_threads(loaded.model.device),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         "config": hashlib.sha256(config_text.encode()).hexdigest()[:16],
     }

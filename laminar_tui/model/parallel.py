@@ -27,6 +27,16 @@ PATIENCE = 1800.0
 _HINT = "the windows that were read are kept: start the processes again with --resume"
 
 
+def use_threads(n_threads: int) -> None:
+    """Compute with so many threads: products of matrices are cut in other places with another number, and round so."""
+    torch.set_num_threads(n_threads)
+
+
+def count_threads(device: torch.device) -> int | None:
+    """How many threads compute; None for a device where they are not what computes."""
+    return torch.get_num_threads() if device.type == "cpu" else None
+
+
 class Peers:
     """The processes of a run, as one of them sees them.
 

@@ -28,10 +28,14 @@ def prepare(model: PreTrainedModel, input_ids: Sequence[int]) -> None:
     Args:
         input_ids: [n_tokens], repeated up to `PROBE_TOKENS`.
     """
-    few = (list(input_ids) * PROBE_TOKENS)[:PROBE_TOKENS]
-    ids = torch.tensor([few], device=input_device(model))
+    ids = few_tokens(model, input_ids)
     check_prompt(model, ids)
     probe(model, find_mechanism(model), ids)
+
+
+def few_tokens(model: PreTrainedModel, input_ids: Sequence[int]) -> torch.Tensor:
+    """The first `PROBE_TOKENS` of some tokens, repeated where they are fewer, [1, PROBE_TOKENS], where a model is."""
+    return torch.tensor([(list(input_ids) * PROBE_TOKENS)[:PROBE_TOKENS]], device=input_device(model))
 
 
 @dataclass(frozen=True)

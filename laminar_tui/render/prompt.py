@@ -128,7 +128,7 @@ def moved_keys(
     *,
     ascii_only: bool = False,
 ) -> list[str]:
-    """Name the keys with the largest shares of what a query takes in: `·Photos (0) 0.83 × 0.06 → 21 % on little`.
+    """Name the keys with the largest shares of what a query takes in: `·Photos (0) 0.83 × 0.06 → 21.0 % on little`.
 
     Each is the weight, times the value norm as a multiple of the head's mean, and what w |v| then is of its sum. Large
     weights on little come first. Why there are none, where the model's value vectors cannot be read.

@@ -91,8 +91,8 @@ _VALUES: Detail = (
     f"""\
 What a head takes from a key is the weight times the key's value vector. Behind each weight stands the length of that
 vector, as a multiple of the head's mean over all keys, then the share that their product has in the sum over the keys:
-`0.83 × 0.06 → 21 %`. The largest shares stand first: a small weight on a long vector is there too. A weight of 0.8 on a
-vector of next to no length moves nothing: a weight of {LARGE} or more whose share is less than half of it is marked
+`0.83 × 0.06 → 21.0 %`. The largest shares stand first: a small weight on a long vector is there too. A weight of 0.8 on
+a vector of next to no length moves nothing: a weight of {LARGE} or more whose share is less than half of it is marked
 `on little`, and goes before all others. In the sample that comes with the program, the first token's vector has a fifth
 of the mean length where a head gives it more than half. V colours tokens and map by these shares and sorts the keys by
 them (norm-based analysis, Kobayashi et al. 2020); the matrix of heads has `value shift`: how much of the final token's

@@ -236,7 +236,7 @@ def test_a_small_weight_on_a_long_vector_is_named(profile: Profile) -> None:
     assert "(7) 0.0100 × " in said[0]
     assert "(2) 0.110 × " in said[1]
     assert taken_keys(profile.origin.tokens, weights, value_shares(weights[None], norms[1])[0], 1)[0].endswith(
-        "(7) 28 % at 0.0100"
+        "(7) 28.4 % at 0.0100"
     )
 
 

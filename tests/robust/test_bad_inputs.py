@@ -422,8 +422,6 @@ OTHERS: list[Case] = [
     ("a corpus: a device", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "/dev/null"], USAGE),
     ("a corpus: a profile", ["capture", "{model}", "-q", "-o", "{out}", "--corpus", "{profile}"], USAGE),
     ("a corpus: and a prompt", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--prompt", "a"], USAGE),
-    ("a corpus: and a null", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--null", "random"], USAGE),
-    ("a corpus: and roles", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--roles"], USAGE),
     ("a corpus: to standard output", ["capture", "{model}", "-o", "-", "--corpus", "{text}"], USAGE),
     ("a corpus: to nowhere", ["capture", "{model}", "--json", "--corpus", "{text}"], USAGE),
     ("a corpus: no windows", ["capture", "{model}", "-o", "{out}", "--corpus", "{text}", "--limit", "0"], USAGE),

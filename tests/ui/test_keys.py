@@ -166,7 +166,7 @@ def test_details_stand_below_the_keys_where_they_apply(view: str, walk: Profile)
     sample = parts_of(help_text(view, Profile.load(SAMPLE_PROFILE), KEYS).plain)
     assert (values in sample) == (view in ("head", "map"))
     if view == "head":
-        assert "`0.83 × 0.06 → 21 %`" in sample[values]
+        assert "`0.83 × 0.06 → 21.0 %`" in sample[values]
         assert "a weight of 0.3 or more whose share is less than half of it" in sample[values]
         assert "say nothing of directions" in sample[values]
 

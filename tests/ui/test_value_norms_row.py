@@ -75,7 +75,7 @@ async def test_big_v_colours_and_sorts_a_head_by_what_its_keys_bring(
         shares = shares_of(weights)
         assert shares.argmax() == 5 != weights.argmax()
         shown = lines(driven)
-        key = f"{token_label(long_key.origin.tokens[5])} (5) {100 * shares[5]:.0f} % at {weights[5]:.3g}"
+        key = f"{token_label(long_key.origin.tokens[5])} (5) {100 * shares[5]:.1f} % at {weights[5]:.3g}"
         assert shown[0].startswith(f"final token takes from (share at weight):  {key}")
         scene = driven.app.explorer._scene
         np.testing.assert_allclose(scene.query_shares, shares, rtol=1e-5)
@@ -106,10 +106,10 @@ async def test_big_v_colours_the_map_by_it(
         assert "share of weight × value norm of every key" in driven.row("title")
         text = " ".join(driven.text().split())
         shares, weights = shares_of(dense[0][0, 11]), dense[0][0, 11]
-        assert f"{100 * shares[5]:.0f} %" in text
+        assert f"{100 * shares[5]:.1f} %" in text
         await driven.press("g", *["l"] * 5)
         said = dict(re.findall(r"(weight|× value norm|= share) {3,}(\S+)", driven.text()))
-        assert said == {"weight": exact(float(weights[5])), "× value norm": "11.7", "= share": f"{100 * shares[5]:.0f}"}
+        assert said == {"weight": exact(float(weights[5])), "× value norm": "11.7", "= share": f"{100 * shares[5]:.1f}"}
         assert "rank 1 of 12" in driven.row("summary")
 
 
