@@ -132,7 +132,7 @@ def sink_lines(profile: Profile, layer: int, head: int, *, ascii_only: bool = Fa
     return [*lines, (f"{more} more sink{'s' if more > 1 else ''}", f"above {THRESHOLD}")] if more else lines
 
 
-def role_lines(profile: Profile, layer: int, head: int) -> list[tuple[str, str]]:
+def role_lines(profile: Profile, layer: int, head: int, *, ascii_only: bool = False) -> list[tuple[str, str]]:
     """A head's role scores with its rank among all heads and the threshold, the roles that it has first."""
     roles = profile.roles
     if roles is None:
@@ -142,7 +142,8 @@ def role_lines(profile: Profile, layer: int, head: int) -> list[tuple[str, str]]
     for name in [*has, *(name for name in roles.scores if name not in has)]:
         score, threshold = float(roles.scores[name][layer, head]), roles.thresholds.get(name, math.nan)
         if name in ROLES and math.isfinite(score):
-            rule = f" {'>' if name in has else '<='}{limit(threshold)}" if math.isfinite(threshold) else ""
+            sign = ">" if name in has else "<=" if ascii_only else "≤"
+            rule = f" {sign}{threshold:.2g}" if math.isfinite(threshold) else ""
             lines.append((ROLES[name].title, f"{score:.2f} #{roles.rank(name, layer, head):,}{rule}"))
     return lines if len(lines) > 1 else []
 
@@ -169,7 +170,7 @@ def statistics_lines(
         lines.append((statistic.title, with_interval(value, half, is_share=name in SHARES) or text))
         if name == "sink_share" and head is not None:
             lines += sink_lines(profile, layer, head, ascii_only=ascii_only)
-    return lines if head is None else [*lines, *role_lines(profile, layer, head)]
+    return lines if head is None else [*lines, *role_lines(profile, layer, head, ascii_only=ascii_only)]
 
 
 def half_interval(profile: Profile, layer: int, head: int | None, name: str) -> float:

@@ -100,7 +100,7 @@ def test_a_head_s_roles_have_score_rank_and_threshold(small_profile: Profile) ->
     profile = replace(small_profile, roles=roles)
     lines = role_lines(profile, 2, 1)
     assert lines[:2] == [("roles: score, rank, threshold", ""), ("induction", "0.62 #1 >0.25")]
-    assert dict(lines)["sink"] == f"0.05 #{scores['sink'].size} <=0.25"
+    assert dict(lines)["sink"] == f"0.05 #{scores['sink'].size} ≤0.25"
     assert dict(lines)["local"] == "0.10 #1"
     assert {name for name, _ in lines[1:]} == {role.title for role in ROLES.values()}
     assert statistics_lines(profile, 2, 1)[-len(lines) :] == lines
