@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -16,19 +14,13 @@ from textual.timer import Timer
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.bootstrap import LEVEL
-from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.nulls import COMPUTED_NULLS
 from laminar_tui.profile.pairs import (
     Change,
-    Matching,
-    match_heads,
-    match_layers,
     measure_change,
     tell_apart,
 )
 from laminar_tui.profile.profile import Profile
-from laminar_tui.profile.statistics import STATISTICS
-from laminar_tui.render.columns import Look
 from laminar_tui.render.compare import (
     ARRANGEMENTS,
     GUTTERS,
@@ -53,6 +45,7 @@ from laminar_tui.ui import state as states
 from laminar_tui.ui.ahead import PAUSE, ColumnsAhead, Subject
 from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.column_detour import LOOK_KEYS, ColumnDetour, column_keys
+from laminar_tui.ui.compared import STATISTICS_SHOWN, Compared
 from laminar_tui.ui.detour import BACK_KEYS, COPY_KEYS, FIND_KEY, PICTURE_KEYS, make_bindings
 from laminar_tui.ui.help import Detail, has_bands
 from laminar_tui.ui.keys import Key
@@ -63,9 +56,6 @@ from laminar_tui.ui.widgets import Lines
 
 MOST_KEPT_OF_TWO = 20
 """Columns of A and B that are kept: those in sight, and those of the next looks, heads and null."""
-COMPARED = ("entropy", "effective_tokens", "sink_share", "previous_token", "gini", "distance", "rest.entropy")
-"""The statistics of the table; those made from the counts come before them."""
-
 COMPARE_KEYS = (
     *column_keys("column", ": layer or head"),
     Key("largest", "n", "n", "largest(1)", "next column by largest change", label="Next change", rank=2),
@@ -110,10 +100,8 @@ class CompareScreen(ColumnDetour[tuple[int, int]]):
         chance: draws the nulls.
 
     Attributes:
-        reference: what the explorer's profile is compared with at the moment: the marked one or a null; None while the
-            first null is drawn, or where none could be.
+        compared: what is compared at the moment, the marked profile or a null.
         null: its name if it is a null.
-        is_swapped: the explorer's profile is A.
     """
 
     NAME = "compare"
@@ -152,19 +140,16 @@ Nothing is drawn where both are alike, and where either has less than about one 
         self, state: State, terminal: Terminal, profile: Profile, marked: Profile | None, chance: Chance
     ) -> None:
         super().__init__(state, terminal)
-        self.profile = profile
+        self.compared = Compared(profile, marked)
         self.chance = chance
-        self.reference = self._marked = marked
-        self.is_swapped = False
+        self._marked = marked
         self.null = self._wanted_null = ""
         self._outdated = threading.Event()
         self._ahead = ColumnsAhead(MOST_KEPT_OF_TWO)
         self._pause: Timer | None = None
         self._drawn_ahead: tuple[Profile, str] | None = None
         self.arrangement = "side by side"
-        self.inside: int | None = None
-        """The column whose heads are shown; None for the layers."""
-        self.column = self._column_of(state.layer_index)
+        self.column = self.compared.column_of(state.layer_index)
         self._change: Change | None = None
         self._change_for: tuple[object, ...] = ()
         self._pair: Latest[Pair] = Latest()
@@ -184,67 +169,30 @@ Nothing is drawn where both are alike, and where either has less than about one 
     def on_mount(self) -> None:
         """Begin with a reference; without one, with chance."""
         super().on_mount()
-        if self.reference is None:
+        if self.compared.reference is None:
             self.action_next_reference()
 
     def details(self) -> Sequence[Detail]:
         """What more there is to say; of bands where there are some."""
-        return (*self.DETAILS, _BANDS) if any(map(has_bands, self.sides)) else self.DETAILS
+        return (*self.DETAILS, _BANDS) if any(map(has_bands, self.compared.sides)) else self.DETAILS
 
     # -- what is compared ----------------------------------------------------------------------------------------------
 
-    @property
-    def sides(self) -> tuple[Profile, Profile]:
-        """A and B; both the explorer's profile while the first null is drawn."""
-        reference = self.reference or self.profile
-        return (self.profile, reference) if self.is_swapped else (reference, self.profile)
-
-    def _matching(self) -> Matching:
-        a, b = self.sides
-        layers = match_layers(a, b)
-        if self.inside is None:
-            return layers
-        return match_heads(a, b, int(layers.a[self.inside]), int(layers.b[self.inside]))
-
-    def _own_layer(self, column: int) -> int:
-        """The layer of the explorer's profile in a column of layers."""
-        return int(self._own_layers()[column])
-
-    def _column_of(self, layer: int) -> int:
-        """The first column in which a layer of the explorer's profile stands."""
-        return int(np.argmax(self._own_layers() == layer))
-
-    def _own_layers(self) -> NDArray[np.int64]:
-        layers = match_layers(*self.sides)
-        return layers.a if self.is_swapped else layers.b
-
-    def _subjects(self, look: Look, inside: int | None, reference: Profile) -> list[Subject]:
-        """What stands side by side in a look; of a column whose heads cannot be, nothing."""
-        a, b = (self.profile, reference) if self.is_swapped else (reference, self.profile)
-        if inside is None:
-            return [Subject(a, look), Subject(b, look)]
-        layers = match_layers(a, b)
-        sides = [Subject(a, look, int(layers.a[inside])), Subject(b, look, int(layers.b[inside]))]
-        read = [each.profile.layers[each.layer or 0] for each in sides]
-        n_heads = {layer.n_heads if layer else None for layer in read}
-        return sides if None not in n_heads and len(n_heads) == 1 else []
-
     def pair(self) -> Pair | None:
         """What stands side by side; made anew only when profiles, look or layer have changed."""
-        if self.reference is None:
+        if self.compared.reference is None:
             return None
-        pair = self._pair.of((*self.sides, self.now.look, self.inside), self._make_pair)
+        pair = self._pair.of((self.compared, self.now.look), self._make_pair)
         self.column = min(max(self.column, 0), pair.n_columns - 1)
         return pair
 
     def _make_pair(self) -> Pair:
-        a, b = self.sides
-        names = tell_apart(a, b)
-        one, other = self._subjects(self.now.look, self.inside, self.reference or self.profile)
+        names = tell_apart(*self.compared.sides)
+        one, other = self.compared.subjects(self.now.look)
         pair = Pair(
             self._ahead.columns(one),
             self._ahead.columns(other),
-            self._matching(),
+            self.compared.matching(),
             (visible(names[0]), visible(names[1])),
         )
         self._measure(pair)
@@ -254,21 +202,22 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def likely_next(self) -> list[Subject]:
         """The columns that the next key may ask for and that need other densities, the most likely ones first."""
-        reference, now = self.reference, self.now
-        if reference is None:
+        compared, now = self.compared, self.now
+        if compared.reference is None:
             return []
-        inside = self.column if self.inside is None else None
-        near = self._subjects(now.look, inside, reference)
+        inside = self.column if compared.inside is None else None
+        near = replace(compared, inside=inside).subjects(now.look)
         changed = [
             states.next_population(now),
             states.next_sink(now),
             states.switch_axis(now),
             states.next_population(now, -1),
         ]
-        looks = [each for state in changed for each in self._subjects(state.look, self.inside, reference)]
-        null = self.chance.drawn(self.profile, self._next_null())
-        own = None if self.inside is None else self._own_layer(self.inside)  # in chance, layers stand by their own
-        chance = [] if null is None else self._subjects(now.look, own, null)
+        looks = [each for state in changed for each in compared.subjects(state.look)]
+        null = self.chance.drawn(compared.own, self._next_null())
+        # In chance the layers stand by the numbers of the explorer's.
+        own_layer = None if compared.inside is None else compared.own_layer(compared.inside)
+        chance = [] if null is None else replace(compared, reference=null, inside=own_layer).subjects(now.look)
         return [*near, *chance, *looks]
 
     def _prepare_soon(self) -> None:
@@ -282,20 +231,20 @@ Nothing is drawn where both are alike, and where either has less than about one 
             return
         self._ahead.prepare(self.likely_next())
         null = self._next_null()
-        if null in COMPUTED_NULLS and self._drawn_ahead != (self.profile, null):
-            self._drawn_ahead = self.profile, null
+        if null in COMPUTED_NULLS and self._drawn_ahead != (self.compared.own, null):
+            self._drawn_ahead = self.compared.own, null
             self.in_background("chance ahead", partial(self._draw_ahead, null), lambda _drawn: self._prepare())
 
     def _draw_ahead(self, null: str) -> Profile | None:
         try:
-            return self.chance.draw(self.profile, null)
+            return self.chance.draw(self.compared.own, null)
         except LaminarError:  # told when it is asked for
             return None
 
     def _measure(self, pair: Pair) -> None:
         """Measure the distances, unless only colours or the estimator have changed."""
         look = self.now.look
-        key = (*self.sides, look.population, look.sink, self.inside)
+        key = (self.compared, look.population, look.sink)
         if key != self._change_for:
             self._change, self._change_for = None, key
             counts = pair.a.counts[pair.matching.a], pair.b.counts[pair.matching.b]
@@ -320,9 +269,9 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def where(self) -> list[str]:
         """The path of the line on top."""
-        if self.inside is None:
+        if self.compared.inside is None:
             return super().where()
-        return [*super().where(), f"heads of layer {self._own_layer(self.inside)}"]
+        return [*super().where(), f"heads of layer {self.compared.own_layer(self.compared.inside)}"]
 
     def show_body(self) -> None:
         """Draw title, pictures, curves and numbers."""
@@ -331,7 +280,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
             self.show_line("title", ["chance is being drawn" if self._wanted_null else "nothing to compare with"])
             return
         look = self.now.look
-        a, b = self.sides
+        a, b = self.compared.sides
         same = "the same tokens" if a.origin.prompts == b.origin.prompts else "other tokens"
         deeper = "A" if a.n_layers > b.n_layers else "B"
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
@@ -368,7 +317,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
         return pair_curves(pair, self.column, width, height, mode=mode, colored=is_colored, is_dark=self.is_dark)
 
     def _draw_numbers(self, pair: Pair, width: int, height: int) -> list[Row]:
-        lines = number_lines(pair, self.column, self._change, self._statistics())
+        lines = number_lines(pair, self.column, self._change, self.compared.statistics(self.column))
         return line_rows(lines, self._place_name(pair), width, height, ascii_only=self.terminal.ascii_only)
 
     def _draw_part(self, pair: Pair, part: slice, width: int, height: int) -> list[Row]:
@@ -376,40 +325,18 @@ Nothing is drawn where both are alike, and where either has less than about one 
         return [cut_row(row, part.start, part.stop) for row in self._draw_numbers(pair, NUMBERS_WIDTH, height)]
 
     def _draw_beside(self, pair: Pair, width: int, height: int) -> list[Row]:
-        numbers = self._draw_numbers(pair, width, min(height, 8 + len(COMPARED) + 2))
+        numbers = self._draw_numbers(pair, width, min(height, 8 + len(STATISTICS_SHOWN) + 2))
         if self._change is None or height - len(numbers) < 4:
             return numbers
-        word = "layer" if self.inside is None else "head"
+        word = "layer" if self.compared.inside is None else "head"
         return numbers + ranking_rows(pair, self._change, self.column, width, height - len(numbers), word=word)
 
     def _place_name(self, pair: Pair) -> str:
-        if self.inside is not None:
+        if self.compared.inside is not None:
             return f"head {pair.matching.labels[self.column]}"
         if pair.matching.is_depth:
             return f"layers {pair.matching.a[self.column]}, {pair.matching.b[self.column]}"
         return f"layer {pair.matching.labels[self.column]}"
-
-    def _statistics(self) -> list[tuple[str, float, float, bool]]:
-        """The statistics of a column: of its head, or the mean over the heads of its layer."""
-        found = []
-        for name in COMPARED:
-            values = [self._statistic(profile, layer, name) for profile, layer in self._places()]
-            if np.isfinite(values).all():
-                found.append((STATISTICS[name].title, *values, name in SHARES))
-        return found  # type: ignore[return-value]
-
-    def _places(self) -> list[tuple[Profile, int]]:
-        a, b = self.sides
-        layers = match_layers(a, b)
-        column = self.column if self.inside is None else self.inside
-        return [(a, int(layers.a[column])), (b, int(layers.b[column]))]
-
-    def _statistic(self, profile: Profile, layer: int, name: str) -> float:
-        read = profile.layers[layer]
-        values = read.statistics.get(name) if read else None
-        if values is None or not np.isfinite(values).any():
-            return float("nan")
-        return float(np.nanmean(values)) if self.inside is None else float(values[self.column])
 
     def _summary(self, pair: Pair) -> list[str]:
         facts = [self._place_name(pair)]
@@ -432,7 +359,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
     def count_columns(self) -> int:
         """How many layers or heads stand side by side; chance has as many layers as what it is made for."""
         pair = self.pair()
-        return self.profile.n_layers if pair is None else pair.n_columns
+        return self.compared.own.n_layers if pair is None else pair.n_columns
 
     def action_largest(self, step: int) -> None:
         """Go on in the order of change; at first to the largest."""
@@ -455,8 +382,8 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def action_swap(self) -> None:
         """Make A of B and B of A."""
-        if self.reference is not None:
-            self.is_swapped = not self.is_swapped
+        if self.compared.reference is not None:
+            self.compared = replace(self.compared, is_swapped=not self.compared.is_swapped)
             self._say_reference()
             self.show()
 
@@ -467,7 +394,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def _next_null(self) -> str:
         """The null that comes next; empty for what was marked."""
-        names = [*self.chance.titles(self.profile), *([""] if self._marked is not None else [])]
+        names = [*self.chance.titles(self.compared.own), *([""] if self._marked is not None else [])]
         wanted = self._wanted_null
         return names[(names.index(wanted) + 1) % len(names)] if wanted in names else names[0]
 
@@ -488,7 +415,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
             note = f"drawing {null}: {step.name}{done}"
             self.post_message(self.Done(lambda: None if outdated.is_set() else self.say(note)))
 
-        return self.chance.draw(self.profile, null, tell, outdated.is_set)
+        return self.chance.draw(self.compared.own, null, tell, outdated.is_set)
 
     def on_unmount(self) -> None:
         """Stop what is being drawn, which may hold the model, and what is made ahead."""
@@ -504,7 +431,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
         self.null = null
         self._outdated.set()  # a step that is told late says nothing any more
         self._say_reference()
-        self._compare(reference, self.profile)
+        self._compare(reference, self.compared.own)
 
     def renew(self, profile: Profile) -> None:
         """Compare what the run that has ended has read; chance is drawn anew for it."""
@@ -512,39 +439,40 @@ Nothing is drawn where both are alike, and where either has less than about one 
             self.dismiss(None)
             return
         self.start, self.now = replace(self.start, profile=profile), replace(self.now, profile=profile)
-        self._compare(None if self.null else self.reference, profile)
+        self._compare(None if self.null else self.compared.reference, profile)
         if self._wanted_null:
             self._draw_wanted(self._wanted_null)
 
     def _compare(self, reference: Profile | None, profile: Profile) -> None:
         """Compare other profiles; the layer that one is at stays, wherever its column is now."""
-        layer = self._own_layer(self.column if self.inside is None else self.inside)
-        self.reference, self.profile = reference, profile
-        if self.inside is None:
-            self.column = self._column_of(layer)
+        layer = self.compared.own_layer(self.column if self.compared.inside is None else self.compared.inside)
+        self.compared = replace(self.compared, reference=reference, own=profile)
+        column = self.compared.column_of(layer)
+        if self.compared.inside is None:
+            self.column = column
         else:
-            self.inside = self._column_of(layer)
+            self.compared = replace(self.compared, inside=column)
             try:
-                self._matching()
+                self.compared.matching()
             except LaminarError as error:
-                self.column, self.inside = self.inside, None
+                self.column, self.compared = column, replace(self.compared, inside=None)
                 self.say(f"{error.message}: {error.hint}")
         self.show()
 
     def _say_reference(self) -> None:
         """Say which side is chance, if one is."""
         more = " · another: Esc M, open it, 5" if self._marked is None else ""
-        if self.null == list(COMPUTED_NULLS)[-1] and (why_not := self.chance.why_not_all(self.profile)):
+        if self.null == list(COMPUTED_NULLS)[-1] and (why_not := self.chance.why_not_all(self.compared.own)):
             more += f" · {why_not}"
-        side = "B" if self.is_swapped else "A"
+        side = "B" if self.compared.is_swapped else "A"
         self.say(f"{side} is chance: {self.null} · b goes on{more}" if self.null else "")
 
     def action_open(self) -> None:
         """Open the heads of the layer; in these, the head in the explorer."""
-        if self.reference is None:
+        if self.compared.reference is None:
             return
-        if self.inside is not None:
-            self.dismiss((self._own_layer(self.inside), self.column))
+        if self.compared.inside is not None:
+            self.dismiss((self.compared.own_layer(self.compared.inside), self.column))
             return
         problem = self._go_inside(self.column)
         if problem:
@@ -554,11 +482,11 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def _go_inside(self, column: int) -> str:
         """Go to the first of a layer's heads; say why not where they cannot be compared."""
-        before, self.inside = self.inside, column
+        before, self.compared = self.compared, replace(self.compared, inside=column)
         try:
-            self._matching()
+            self.compared.matching()
         except LaminarError as error:
-            self.inside = before
+            self.compared = before
             return f"{error.message}: {error.hint}"
         self.column = 0
         self._was_ranked = False
@@ -566,17 +494,17 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def find(self, layer: int | None, head: int | None) -> str:
         """Go to the column of a layer; with a head, and among heads, to the heads of that layer."""
-        if self.reference is None:
+        if self.compared.reference is None:
             return "nothing to compare with"
-        n_layers = len(match_layers(*self.sides).labels)
+        n_layers = len(self.compared.layers.labels)
         if layer is not None and layer >= n_layers:
             return f"there is no layer {layer}: the last one is {n_layers - 1}"
-        here = self.column if self.inside is None else self.inside
+        here = self.column if self.compared.inside is None else self.compared.inside
         column = here if layer is None else layer
-        if head is None and self.inside is None:
+        if head is None and self.compared.inside is None:
             self.go_to(column)
             return ""
-        if column != self.inside and (problem := self._go_inside(column)):
+        if column != self.compared.inside and (problem := self._go_inside(column)):
             return problem
         n_heads = self.count_columns()
         self.go_to(head or 0)
@@ -594,15 +522,16 @@ Nothing is drawn where both are alike, and where either has less than about one 
         pair = self.pair()
         if pair is None:
             return []
-        word = "layer" if self.inside is None else "head"
+        word = "layer" if self.compared.inside is None else "head"
         return change_table(pair, self._change, word)
 
     def action_back(self) -> None:
         """Go back to the layers; from these to the explorer."""
-        if self.inside is None:
+        inside = self.compared.inside
+        if inside is None:
             self.dismiss(None)
             return
-        self.column, self.inside = self.inside, None
+        self.column, self.compared = inside, replace(self.compared, inside=None)
         self.show()
 
     def column_at(self, event: events.Click) -> int | None:

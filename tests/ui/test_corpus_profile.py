@@ -166,9 +166,9 @@ async def test_prompts_of_many_lengths_are_compared_with_chance(drive: Drive, ma
     async with drive(many, size=(160, 48)) as driven:
         await driven.press("M", "5")
         screen = driven.app.screen
-        await driven.until(lambda: screen.reference is not None, "uniform attention")
+        await driven.until(lambda: screen.compared.reference is not None, "uniform attention")
         assert "A is chance: uniform attention" in driven.text()
-        one, other = (each.layer(0).layer_counts("all") for each in screen.sides)
+        one, other = (each.layer(0).layer_counts("all") for each in screen.compared.sides)
         assert one.n == other.n
         await driven.press("b")
         await driven.until(lambda: "A is chance: independent scores" in driven.text(), "the second null")

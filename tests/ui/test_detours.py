@@ -287,18 +287,18 @@ async def test_a_layer_or_head_is_gone_to_by_its_number(drive: Drive, walk: Prof
         assert "type 20, 20.7 or L20H7" in driven.text()
         await driven.press("escape", "escape", "5", *"/4", "enter")
         screen = driven.app.screen
-        assert (screen.inside, screen.column) == (None, 4)
+        assert (screen.compared.inside, screen.column) == (None, 4)
         await driven.press(*"/3.4", "enter")
-        assert (screen.inside, screen.column) == (3, 4)
+        assert (screen.compared.inside, screen.column) == (3, 4)
         await driven.press(*"/2", "enter")
-        assert (screen.inside, screen.column) == (2, 0), "among heads another layer's heads are gone to"
+        assert (screen.compared.inside, screen.column) == (2, 0), "among heads another layer's heads are gone to"
         await driven.press(*"/H3", "enter")
-        assert (screen.inside, screen.column) == (2, 3)
+        assert (screen.compared.inside, screen.column) == (2, 3)
         await driven.press(*"/9", "enter")
-        assert (screen.inside, screen.column) == (2, 3)
+        assert (screen.compared.inside, screen.column) == (2, 3)
         assert "there is no layer 9: the last one is 4" in line(driven, "note")
         await driven.press(*"/1.0", "enter")
-        assert (screen.inside, screen.column) == (2, 3), "it has no heads"
+        assert (screen.compared.inside, screen.column) == (2, 3), "it has no heads"
         assert line(driven, "note").strip()
 
 
@@ -465,7 +465,7 @@ async def test_the_marked_profile_is_a_and_the_present_one_b(drive: Drive, walk:
         driven.app.explorer.go_on_with(other)
         await driven.press("l", "l", "5")
         screen = driven.app.screen
-        assert screen.sides == (walk, other)
+        assert screen.compared.sides == (walk, other)
         assert "A  step1000" in driven.text()
         assert "B  main" in driven.text()
         await driven.until(lambda: screen._change is not None, "the distances")
@@ -477,7 +477,7 @@ async def test_the_marked_profile_is_a_and_the_present_one_b(drive: Drive, walk:
         await driven.press("n", "n", "N")
         assert screen.column == order[1]
         await driven.press("x")
-        assert screen.sides == (other, walk)
+        assert screen.compared.sides == (other, walk)
 
 
 async def test_enter_goes_to_heads_and_then_to_the_head_in_the_explorer(
@@ -491,7 +491,7 @@ async def test_enter_goes_to_heads_and_then_to_the_head_in_the_explorer(
         await driven.press("G")
         assert screen.column == 4
         await driven.press("escape")
-        assert (screen.inside, screen.column) == (None, 3)
+        assert (screen.compared.inside, screen.column) == (None, 3)
         await driven.press("enter", "l", "enter")
         assert (driven.state.view, driven.state.layer_index, driven.state.head_index) == ("head", 3, 1)
 
@@ -506,14 +506,14 @@ async def test_heads_that_cannot_be_paired_are_refused_in_words(
         assert "matched by depth, numbers of B" in line(driven, "title")
         await driven.press("enter")
         assert "layer 0 of A has 2 heads, layer 0 of B has 4" in line(driven, "note")
-        assert driven.app.screen.inside is None
+        assert driven.app.screen.compared.inside is None
 
 
 async def test_without_a_mark_it_is_compared_with_chance(drive: Drive, walk: Profile) -> None:
     async with drive(walk, size=(160, 48)) as driven:
         await driven.press("M", "5")
         screen = driven.app.screen
-        await driven.until(lambda: screen.reference is not None, "the first null")
+        await driven.until(lambda: screen.compared.reference is not None, "the first null")
         assert "uniform attention" in driven.text()
         await driven.press("b")
         await driven.until(lambda: "A is chance: independent scores" in line(driven, "note"), "the second null")
@@ -539,7 +539,7 @@ async def test_with_the_model_in_memory_chance_goes_on_to_random_parameters_and_
             await driven.until(lambda title=title: f"A is chance: {title} " in line(driven, "note"), title)
             assert "need the model" not in line(driven, "note")
             if title in MODEL_NULLS.values():
-                assert screen.sides[0].origin.recipe == f"null: {title}"
+                assert screen.compared.sides[0].origin.recipe == f"null: {title}"
             await driven.press("b")
         assert [request.null for request in script.seen] == ["", *MODEL_NULLS], "each was drawn once"
         await driven.press("escape", "7")
@@ -595,17 +595,17 @@ async def test_a_comparison_that_was_opened_during_a_run_has_all_layers_when_it_
         await driven.until(lambda: driven.state.profile and driven.state.profile.n_read == 3, "three layers")
         await driven.press("5", "l", "l", "l")
         screen = driven.app.screen
-        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        await driven.until(lambda: screen.compared.reference is not None, "what it is compared with")
         if not marked:
             await driven.press("b")
             await driven.until(lambda: "when the run has ended" in line(driven, "note"), "what is not there yet")
-        own = [profile for profile in screen.sides if profile is not screen.reference]
+        own = [profile for profile in screen.compared.sides if profile is not screen.compared.reference]
         assert [profile.n_read for profile in own] == [3]
         is_over.set()
-        await driven.until(lambda: screen.profile is walk, "the run has ended")
-        await driven.until(lambda: screen.reference is not None, "what it is compared with")
-        assert screen.reference.n_read == 4
-        assert screen.reference is other or not marked
+        await driven.until(lambda: screen.compared.own is walk, "the run has ended")
+        await driven.until(lambda: screen.compared.reference is not None, "what it is compared with")
+        assert screen.compared.reference.n_read == 4
+        assert screen.compared.reference is other or not marked
         assert screen.column == 3
         assert screen.null == ("" if marked else "independent scores")
         await driven.until(lambda: screen._change is not None, "the distances")
@@ -646,17 +646,17 @@ async def test_a_swap_keeps_the_open_profile_what_chance_is_drawn_for_and_enter_
         driven.app.explorer.reference = other
         await driven.press("5", "x")
         screen = driven.app.screen
-        assert screen.sides == (walk, other)
+        assert screen.compared.sides == (walk, other)
         await driven.press("b")
         await driven.until(lambda: "chance: uniform attention" in line(driven, "note"), "the null")
         assert "B is chance" in line(driven, "note")
-        assert screen.sides[0] is walk
-        assert screen.sides[1].n_tokens == walk.n_tokens
+        assert screen.compared.sides[0] is walk
+        assert screen.compared.sides[1].n_tokens == walk.n_tokens
         await driven.press("x")
         assert "A is chance" in line(driven, "note")
-        assert screen.sides[1] is walk
+        assert screen.compared.sides[1] is walk
         await driven.press("b", "b")
-        await driven.until(lambda: screen.sides == (other, walk), "the marked one again")
+        await driven.until(lambda: screen.compared.sides == (other, walk), "the marked one again")
         assert "chance" not in line(driven, "note")
 
 
@@ -668,14 +668,14 @@ async def test_a_reference_with_other_heads_leads_back_to_the_layers(
         driven.app.explorer.reference = few
         await driven.press("5", "b")
         screen = driven.app.screen
-        await driven.until(lambda: screen.reference is not few, "the null")
+        await driven.until(lambda: screen.compared.reference is not few, "the null")
         await driven.press("l", "l", "enter")
-        assert screen.inside == 2
+        assert screen.compared.inside == 2
         await driven.press("b", "b")
-        await driven.until(lambda: screen.reference is few, "the marked one again")
-        assert (screen.inside, screen.column) == (None, 2)
+        await driven.until(lambda: screen.compared.reference is few, "the marked one again")
+        assert (screen.compared.inside, screen.column) == (None, 2)
         await driven.press("x", "b")
-        await driven.until(lambda: screen.reference is not few, "the null")
+        await driven.until(lambda: screen.compared.reference is not few, "the null")
         await driven.press("l", "enter", "l", "enter")
         await driven.until(lambda: driven.state.view == "head", "the head")
         assert (driven.state.layer_index, driven.state.head_index) == (3, 1), "of the open profile, which is A"
@@ -690,14 +690,14 @@ async def test_the_layer_that_one_is_at_stays_whatever_it_is_compared_with(
         driven.app.explorer.reference = deep
         await driven.press("l", "l", "5")
         screen = driven.app.screen
-        assert screen._own_layer(screen.column) == 2
+        assert screen.compared.own_layer(screen.column) == 2
         await driven.press("G", "enter", "b")
-        await driven.until(lambda: screen.reference is not deep, "the null")
-        assert screen._own_layer(screen.inside) == 4
+        await driven.until(lambda: screen.compared.reference is not deep, "the null")
+        assert screen.compared.own_layer(screen.compared.inside) == 4
         assert "heads of layer 4" in line(driven, "where")
         await driven.press("b", "b")
-        await driven.until(lambda: screen.reference is deep, "the marked one again")
-        assert screen._own_layer(screen.inside) == 4
+        await driven.until(lambda: screen.compared.reference is deep, "the marked one again")
+        assert screen.compared.own_layer(screen.compared.inside) == 4
 
 
 async def test_a_comparison_has_the_whole_axis(drive: Drive, walk: Profile, other: Profile) -> None:
@@ -722,7 +722,7 @@ async def test_where_no_chance_can_be_drawn_that_is_said(drive: Drive, walk: Pro
         await driven.press("escape", "5", "b")
         screen = driven.app.screen
         await driven.until(lambda: "length" in line(driven, "note"), "the failure")
-        assert screen.sides == (other, uneven)
+        assert screen.compared.sides == (other, uneven)
         await driven.press("x")
         assert "chance" not in line(driven, "note")
 
@@ -815,7 +815,7 @@ async def test_a_reference_from_the_command_line_is_compared_at_once(walk: Profi
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert isinstance(app.screen, CompareScreen)
-        assert app.screen.sides == (walk, other)
+        assert app.screen.compared.sides == (walk, other)
 
 
 # -- report ------------------------------------------------------------------------------------------------------------

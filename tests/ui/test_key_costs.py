@@ -125,16 +125,16 @@ async def test_after_a_pause_the_next_densities_of_the_comparison_are_there(
         driven.app.explorer.reference = None if key == "b" else walk
         await driven.press("5")
         screen = driven.app.screen
-        await driven.until(lambda: screen.reference is not None, "what it is compared with")
+        await driven.until(lambda: screen.compared.reference is not None, "what it is compared with")
         await driven.until(lambda: screen.chance.drawn(other, screen._next_null()) is not None, "the next null")
         n_subjects = 2 * (1 + 1 + 4)  # of A and B: the heads, the next null, and four other looks
         await driven.until(lambda: len(screen.likely_next()) == n_subjects)
         await driven.until(lambda: all(map(screen._ahead.has, screen.likely_next())), "all of them")
         assert estimated.count("behind")
         estimated.clear()
-        before, made_of = screen.pair(), (*screen.sides, screen.now.look, screen.inside)
+        before, made_of = screen.pair(), (screen.compared, screen.now.look)
         await driven.press(key)
-        await driven.until(lambda: (*screen.sides, screen.now.look, screen.inside) != made_of, "what was asked for")
+        await driven.until(lambda: (screen.compared, screen.now.look) != made_of, "what was asked for")
         assert screen.pair() is not before
         assert "screen" not in estimated
         await driven.pilot.pause(2 * PAUSE)

@@ -369,7 +369,7 @@ async def test_a_run_for_a_comparison_opens_it_when_it_has_ended(script: Any, wa
             if isinstance(app.screen, CompareScreen):
                 break
         assert isinstance(app.screen, CompareScreen)
-        assert app.screen.sides == (explorer.reference, explorer.state.profile)
+        assert app.screen.compared.sides == (explorer.reference, explorer.state.profile)
         await pilot.press("escape")
         await pilot.pause()
         gate.open(20)
