@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
@@ -31,7 +30,7 @@ from laminar_tui.render.frame import (
     ruler_row,
 )
 from laminar_tui.render.numbers import number
-from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, paint, scale_fraction
+from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, letter_on, scale_fraction
 from laminar_tui.render.pixels import picture_row
 from laminar_tui.render.rows import Row, cut_row, first_visible, merge_runs, restyle
 from laminar_tui.render.text import fit
@@ -212,14 +211,7 @@ class MatrixDrawing:
         at = start + (self.layout.cell_width - 1) // 2
         color = self.ramp.colors[level]
         sign = "+" if self.ascii_only else "◆"
-        return [*cut_row(picture, 0, at), Segment(sign, letter_on(color)), *cut_row(picture, at + 1)]
-
-
-def letter_on(color: Color) -> Style:
-    """A letter that can be read on a colour."""
-    red, green, blue = color.get_truecolor()
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
-    return paint(None, color) + Style(color="#ffffff" if dark else "#000000", bold=True)
+        return [*cut_row(picture, 0, at), Segment(sign, letter_on(color, bold=True)), *cut_row(picture, at + 1)]
 
 
 # -- the table -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from laminar_tui.render.frame import (
     label_row,
     ruler_row,
 )
-from laminar_tui.render.palette import GAP, Ramp, Scale, to_levels
+from laminar_tui.render.palette import GAP, Ramp, Scale, letter_on, to_levels
 from laminar_tui.render.pixels import draw_cell
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit
@@ -259,6 +259,4 @@ def _crossed(style: Style | None) -> Style:
     ground = style.bgcolor or style.color if style else None
     if ground is None or ground.is_default:
         return _MARK
-    red, green, blue = ground.get_truecolor()
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
-    return Style(bgcolor=ground, color="#ffffff" if dark else "#000000", bold=True)
+    return letter_on(ground, bold=True)
