@@ -18,7 +18,7 @@ from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Density
 from laminar_tui.profile.parts import SinkChoice, population_parts
 from laminar_tui.profile.roles import Roles
 from laminar_tui.profile.spread import Spread
-from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.profile.statistics import STATISTICS, finite_mean
 
 By = Literal["layer", "head"]
 MOST_SHOWN = 60
@@ -142,6 +142,10 @@ class LayerProfile:
     @cached_property
     def _pooled(self) -> dict[str, Counts]:
         return {}
+
+    def mean_statistic(self, name: str) -> float:
+        """The mean of a statistic over the heads that define it; NaN where none does, or it was not read."""
+        return finite_mean(self.statistics.get(name, np.zeros(0)))
 
     def head_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
         """Add the parts of a population, head by head, [n_heads]."""

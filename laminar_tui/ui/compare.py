@@ -16,7 +16,6 @@ from textual.timer import Timer
 
 from laminar_tui.errors import LaminarError
 from laminar_tui.profile.bootstrap import LEVEL
-from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.nulls import COMPUTED_NULLS
 from laminar_tui.profile.pairs import (
     Change,
@@ -394,7 +393,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
         for name in COMPARED:
             values = [self._statistic(profile, layer, name) for profile, layer in self._places()]
             if np.isfinite(values).all():
-                found.append((STATISTICS[name].title, *values, name in SHARES))
+                found.append((STATISTICS[name].title, *values, STATISTICS[name].is_share))
         return found  # type: ignore[return-value]
 
     def _places(self) -> list[tuple[Profile, int]]:
@@ -405,10 +404,9 @@ Nothing is drawn where both are alike, and where either has less than about one 
 
     def _statistic(self, profile: Profile, layer: int, name: str) -> float:
         read = profile.layers[layer]
-        values = read.statistics.get(name) if read else None
-        if values is None or not np.isfinite(values).any():
+        if read is None or name not in read.statistics:
             return float("nan")
-        return float(np.nanmean(values)) if self.inside is None else float(values[self.column])
+        return read.mean_statistic(name) if self.inside is None else float(read.statistics[name][self.column])
 
     def _summary(self, pair: Pair) -> list[str]:
         facts = [self._place_name(pair)]
