@@ -14,6 +14,7 @@ from rich.style import Style
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
+from laminar_tui.profile.profile import NULL
 from laminar_tui.profile.wording import percent, points
 from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
@@ -243,7 +244,7 @@ class PairDrawing:
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
             room = layout.width - layout.gutter
-            text = words[side].replace("null: ", "chance: ", 1)
+            text = words[side].replace(NULL, "chance: ", 1)
             if cell_len(text) > room:
                 text = f"B {side[1]} A" if side in ("B-A", "B/A") else text.replace("chance: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]

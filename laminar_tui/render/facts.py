@@ -42,11 +42,9 @@ WIDEST_INTERVAL = 13
 
 def recipe_facts(origin: Origin) -> list[str]:
     """Say of a control or a null that it is one: first of all, so that it is never what there is no room for."""
-    if origin.recipe == "true":
-        return []
-    if origin.recipe.startswith("null: "):
-        return [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
-    return [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
+    if origin.is_null:
+        return [f"NULL: {visible(origin.null_title)}"]
+    return [f"CONTROL '{visible(origin.recipe)}': not the model's weights"] if origin.is_control else []
 
 
 def model_facts(profile: Profile, *place: str) -> list[str]:
