@@ -84,7 +84,7 @@ def request_of(profile: Profile) -> Request:
     origin = profile.origin
     if not origin.token_ids:
         raise UsageError("of several prompts no tokens are kept, so they cannot be run again", "O opens a model")
-    if origin.recipe.startswith("null: "):
+    if origin.is_null:
         raise UsageError("a null is no run of a model that could be loaded", "O opens a model")
     source = find_source(origin.model) if origin.model != BUNDLED_NAME else None
     return Request(
@@ -380,7 +380,7 @@ class Session:
         if loaded is None:
             raise UsageError("no model is loaded", "its roles can be measured after a run")
         name, revision = (loaded.source.name if self._loaded_for[0] else BUNDLED_NAME), loaded.source.revision or ""
-        if (name, revision) != (origin.model, origin.revision) or origin.recipe.startswith("null: "):
+        if (name, revision) != (origin.model, origin.revision) or origin.is_null:
             raise UsageError("the model that is loaded is not the one of this profile", "run it again first")
         return with_roles(profile, loaded, on_event, is_cancelled)
 

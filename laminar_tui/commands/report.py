@@ -90,14 +90,13 @@ def _load_nulls(names: list[str]) -> "dict[str, Profile]":
     """
     from laminar_tui.profile.profile import Profile
 
-    prefix = "null: "
     nulls: dict[str, Profile] = {}
     titles = []
     for name in dict.fromkeys(names):
         null = Profile.load(as_path(name))
-        if not null.origin.recipe.startswith(prefix):
+        if not null.origin.is_null:
             raise UsageError(f"{name} is no null", "make one: laminar-tui capture SOURCE --null random -o FILE")
-        titles.append(f"{null.origin.recipe.removeprefix(prefix)} ({as_path(name).name})")
+        titles.append(f"{null.origin.null_title} ({as_path(name).name})")
         n = titles.count(titles[-1])
         nulls[titles[-1] if n == 1 else f"{titles[-1]} {n}"] = null
     return nulls

@@ -15,6 +15,7 @@ from laminar_tui.errors import MemoryNeededError, ModelError, UsageError
 from laminar_tui.model.loaded import LoadedModel, TokenizedPrompt
 from laminar_tui.model.memory import free_memory, is_out_of_memory
 from laminar_tui.profile.nulls import MODEL_NULLS
+from laminar_tui.profile.profile import NULL
 
 SEED = 31415
 """Not 0, which a model's own random start may have had."""
@@ -39,7 +40,7 @@ class Null:
     @property
     def recipe(self) -> str:
         """What a profile's origin says."""
-        return f"null: {self.title}"
+        return f"{NULL}{self.title}"
 
 
 def with_random_parameters(model: PreTrainedModel, seed: int = SEED) -> PreTrainedModel:

@@ -16,14 +16,6 @@ from laminar_tui.profile.sinks import MIN_QUERIES, THRESHOLD, strongest_shares
 from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.profile.values import measure_shifts
 
-SHARES = frozenset(
-    {
-        *("entropy_share", "sink_share", "previous_token", "self", "off_sequence", "final.sink_share"),
-        *("rest.entropy_share", "rest.previous_token", "rest.self"),
-    }
-)
-"""The statistics that are shares of a query's attention."""
-
 
 @dataclass(frozen=True, eq=False)
 class Measure:
@@ -50,7 +42,7 @@ def list_measures(profile: Profile) -> list[Measure]:
     """Give every measure that has a value anywhere: the sink first, then the scores of roles, then the rest."""
     table = profile.statistics
     found = [
-        Measure(name, each.title, each.unit, each.description, table[name], name in SHARES)
+        Measure(name, each.title, each.unit, each.description, table[name], each.is_share)
         for name, each in STATISTICS.items()
     ]
     found.insert(0, _strongest_key(profile))

@@ -18,11 +18,11 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import N_BINS, PackedCounts
 from laminar_tui.profile.formulas import gini_rows
 from laminar_tui.profile.parts import PARTS
-from laminar_tui.profile.profile import LayerProfile, Profile
+from laminar_tui.profile.profile import NULL, LayerProfile, Profile
 from laminar_tui.profile.statistics import REST_AT_LEAST, STATISTICS, UNDERFLOW, gini_queries
 
-UNIFORM = "null: uniform attention"
-INDEPENDENT = "null: independent scores of the head's variance"
+UNIFORM = f"{NULL}uniform attention"
+INDEPENDENT = f"{NULL}independent scores of the head's variance"
 
 ENOUGH_QUERIES = 128
 """Of more queries, scores are drawn for so many, evenly spread by position over those of all prompts, or for as many

@@ -9,7 +9,7 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile import compare
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
-from laminar_tui.profile.profile import Profile
+from laminar_tui.profile.profile import Origin, Profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +93,17 @@ def tell_apart(a: Profile, b: Profile) -> tuple[str, str]:
     for field in _TELLING:
         pair = (getattr(a.origin, field), getattr(b.origin, field))
         if pair[0] != pair[1]:
-            told.append((_said(field, pair[0]), _said(field, pair[1])))
+            told.append((_said(a.origin, field), _said(b.origin, field)))
     if a.origin.prompts != b.origin.prompts:
         told.append((_prompt_name(a), _prompt_name(b)))
     told = told or [(a.origin.created or "the same", b.origin.created or "the same")]
     return " ".join(pair[0] for pair in told[:3]), " ".join(pair[1] for pair in told[:3])
 
 
-def _said(field: str, value: str) -> str:
-    if field == "recipe" and value != "true" and not value.startswith("null: "):
-        return f"control: {value}"
+def _said(origin: Origin, field: str) -> str:
+    if field == "recipe" and origin.is_control:
+        return f"control: {origin.recipe}"
+    value = str(getattr(origin, field))
     return _SAID.get(value, value)
 
 

@@ -18,9 +18,11 @@ from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Density
 from laminar_tui.profile.parts import SinkChoice, population_parts
 from laminar_tui.profile.roles import Roles
 from laminar_tui.profile.spread import Spread
-from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.profile.statistics import STATISTICS, finite_mean
 
 By = Literal["layer", "head"]
+NULL = "null: "
+"""What the recipe of a null begins with; its title follows."""
 MOST_SHOWN = 60
 """Characters of a model's name in a profile's `repr`."""
 
@@ -51,7 +53,7 @@ class Origin:
         dtype, device: of the model's parameters during the capture.
         mechanism: how the weights were read: `tap` (the family's own attention function), `fast` (tiles, equal to it
             on this model), `kernel` (the same by one fused kernel on a GPU) or `hooks`; several with ` + ` between.
-        recipe: `true`, or the name of a control whose weights are not the model's (`model.recipes`).
+        recipe: `true`, the name of a control whose weights are not the model's (`model.recipes`), or `null: TITLE`.
         n_parameters: of the model.
         layer_kinds: one word per layer: `attention`, `sliding`, or what stands where attention does not.
         tokens: each token's text; continuation bytes of a split character are empty. None of a corpus.
@@ -92,6 +94,21 @@ class Origin:
     def prompts(self) -> tuple[object, ...]:
         """What was read, to be compared: equal for the same prompt, or as far as is known for the same corpus."""
         return self.tokens, self.corpus, self.n_prompts, self.n_tokens
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the weights are chance's: no model's, or of a model that was made random or read random text."""
+        return self.recipe.startswith(NULL)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the weights were read in a way that is known to be wrong."""
+        return self.recipe != "true" and not self.is_null
+
+    @property
+    def null_title(self) -> str:
+        """What a null is of, like `uniform attention`; empty where it is none."""
+        return self.recipe.removeprefix(NULL) if self.is_null else ""
 
     @property
     def failed_checks(self) -> tuple[Check, ...]:
@@ -142,6 +159,10 @@ class LayerProfile:
     @cached_property
     def _pooled(self) -> dict[str, Counts]:
         return {}
+
+    def mean_statistic(self, name: str) -> float:
+        """The mean of a statistic over the heads that define it; NaN where none does, or it was not read."""
+        return finite_mean(self.statistics.get(name, np.zeros(0)))
 
     def head_counts(self, population: str, sink: SinkChoice = "with") -> Counts:
         """Add the parts of a population, head by head, [n_heads]."""

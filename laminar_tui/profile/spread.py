@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import BIN_VALUES, PackedCounts
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
+from laminar_tui.profile.statistics import finite_mean
 
 SMALL, LARGE = 0.01, 0.5
 """Weights that are called pressed to zero are below the one, large ones above the other."""
@@ -107,7 +108,7 @@ def prompt_numbers(
     Returns:
         NAME -> [n_heads + 1], the layer last; NaN where a number is not defined.
     """
-    numbers = {name: np.append(values, _finite_mean(values)) for name, values in statistics.items()}
+    numbers = {name: np.append(values, finite_mean(values)) for name, values in statistics.items()}
     tallies = {part: _tally(parts[part]) for part in PARTS}
     for population in POPULATIONS:
         has_sink = any(part.endswith("sink") for part in POPULATIONS[population].parts)
@@ -142,8 +143,3 @@ def _tally(packed: PackedCounts) -> NDArray[np.float64]:
         ]
     )
     return np.concatenate([rows, rows.sum(axis=1, keepdims=True)], axis=1)
-
-
-def _finite_mean(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")

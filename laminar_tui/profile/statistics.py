@@ -34,12 +34,14 @@ class Statistic:
         title: as on the screen.
         unit: may be empty.
         description: one sentence with the formula.
+        is_share: a share of a query's attention, from 0 to 1, to be written in percent.
     """
 
     name: str
     title: str
     unit: str
     description: str
+    is_share: bool = False
 
 
 def entropy(p: NDArray[np.float64]) -> float:
@@ -81,11 +83,15 @@ def score_variance(p: NDArray[np.float64]) -> float:
     return float(np.log(np.maximum(p, UNDERFLOW)).var(ddof=1))
 
 
+def _share(name: str, title: str, description: str) -> Statistic:
+    return Statistic(name, title, "", description, is_share=True)
+
+
 STATISTICS: dict[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
         Statistic("entropy", "entropy", "nats", "H = -sum p ln p, mean over the queries"),
-        Statistic("entropy_share", "entropy / ln n", "", "H / ln n: 0 for all on one key, 1 for uniform"),
+        _share("entropy_share", "entropy / ln n", "H / ln n: 0 for all on one key, 1 for uniform"),
         Statistic("effective_tokens", "effective tokens", "tokens", "exp(H), mean over the queries"),
         Statistic("participation_ratio", "participation", "tokens", "1 / sum p^2, mean over the queries"),
         Statistic("hoyer", "Hoyer sparsity", "", "(sqrt n - 1/sqrt(sum p^2)) / (sqrt n - 1)"),
@@ -98,26 +104,30 @@ STATISTICS: dict[str, Statistic] = {
             f"and what is below {UNDERFLOW:.1e} counts as that much",
         ),
         Statistic("distance", "mean distance", "tokens", "sum p (q - k): how far back a query looks"),
-        Statistic("sink_share", "sink share", "", "mean weight on the first token, over the queries q >= 1"),
-        Statistic("previous_token", "previous token", "", "mean A[q, q-1], q >= 1"),
-        Statistic("self", "self", "", "mean A[q, q], q >= 1"),
-        Statistic("off_sequence", "off-sequence", "", "mean mass on no key at all (sink logits), q >= 1"),
+        _share("sink_share", "sink share", "mean weight on the first token, over the queries q >= 1"),
+        _share("previous_token", "previous token", "mean A[q, q-1], q >= 1"),
+        _share("self", "self", "mean A[q, q], q >= 1"),
+        _share("off_sequence", "off-sequence", "mean mass on no key at all (sink logits), q >= 1"),
         Statistic("rest.entropy", "entropy, no sink", "nats", "entropy of the weights on keys k >= 1"),
-        Statistic("rest.entropy_share", "entropy / ln n, no sink", "", "H / ln n of the weights on keys k >= 1"),
+        _share("rest.entropy_share", "entropy / ln n, no sink", "H / ln n of the weights on keys k >= 1"),
         Statistic("rest.effective_tokens", "eff. tokens, no sink", "tokens", "exp of the entropy, keys k >= 1"),
         Statistic("rest.participation_ratio", "participation, no sink", "tokens", "1 / sum p^2, keys k >= 1"),
         Statistic("rest.hoyer", "Hoyer, no sink", "", "Hoyer sparsity of the weights on keys k >= 1"),
         Statistic("rest.gini", "Gini, no sink", "", "Gini coefficient of the weights on keys k >= 1, same queries"),
         Statistic("rest.distance", "distance, no sink", "tokens", "sum p (q - k), keys k >= 1"),
-        Statistic(
-            "rest.previous_token", "previous, no sink", "", "A[q, q-1] / sum of the weights on keys k >= 1, q >= 2"
-        ),
-        Statistic("rest.self", "self, no sink", "", "A[q, q] / sum of the weights on keys k >= 1, q >= 2"),
+        _share("rest.previous_token", "previous, no sink", "A[q, q-1] / sum of the weights on keys k >= 1, q >= 2"),
+        _share("rest.self", "self, no sink", "A[q, q] / sum of the weights on keys k >= 1, q >= 2"),
         Statistic("final.entropy", "entropy, final query", "nats", "entropy of the last query's weights"),
         Statistic("final.effective_tokens", "eff. tokens, final", "tokens", "exp of the last query's entropy"),
-        Statistic("final.sink_share", "sink share, final", "", "the last query's weight on the first token"),
+        _share("final.sink_share", "sink share, final", "the last query's weight on the first token"),
     )
 }
+
+
+def finite_mean(values: NDArray[np.float64]) -> float:
+    """The mean of those that are defined; NaN where none is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def pattern_statistics(

@@ -18,11 +18,11 @@ from laminar_tui.errors import UsageError
 from laminar_tui.profile.compare import HIGH, LOW
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
-from laminar_tui.profile.measures import SHARES, Measure
+from laminar_tui.profile.measures import Measure
 from laminar_tui.profile.parts import SinkChoice, population_parts
 from laminar_tui.profile.plain import plain
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
-from laminar_tui.profile.statistics import STATISTICS
+from laminar_tui.profile.statistics import STATISTICS, finite_mean
 
 Float64 = NDArray[np.float64]
 
@@ -182,8 +182,7 @@ def _counts(layers: list[LayerProfile], place: Place) -> Counts:
 def _mean(layers: list[LayerProfile], name: str, heads: int | slice) -> float:
     values = [np.atleast_1d(layer.statistics[name][heads]) for layer in layers if name in layer.statistics]
     every = np.concatenate(values) if values else np.zeros(0)
-    finite = every[np.isfinite(every)]
-    return float(finite.mean()) if len(finite) else math.nan
+    return finite_mean(every)
 
 
 def make_sweep(steps: Sequence[SweepStep], place: Place) -> Sweep:
@@ -244,7 +243,7 @@ def sweep_measures(sweep: Sweep) -> list[Measure]:
             each.unit,
             each.description,
             _row([step.statistics.get(name, math.nan) for step in sweep.steps]),
-            name in SHARES,
+            each.is_share,
         )
         for name, each in STATISTICS.items()
     ]

@@ -156,6 +156,6 @@ def why_none(profile: Profile) -> str:
         return ""
     if profile.origin.mechanism == HOOKS:
         return "value vectors are not read: the model is read by hooks, which do not see them"
-    if profile.origin.recipe != "true" and not profile.origin.recipe.startswith("null: "):
+    if profile.origin.is_control:
         return "value vectors are not read: the weights are a control's, not the model's"
     return "the profile holds no value norms: capture it again for them"

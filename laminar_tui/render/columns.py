@@ -19,7 +19,8 @@ from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.wording import percent
 from laminar_tui.render.curve import Curve
-from laminar_tui.render.heatmap import Heatmap, Layout
+from laminar_tui.render.frame import Layout
+from laminar_tui.render.heatmap import Heatmap
 from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.palette import Scale
 

@@ -14,26 +14,27 @@ from rich.style import Style
 from laminar_tui.profile.counts import Counts
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
+from laminar_tui.profile.profile import NULL
 from laminar_tui.profile.wording import percent, points
 from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
-from laminar_tui.render.heatmap import (
-    MAX_CELL_WIDTH,
+from laminar_tui.render.frame import (
     SIGNS,
     SIGNS_ASCII,
-    Heatmap,
+    Axis,
     Layout,
     View,
+    bar_levels,
     gutter_row,
     label_row,
-    picture_row,
     ruler_row,
     y_tick_labels,
 )
-from laminar_tui.render.matrix import cut_row, first_visible
+from laminar_tui.render.heatmap import MAX_CELL_WIDTH
 from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, to_levels, to_signed_levels
-from laminar_tui.render.rows import Row, merge_runs
+from laminar_tui.render.pixels import picture_row
+from laminar_tui.render.rows import Row, cut_row, first_visible, merge_runs
 from laminar_tui.render.text import fit
 from laminar_tui.render.ticks import short_number
 from laminar_tui.render.views import draw_column_curves
@@ -178,7 +179,7 @@ class PairDrawing:
         self.layouts = [
             self._layout(gutter if at == 0 else BETWEEN, cell_width, n_visible) for at in range(len(self.sides))
         ]
-        self._axis = Heatmap(np.zeros((0, 0)), 0.0, 1.0, "linear", pair.matching.labels)
+        self._axis = Axis(pair.matching.labels)
         n_pixels = 2 * self.n_rows
         self.range, self.signed_range = pair.ranges(n_pixels)
         self._levels = [self._make_levels(side, n_pixels) for side in self.sides]
@@ -243,7 +244,7 @@ class PairDrawing:
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
             room = layout.width - layout.gutter
-            text = words[side].replace("null: ", "chance: ", 1)
+            text = words[side].replace(NULL, "chance: ", 1)
             if cell_len(text) > room:
                 text = f"B {side[1]} A" if side in ("B-A", "B/A") else text.replace("chance: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]
@@ -307,8 +308,7 @@ def _pieces(row: Row) -> list[tuple[str, Style | None]]:
 
 
 def _lying_bar(ramp: Ramp, cells: int) -> Row:
-    levels = ((np.arange(cells) + 0.5) / cells * ramp.n_levels).astype(np.int16)
-    return picture_row(np.repeat(levels[:, np.newaxis], ramp.pixels_per_row, axis=1), ramp, 0, 1)
+    return picture_row(np.repeat(bar_levels(cells, ramp).T, ramp.pixels_per_row, axis=1), ramp, 0, 1)
 
 
 # -- below the pictures ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from rich.style import Style
 from laminar_tui.profile.patterns import Entries
 from laminar_tui.render.numbers import limit, number
 from laminar_tui.render.rows import Row, merge_runs
-from laminar_tui.render.text import fit, token_label
+from laminar_tui.render.text import fit, token_label, wrap
 
 MOST = 0.66
 """From this share on, what the entries have in common is said of 'n of m' of them."""
@@ -245,15 +245,3 @@ def _in_context(tokens: Sequence[str], key: int, width: int, ascii_only: bool) -
             break
     used = len(name) + cell_len(before) + cell_len(label) + cell_len(after)
     return [(name, None), (before, _FAINT), (label, _BOLD), (after, _FAINT), (" " * max(0, width - used), None)]
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Break a visible text between words into lines of at most `width` cells; a longer word is cut."""
-    lines = [""]
-    for word in text.split(" "):
-        word = fit(word, width).rstrip() if cell_len(word) > width else word
-        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".lstrip(" ")
-    return lines

@@ -4,11 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.profile import Origin, Profile
 from laminar_tui.profile.roles import ROLES
 from laminar_tui.profile.sinks import THRESHOLD, sink_keys
@@ -45,11 +42,9 @@ WIDEST_INTERVAL = 13
 
 def recipe_facts(origin: Origin) -> list[str]:
     """Say of a control or a null that it is one: first of all, so that it is never what there is no room for."""
-    if origin.recipe == "true":
-        return []
-    if origin.recipe.startswith("null: "):
-        return [f"NULL: {visible(origin.recipe.removeprefix('null: '))}"]
-    return [f"CONTROL '{visible(origin.recipe)}': not the model's weights"]
+    if origin.is_null:
+        return [f"NULL: {visible(origin.null_title)}"]
+    return [f"CONTROL '{visible(origin.recipe)}': not the model's weights"] if origin.is_control else []
 
 
 def model_facts(profile: Profile, *place: str) -> list[str]:
@@ -155,19 +150,19 @@ def statistics_lines(
 
     Over several prompts each number stands with its interval.
     """
-    values = profile.layer(layer).statistics
+    read = profile.layer(layer)
+    values = read.statistics
     lines = []
     for name in HEAD_NUMBERS:
         if name not in values:
             continue
-        row = values[name]
-        value = float(row[head]) if head is not None else _mean(row)
+        value = float(values[name][head]) if head is not None else read.mean_statistic(name)
         if name == "off_sequence" and not value > 1e-3:
             continue
         statistic = STATISTICS[name]
-        text = percent(value) if name in SHARES else f"{number(value)} {statistic.unit}".strip()
+        text = percent(value) if statistic.is_share else f"{number(value)} {statistic.unit}".strip()
         half = half_interval(profile, layer, head, name)
-        lines.append((statistic.title, with_interval(value, half, is_share=name in SHARES) or text))
+        lines.append((statistic.title, with_interval(value, half, is_share=statistic.is_share) or text))
         if name == "sink_share" and head is not None:
             lines += sink_lines(profile, layer, head, ascii_only=ascii_only)
     return lines if head is None else [*lines, *role_lines(profile, layer, head, ascii_only=ascii_only)]
@@ -199,8 +194,3 @@ def _with_half(value: float, half: float, digits: int) -> str:
         return f"{number(value)} ± {limit(half)}"
     decimals = max(0, digits - 1 - math.floor(math.log10(float(f"{half:.{digits - 1}e}"))))
     return f"{value:,.{decimals}f} ± {half:,.{decimals}f}"
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else math.nan

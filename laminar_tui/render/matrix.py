@@ -11,16 +11,15 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
 from laminar_tui.profile.wording import percent
-from laminar_tui.render.heatmap import (
+from laminar_tui.render.frame import (
     BAR_WIDTH,
     SIGNS,
     SIGNS_ASCII,
-    Heatmap,
+    Axis,
     Layout,
     View,
     bar_labels,
@@ -28,12 +27,12 @@ from laminar_tui.render.heatmap import (
     bar_row,
     gutter_row,
     label_row,
-    picture_row,
     ruler_row,
 )
 from laminar_tui.render.numbers import number
-from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, paint, scale_fraction
-from laminar_tui.render.rows import Row, merge_runs
+from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, letter_on, scale_fraction
+from laminar_tui.render.pixels import picture_row
+from laminar_tui.render.rows import Row, cut_row, first_visible, merge_runs, restyle
 from laminar_tui.render.text import fit
 
 MAX_ROWS_A_HEAD = 8
@@ -137,9 +136,8 @@ class MatrixDrawing:
         self.layout = Layout(width, height, self.n_rows, gutter, cell_width, n_layers, n_visible, bar)
         low, high = matrix.ends
         self._levels = value_levels(matrix.values, low, high, matrix.scale, ramp.n_levels)
-        labels = tuple(str(layer) for layer in range(n_layers))
-        self._axis = Heatmap(np.zeros((0, 0)), low, high, "linear", labels)
-        self._bar_levels = bar_levels(self.layout, ramp)
+        self._axis = Axis([str(layer) for layer in range(n_layers)])
+        self._bar_levels = bar_levels(self.n_rows * ramp.pixels_per_row, ramp)
         self._bar_labels = bar_labels(max(1, self.n_rows), low, high, usable_scale(matrix.scale, low))
 
     @property
@@ -213,34 +211,7 @@ class MatrixDrawing:
         at = start + (self.layout.cell_width - 1) // 2
         color = self.ramp.colors[level]
         sign = "+" if self.ascii_only else "◆"
-        return [*cut_row(picture, 0, at), Segment(sign, letter_on(color)), *cut_row(picture, at + 1)]
-
-
-def letter_on(color: Color) -> Style:
-    """A letter that can be read on a colour."""
-    red, green, blue = color.get_truecolor()
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
-    return paint(None, color) + Style(color="#ffffff" if dark else "#000000", bold=True)
-
-
-def cut_row(row: Row, start: int, stop: int | None = None) -> Row:
-    """The cells from `start` to `stop` of a row whose characters are all one cell wide."""
-    cells = [(character, segment.style) for segment in row for character in segment.text]
-    return merge_runs(cells[start:stop])
-
-
-def restyle(row: Row, start: int, stop: int, style: Style) -> Row:
-    """Give some cells of a row another style."""
-    marked = [Segment(segment.text, style) for segment in cut_row(row, start, stop)]
-    return [*cut_row(row, 0, start), *marked, *cut_row(row, stop)]
-
-
-def first_visible(cursor: int, n_visible: int, n: int) -> int:
-    """The first of `n_visible` things, so that the cursor is among them; it changes by half a page, not by one."""
-    if n <= n_visible:
-        return 0
-    half = max(1, n_visible // 2)
-    return max(0, min(cursor // half * half - half // 2, n - n_visible))
+        return [*cut_row(picture, 0, at), Segment(sign, letter_on(color, bold=True)), *cut_row(picture, at + 1)]
 
 
 # -- the table -------------------------------------------------------------------------------------------------------

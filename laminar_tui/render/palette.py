@@ -211,6 +211,13 @@ def paint(color: Color | None, background: Color | None) -> Style:
     return Style.from_color(color, background)
 
 
+def letter_on(color: Color, *, bold: bool = False) -> Style:
+    """A letter that can be read on a colour: white on a dark one, black on a light one."""
+    red, green, blue = color.get_truecolor()
+    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
+    return Style(bgcolor=color, color="#ffffff" if is_dark else "#000000", bold=bold or None)
+
+
 def _stretch(values: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
     if scale == "linear":
         return values

@@ -8,23 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from laminar_tui.render.heatmap import (
+from laminar_tui.render.frame import (
     BAR_WIDTH,
-    COLUMN_STEPS,
     SIGNS,
     SIGNS_ASCII,
+    Axis,
+    Layout,
+    View,
     bar_labels,
+    bar_levels,
     bar_row,
-    draw_cell,
+    column_step,
+    label_row,
+    ruler_row,
 )
-from laminar_tui.render.palette import GAP, Ramp, Scale, to_levels
+from laminar_tui.render.palette import GAP, Ramp, Scale, letter_on, to_levels
+from laminar_tui.render.pixels import draw_cell
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit
-from laminar_tui.render.ticks import place_labels
 
 FAINTEST = 1e-4
 """Where the logarithmic colours begin: uniform attention over 10,000 keys."""
@@ -85,6 +89,10 @@ class MapLayout:
         """Cells up to the end of the colour bar."""
         return self.gutter + self.n_keys * self.across + self.bar
 
+    def keys(self, n_tokens: int) -> Layout:
+        """The keys as columns of a picture: what ruler and labels are made of."""
+        return Layout(self.width, self.height, self.rows, self.gutter, self.across, n_tokens, self.n_keys, self.bar)
+
 
 @dataclass(frozen=True)
 class MapView:
@@ -136,10 +144,10 @@ class PatternDrawing:
         self._scale: Scale = scale
         self._signs = SIGNS_ASCII if ascii_only else SIGNS
         self._low = FAINTEST if scale == "log" else 0.0
-        n_pixels = layout.rows * ramp.pixels_per_row
-        levels = ((np.arange(n_pixels) + 0.5) / n_pixels * ramp.n_levels).astype(np.int16)
-        self._bar = levels[np.newaxis, :]
+        self._bar = bar_levels(layout.rows * ramp.pixels_per_row, ramp)
         self._bar_labels = bar_labels(layout.rows, self._low, 1.0, scale)
+        # Three blanks: the brackets of the crosshair's key, and one beside them.
+        self._axis = Axis([str(key) for key in range(n_tokens)], apart=3)
         self._kept: dict[tuple[int, int, int], list[tuple[str, Style | None]]] = {}
 
     def row(self, y: int, view: MapView) -> Row:
@@ -148,9 +156,9 @@ class PatternDrawing:
         if y < layout.rows:
             return self._picture_row(y, view)
         if y == layout.rows and y < layout.height:
-            return self._ruler(view)
+            return ruler_row(self._axis, layout.keys(self.n_tokens), View(view.first_key, view.key), self._signs)
         if y == layout.rows + 1 and y < layout.height:
-            return self._labels(view)
+            return label_row(self._axis, layout.keys(self.n_tokens), View(view.first_key, view.key))
         return [Segment(" " * layout.width)]
 
     def cell_at(self, x: int, y: int, view: MapView) -> tuple[int, int] | None:
@@ -235,7 +243,7 @@ class PatternDrawing:
         room = layout.gutter - 1
         if y in self._rows_of(view):
             return [(fit(str(view.query), room, align="right"), _MARK), (self._signs.crosshair, _MARK)]
-        step = next((s for s in COLUMN_STEPS if s * layout.down >= 3 * layout.per_row), COLUMN_STEPS[-1])
+        step = column_step(3 * layout.per_row, layout.down)
         marked = [q for q in queries if q % step == 0 and self._begins(q, y, view)]
         near = any(abs(y - row) <= 1 for row in self._rows_of(view)) if marked else False
         label = str(marked[0]) if marked and not near else ""
@@ -245,52 +253,10 @@ class PatternDrawing:
     def _begins(self, query: int, y: int, view: MapView) -> bool:
         return (query - view.first_query) * self.layout.down // self.layout.per_row == y
 
-    def _ruler(self, view: MapView) -> Row:
-        layout, signs = self.layout, self._signs
-        step = self._key_step()
-        line = [signs.line_x] * (layout.n_keys * layout.across)
-        for key in range(-(-view.first_key // step) * step, view.first_key + layout.n_keys, step):
-            line[self._middle(key, view)] = signs.tick_x
-        if line and view.first_key + layout.n_keys < self.n_tokens:
-            line[-1] = signs.more_right
-        corner = signs.more_left if view.first_key > 0 else signs.corner
-        at = self._middle(view.key, view)
-        left = " " * (layout.gutter - 1) + corner
-        rest = " " * (layout.width - layout.gutter - len(line))
-        return merge_runs(
-            [
-                (left + "".join(line[:at]), None),
-                (signs.cursor, _MARK),
-                ("".join(line[at + 1 :]) + rest, None),
-            ]
-        )
-
-    def _labels(self, view: MapView) -> Row:
-        layout = self.layout
-        step = self._key_step()
-        keys = range(-(-view.first_key // step) * step, view.first_key + layout.n_keys, step)
-        marks = [(layout.gutter + self._middle(key, view), str(key)) for key in keys if key != view.key]
-        kept = (layout.gutter + self._middle(view.key, view), f"[{view.key}]")
-        pieces: list[tuple[str, Style | None]] = []
-        end = 0
-        for start, label in place_labels(marks, 0, layout.width, kept=kept):
-            pieces += [(" " * (start - end), None), (label, _MARK if label == kept[1] else None)]
-            end = start + cell_len(label)
-        return merge_runs([*pieces, (" " * (layout.width - end), None)])
-
-    def _key_step(self) -> int:
-        widest = len(str(max(0, self.n_tokens - 1)))
-        return next((s for s in COLUMN_STEPS if s * self.layout.across >= widest + 3), COLUMN_STEPS[-1])
-
-    def _middle(self, key: int, view: MapView) -> int:
-        return (key - view.first_key) * self.layout.across + (self.layout.across - 1) // 2
-
 
 def _crossed(style: Style | None) -> Style:
     """The crosshair on a cell: a light or dark sign on the cell's own colour."""
     ground = style.bgcolor or style.color if style else None
     if ground is None or ground.is_default:
         return _MARK
-    red, green, blue = ground.get_truecolor()
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
-    return Style(bgcolor=ground, color="#ffffff" if dark else "#000000", bold=True)
+    return letter_on(ground, bold=True)

@@ -11,7 +11,7 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.values import HOOKS, contributions
 from laminar_tui.profile.wording import percent
 from laminar_tui.render.numbers import number
-from laminar_tui.render.palette import Ramp
+from laminar_tui.render.palette import Ramp, letter_on
 from laminar_tui.render.rows import Row, merge_runs
 from laminar_tui.render.text import fit, token_label
 
@@ -86,10 +86,7 @@ def _token_style(level: int, ramp: Ramp) -> Style | None:
     if not ramp.colors:
         share = level / max(1, ramp.n_levels - 1)
         return Style(reverse=True) if share > 0.8 else Style(bold=True) if share > 0.55 else None
-    color = ramp.colors[level]
-    red, green, blue = color.get_truecolor()
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
-    return Style(bgcolor=color) + Style(color="#ffffff" if dark else "#000000")
+    return letter_on(ramp.colors[level])
 
 
 def top_keys(profile: Profile, layer: int, head: int, count: int = 5, *, ascii_only: bool = False) -> list[str]:

@@ -10,9 +10,8 @@ from rich.style import Style
 from laminar_tui.profile.claims import HIGH, LOW, SATELLITE
 from laminar_tui.profile.report import CAVEAT, Report
 from laminar_tui.profile.wording import between, percent, times
-from laminar_tui.render.entries import wrap
 from laminar_tui.render.rows import Row
-from laminar_tui.render.text import fit, token_label, visible
+from laminar_tui.render.text import fit, token_label, visible, wrap
 
 MAX_TEXT_WIDTH = 96
 """Cells of a line of prose: longer ones are hard to read."""

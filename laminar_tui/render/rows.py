@@ -46,6 +46,26 @@ def merge_runs(pieces: Iterable[tuple[str, Style | None]]) -> Row:
     return row
 
 
+def cut_row(row: Row, start: int, stop: int | None = None) -> Row:
+    """The cells from `start` to `stop` of a row whose characters are all one cell wide."""
+    cells = [(character, segment.style) for segment in row for character in segment.text]
+    return merge_runs(cells[start:stop])
+
+
+def restyle(row: Row, start: int, stop: int, style: Style) -> Row:
+    """Give some cells of a row another style."""
+    marked = [Segment(segment.text, style) for segment in cut_row(row, start, stop)]
+    return [*cut_row(row, 0, start), *marked, *cut_row(row, stop)]
+
+
+def first_visible(cursor: int, n_visible: int, n: int) -> int:
+    """The first of `n_visible` things, so that the cursor is among them; it changes by half a page, not by one."""
+    if n <= n_visible:
+        return 0
+    half = max(1, n_visible // 2)
+    return max(0, min(cursor // half * half - half // 2, n - n_visible))
+
+
 def to_ansi(rows: Sequence[Row], depth: Depth) -> str:
     """Write rows as one text with a newline after each.
 

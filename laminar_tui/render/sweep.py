@@ -9,12 +9,12 @@ from laminar_tui.profile.counts import stack
 from laminar_tui.profile.sweep import Sweep
 from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import Columns, Look
-from laminar_tui.render.entries import wrap
 from laminar_tui.render.facts import picture_facts, recipe_facts
-from laminar_tui.render.heatmap import Drawing, View, plan
+from laminar_tui.render.frame import View
+from laminar_tui.render.heatmap import Drawing, plan
 from laminar_tui.render.numbers import number
 from laminar_tui.render.rows import Row
-from laminar_tui.render.text import fit, visible
+from laminar_tui.render.text import fit, visible, wrap
 from laminar_tui.render.views import Page
 
 WIDEST_LABEL = 16

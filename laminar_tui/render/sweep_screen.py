@@ -11,11 +11,11 @@ from laminar_tui.profile.sweep import Sweep
 from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import CURVE_COLOR, CURVE_COLOR_ON_LIGHT, Columns
 from laminar_tui.render.curve import Curve, Mode, draw_curves
-from laminar_tui.render.heatmap import Drawing, View, label_row, plan, ruler_row, scroll_to
-from laminar_tui.render.matrix import cut_row
+from laminar_tui.render.frame import View, label_row, ruler_row
+from laminar_tui.render.heatmap import Drawing, plan, scroll_to
 from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp
-from laminar_tui.render.rows import Row
+from laminar_tui.render.rows import Row, cut_row
 from laminar_tui.render.text import fit
 
 GUTTER = 8
@@ -100,9 +100,8 @@ class SweepDrawing:
         rest: Row = [Segment(" " * max(0, layout.width - GUTTER - layout.picture_width))]
         canvas = drawn[1:-2] if height >= 5 else drawn[:-2]
         cut = [[*cut_row(row, 0, GUTTER + layout.picture_width), *rest] for row in canvas]
-        signs = self._drawing.signs
-        ruler = ruler_row(self._drawing.heatmap, layout, view, signs)
-        return [*cut, ruler, label_row(self._drawing.heatmap, layout, view)][:height]
+        axis = self._drawing.axis
+        return [*cut, ruler_row(axis, layout, view, self._drawing.signs), label_row(axis, layout, view)][:height]
 
 
 def value_text(measure: Measure, at: int) -> str:

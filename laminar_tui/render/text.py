@@ -103,6 +103,18 @@ def fit(text: str, width: int, *, align: Align = "left", ascii_only: bool = Fals
     return " " * left + text + " " * (room - left)
 
 
+def wrap(text: str, width: int) -> list[str]:
+    """Break a visible text between words into lines of at most `width` cells; a longer word is cut."""
+    lines = [""]
+    for word in text.split(" "):
+        word = fit(word, width).rstrip() if cell_len(word) > width else word
+        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".lstrip(" ")
+    return lines
+
+
 def _cut(text: str, width: int) -> str:
     """The longest start of the text, in whole graphemes, that takes at most `width` cells."""
     if text.isascii():

@@ -16,7 +16,8 @@ from laminar_tui.profile.profile import Profile
 from laminar_tui.render.columns import Columns, Look, head_columns, layer_columns, line_curves
 from laminar_tui.render.curve import Curve, Mode, draw_curves
 from laminar_tui.render.facts import join_fitting, model_facts, picture_facts, statistics_lines
-from laminar_tui.render.heatmap import Drawing, View, plan, scroll_to
+from laminar_tui.render.frame import View
+from laminar_tui.render.heatmap import Drawing, plan, scroll_to
 from laminar_tui.render.palette import Ramp
 from laminar_tui.render.prompt import moved_keys, token_rows, top_keys
 from laminar_tui.render.rows import Row

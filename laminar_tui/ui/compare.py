@@ -35,10 +35,9 @@ from laminar_tui.render.compare import (
     pair_curves,
     ranking_rows,
 )
-from laminar_tui.render.matrix import cut_row
 from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import Ramp, make_two_sided_ramp
-from laminar_tui.render.rows import Row
+from laminar_tui.render.rows import Row, cut_row
 from laminar_tui.render.text import visible
 from laminar_tui.run import Step
 from laminar_tui.ui import state as states

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from laminar_tui.profile.measures import SHARES
 from laminar_tui.profile.pairs import Matching, match_heads, match_layers
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
@@ -89,13 +88,12 @@ class Compared:
         for name in STATISTICS_SHOWN:
             one, other = _statistic(a, int(layers.a[at]), head, name), _statistic(b, int(layers.b[at]), head, name)
             if np.isfinite([one, other]).all():
-                found.append((STATISTICS[name].title, one, other, name in SHARES))
+                found.append((STATISTICS[name].title, one, other, STATISTICS[name].is_share))
         return found
 
 
 def _statistic(profile: Profile, layer: int, head: int | None, name: str) -> float:
     read = profile.layers[layer]
-    values = read.statistics.get(name) if read else None
-    if values is None or not np.isfinite(values).any():
+    if read is None or name not in read.statistics:
         return float("nan")
-    return float(np.nanmean(values)) if head is None else float(values[head])
+    return read.mean_statistic(name) if head is None else float(read.statistics[name][head])

@@ -17,7 +17,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from laminar_tui.render.columns import Columns
-from laminar_tui.render.heatmap import MAX_CELL_WIDTH, Drawing, Layout, View, plan, scroll_to
+from laminar_tui.render.frame import Layout, View
+from laminar_tui.render.heatmap import MAX_CELL_WIDTH, Drawing, plan, scroll_to
 from laminar_tui.render.palette import Ramp, Scale
 from laminar_tui.render.pattern import MapView, PatternDrawing, Rows, plan_map, scroll_map
 from laminar_tui.render.rows import Row

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from laminar_tui.profile.measures import SHARES, Measure, list_measures, nearest_heads
+from laminar_tui.profile.measures import Measure, list_measures, nearest_heads
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
 from laminar_tui.profile.roles import ROLES, Roles
@@ -25,8 +25,11 @@ def test_every_statistic_that_has_a_value_is_a_measure(small_profile: Profile) -
     for name in defined:
         assert measures[name].title == STATISTICS[name].title
         assert np.array_equal(measures[name].values, small_profile.statistics[name], equal_nan=True)
-        assert measures[name].is_share == (name in SHARES)
-    assert STATISTICS.keys() >= SHARES
+        assert measures[name].is_share == STATISTICS[name].is_share
+    for name in (name for name in defined if STATISTICS[name].is_share):
+        assert not STATISTICS[name].unit
+        assert -1e-6 < np.nanmin(measures[name].values) <= np.nanmax(measures[name].values) < 1 + 1e-6
+    assert sum(each.is_share for each in STATISTICS.values()) == 9
     assert next(iter(measures)) == "sink_share"
 
 

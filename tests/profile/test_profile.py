@@ -181,3 +181,18 @@ def test_a_number_that_one_prompt_does_not_define_is_the_mean_of_the_others(
     assert np.isnan(one_token.statistics["entropy"]).all()
     merged = merge_layers([one_token, longer])
     np.testing.assert_array_equal(merged.statistics["entropy"], longer.statistics["entropy"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "is_null", "is_control", "title"),
+    [
+        ("true", False, False, ""),
+        ("literal", False, True, ""),
+        ("null: uniform attention", True, False, "uniform attention"),
+    ],
+)
+def test_an_origin_tells_a_null_from_a_control(
+    small_profile: Profile, recipe: str, is_null: bool, is_control: bool, title: str
+) -> None:
+    origin = replace(small_profile.origin, recipe=recipe)
+    assert (origin.is_null, origin.is_control, origin.null_title) == (is_null, is_control, title)

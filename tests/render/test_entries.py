@@ -9,8 +9,9 @@ import pytest
 from rich.style import Style
 
 from laminar_tui.profile.patterns import Entries
-from laminar_tui.render.entries import Asked, draw_entries, exact, sentence, wrap
+from laminar_tui.render.entries import Asked, draw_entries, exact, sentence
 from laminar_tui.render.rows import row_text, row_width, to_ansi
+from laminar_tui.render.text import wrap
 
 GOLDEN = Path(__file__).parent / "golden"
 TOKENS = ("The", " cat", " \x1b[31msat", "\n", " 漢字", "", " e\u0301", "[/bold]", " \u202eon", " a", " mat", ".")

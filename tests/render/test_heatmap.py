@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from laminar_tui.render import frame, pixels
 from laminar_tui.render import heatmap as hm
-from laminar_tui.render.heatmap import Drawing, Heatmap, Layout, View, plan, scroll_to
-from laminar_tui.render.palette import GAP, NOTHING, Ramp, make_ramp
+from laminar_tui.render.frame import Layout, View
+from laminar_tui.render.heatmap import Drawing, Heatmap, plan, scroll_to
+from laminar_tui.render.palette import GAP, NOTHING, Ramp, make_ramp, to_levels
 from laminar_tui.render.rows import Depth, Row, row_text, row_width, to_ansi
 from laminar_tui.render.ticks import axis_ticks, place_labels, short_number, tick_labels
 
@@ -120,18 +122,18 @@ def test_half_blocks_decode_back_to_the_levels(depth: Depth, seed: int, cell_wid
     levels[3] = GAP
     for row in range(rows):
         upper, lower = levels[:, 2 * (rows - row) - 1], levels[:, 2 * (rows - row) - 2]
-        drawn = hm.picture_row(levels, ramp, row, cell_width)
+        drawn = pixels.picture_row(levels, ramp, row, cell_width)
         assert decode(drawn, ramp, cell_width) == list(zip(upper.tolist(), lower.tolist(), strict=True))
 
 
 def test_runs_of_one_style_are_one_segment() -> None:
     ramp = make_ramp("viridis", "truecolor")
     levels = np.array([[1, 1], [1, 1], [1, 1], [5, 2]], dtype=np.int16)
-    assert [segment.text for segment in hm.picture_row(levels, ramp, 0, 3)] == [" " * 9, "▀▀▀"]
+    assert [segment.text for segment in pixels.picture_row(levels, ramp, 0, 3)] == [" " * 9, "▀▀▀"]
 
 
 def test_where_nothing_fell_the_terminal_shows_through() -> None:
-    row = hm.picture_row(np.full((4, 2), NOTHING, dtype=np.int16), make_ramp("magma", "truecolor"), 0, 2)
+    row = pixels.picture_row(np.full((4, 2), NOTHING, dtype=np.int16), make_ramp("magma", "truecolor"), 0, 2)
     assert [(segment.text, segment.style) for segment in row] == [(" " * 8, None)]
 
 
@@ -187,12 +189,12 @@ def test_column_labels_are_whole_and_stand_at_their_ticks(width: int) -> None:
     for n_columns in range(1, 101):
         layout = plan(width, 10, n_columns)
         labels = [str(i) for i in range(n_columns)]
-        heatmap = Heatmap(np.zeros((n_columns, layout.n_pixels)), 0.01, 1.0, "log", labels)
+        axis = frame.Axis(labels)
         for cursor in (None, 0, n_columns // 3, n_columns - 1):
             first = 0 if cursor is None else scroll_to(0, cursor, layout)
             view = View(first, cursor)
-            spans = label_spans(hm.label_row(heatmap, layout, view))
-            ruler = row_text(hm.ruler_row(heatmap, layout, view, hm.SIGNS))
+            spans = label_spans(frame.label_row(axis, layout, view))
+            ruler = row_text(frame.ruler_row(axis, layout, view, frame.SIGNS))
             assert len(ruler) == width
             for start, end, label in spans:
                 assert label.strip("[]") in labels
@@ -275,7 +277,7 @@ def test_a_layout_fits_and_columns_are_as_wide_as_they_can_be(width: int, height
 
 def test_the_colour_bar_gives_way_to_columns() -> None:
     with_bar: Layout = plan(45, 20, 32)
-    assert (with_bar.bar, with_bar.n_visible) == (hm.BAR_WIDTH, 32)
+    assert (with_bar.bar, with_bar.n_visible) == (frame.BAR_WIDTH, 32)
     without = plan(42, 20, 36)
     assert (without.bar, without.n_visible) == (0, 36)
 
@@ -295,21 +297,21 @@ def test_a_density_of_another_size_is_refused() -> None:
 
 
 def test_a_number_too_long_for_the_bar_is_left_out_not_cut() -> None:
-    labels = hm.bar_labels(21, 1e-104, 1e-94, "log")
+    labels = frame.bar_labels(21, 1e-104, 1e-94, "log")
     assert sorted(labels.values()) == ["1e-94", "1e-96", "1e-98"]
 
 
 @pytest.mark.parametrize("scale", ["log", "sqrt", "linear"])
 @pytest.mark.parametrize("rows", [1, 3, 9, 17, 45])
 def test_numbers_beside_the_bar_stand_where_their_colour_is(scale: str, rows: int) -> None:
-    labels = hm.bar_labels(rows, 0.01, 80.0, scale)  # type: ignore[arg-type]
+    labels = frame.bar_labels(rows, 0.01, 80.0, scale)  # type: ignore[arg-type]
     values = [float(labels[row]) for row in sorted(labels)]
     assert values == sorted(values, reverse=True)
     assert all(b - a > 1 for a, b in pairwise(sorted(labels)))
-    assert all(cell_len(label) <= hm.BAR_WIDTH - 4 for label in labels.values())
+    assert all(cell_len(label) <= frame.BAR_WIDTH - 4 for label in labels.values())
     if rows >= 9:
         assert len(labels) >= 3
-    levels = hm.to_levels(np.array(values), 0.01, 80.0, scale, rows).tolist()  # type: ignore[arg-type]
+    levels = to_levels(np.array(values), 0.01, 80.0, scale, rows).tolist()  # type: ignore[arg-type]
     assert levels == [rows - 1 - row for row in sorted(labels)]
 
 

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from laminar_tui.render.matrix import (
     Matrix,
     MatrixDrawing,
-    first_visible,
     rank_heads,
     share_bar,
     table_rows,
@@ -16,7 +15,7 @@ from laminar_tui.render.matrix import (
     value_range,
 )
 from laminar_tui.render.palette import GAP, make_ramp
-from laminar_tui.render.rows import row_text
+from laminar_tui.render.rows import first_visible, row_text
 from laminar_tui.render.text import fit
 
 PLAIN = make_ramp("viridis", "none")

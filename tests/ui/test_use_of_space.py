@@ -11,7 +11,7 @@ from rich.text import Text
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
 from laminar_tui.render.columns import CURVE_COLOR, CURVE_COLOR_ON_LIGHT
-from laminar_tui.render.heatmap import bar_labels
+from laminar_tui.render.frame import bar_labels
 from laminar_tui.ui.dialogs import Hanging
 
 Drive = Callable[..., Any]
