@@ -12,10 +12,10 @@ from pathlib import Path
 
 from laminar_tui.errors import CancelledError, LaminarError, ProfileFileError, UsageError
 from laminar_tui.files import check_replaceable
+from laminar_tui.profile.corpus_progress import progress_paths, read_progress
 from laminar_tui.profile.counts import HIGH
 from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
 from laminar_tui.profile.merge import merge
-from laminar_tui.profile.partial import progress_paths, read_progress
 from laminar_tui.profile.patterns import PatternSource
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.wording import percent
