@@ -19,8 +19,6 @@ from laminar_tui.profile.wording import percent, points
 from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
 from laminar_tui.render.frame import (
-    SIGNS,
-    SIGNS_ASCII,
     Axis,
     Layout,
     View,
@@ -28,6 +26,7 @@ from laminar_tui.render.frame import (
     gutter_row,
     label_row,
     ruler_row,
+    signs_for,
     y_tick_labels,
 )
 from laminar_tui.render.heatmap import MAX_CELL_WIDTH
@@ -158,7 +157,7 @@ class PairDrawing:
     ) -> None:
         self.pair, self.width, self.height, self.sides = pair, width, height, tuple(sides)
         self.ramp, self.two_sided, self.ascii_only = ramp, two_sided, ascii_only
-        self.signs = SIGNS_ASCII if ascii_only else SIGNS
+        self.signs = signs_for(ascii_only=ascii_only)
         method = pair.a.look.method
         ends = weight_at(method.low, method), weight_at(method.high, method)
         self.n_rows = max(1, height - 4)
