@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from laminar_tui.corpus import Window, corpus_files, cut_windows, measure_corpus, read_texts
 from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
-from laminar_tui.profile.partial import PROGRESS_SUFFIX, Progress, read_progress, write_progress
+from laminar_tui.profile.corpus_progress import PROGRESS_SUFFIX, Progress, read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load, with_roles
 from laminar_tui.sizes import format_seconds
@@ -62,7 +62,7 @@ class CorpusRequest:
 
 
 @dataclass(frozen=True)
-class Place:
+class Process:
     """Which of the processes that share a run this is, as `torchrun` says it in the environment."""
 
     rank: int = 0
@@ -71,7 +71,7 @@ class Place:
     local_size: int = 1
 
     @classmethod
-    def from_environment(cls) -> "Place":
+    def from_environment(cls) -> "Process":
         """Read it; a process that nobody started as one of several is alone.
 
         Raises:
@@ -80,16 +80,16 @@ class Place:
         try:
             size = int(os.environ.get("WORLD_SIZE", "1"))
             local = int(os.environ.get("LOCAL_RANK", "0")), max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-            place = cls(int(os.environ.get("RANK", "0")), size, *local)
+            process = cls(int(os.environ.get("RANK", "0")), size, *local)
         except ValueError as error:
             raise UsageError(
                 "RANK or WORLD_SIZE is no number, or a local one", "start several with torchrun"
             ) from error
-        if not 0 <= place.rank < place.size:
-            raise UsageError(f"there is no process {place.rank} of {place.size}", "start several with torchrun")
-        return place
+        if not 0 <= process.rank < process.size:
+            raise UsageError(f"there is no process {process.rank} of {process.size}", "start several with torchrun")
+        return process
 
-    def partial_path(self, output: Path) -> Path:
+    def progress_path(self, output: Path) -> Path:
         """Where this process keeps what it has read."""
         mine = "" if self.size == 1 else f".{self.rank}-of-{self.size}"
         return output.with_name(f"{output.name}{PROGRESS_SUFFIX}{mine}")
@@ -105,30 +105,30 @@ def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCa
         LaminarError: what was wrong with the corpus, the model or what was read; what was read before is kept.
     """
     corpus_files(request.corpus)
-    place = Place.from_environment()
-    partial = place.partial_path(request.output)
-    if partial.exists() and not request.resume:
+    process = Process.from_environment()
+    progress_path = process.progress_path(request.output)
+    if progress_path.exists() and not request.resume:
         raise UsageError(
-            f"{partial} holds an interrupted run", "go on with it by --resume, or remove it and begin anew"
+            f"{progress_path} holds an interrupted run", "go on with it by --resume, or remove it and begin anew"
         )
-    if place.size > 1 and request.run.device_map is not None:
+    if process.size > 1 and request.run.device_map is not None:
         raise UsageError("each of several processes would take all devices", "leave --device-map or torchrun out")
     from laminar_tui.model.load import find_device
     from laminar_tui.model.parallel import joined, own_device, use_threads
 
-    device = own_device(request.run.device, place.local_rank, place.size)
+    device = own_device(request.run.device, process.local_rank, process.size)
     find_device(device)  # before the others wait for this process
     if request.threads is not None:
         use_threads(request.threads)
-    with joined(place.rank, place.size, device) as peers:
+    with joined(process.rank, process.size, device) as peers:
         run, size = replace(request.run, device=device), measure_corpus(request.corpus)
         longest = max(1, size.largest)
 
         def say_needs(needs: "Estimate") -> str:
-            return needs_words(needs, size.total // place.size, request.limit)
+            return needs_words(needs, size.total // process.size, request.limit)
 
-        loaded = load(run, on_event, is_cancelled, n_tokens=longest, n_beside=place.local_size, say_needs=say_needs)
-        return _Reading(request, loaded, peers, partial, size.total, on_event, is_cancelled, longest).read_all()
+        loaded = load(run, on_event, is_cancelled, n_tokens=longest, n_beside=process.local_size, say_needs=say_needs)
+        return _Reading(request, loaded, peers, progress_path, size.total, on_event, is_cancelled, longest).read_all()
 
 
 def needs_words(needs: "Estimate", n_bytes: int, limit: int | None) -> str:
@@ -154,7 +154,7 @@ class _Reading:
         request: CorpusRequest,
         loaded: "LoadedModel",
         peers: "Peers",
-        partial: Path,
+        progress_path: Path,
         n_bytes: int,
         on_event: OnEvent,
         is_cancelled: IsCancelled,
@@ -164,7 +164,7 @@ class _Reading:
         self._loaded, self._null = _with_null(loaded, request.run, on_event)
         self._longest = longest
         self._peers = peers
-        self._partial = partial
+        self._progress_path = progress_path
         self._n_bytes = n_bytes
         self._on_event = on_event
         self._is_cancelled = is_cancelled
@@ -209,13 +209,13 @@ class _Reading:
         if before is not None:
             if before.n_seen > self._progress.n_seen:
                 raise UsageError(
-                    f"{before.n_seen:,} windows are kept in {self._partial}, but now there are only "
+                    f"{before.n_seen:,} windows are kept in {self._progress_path}, but now there are only "
                     f"{self._progress.n_seen:,}",
                     "raise --limit; if the corpus is another one, remove the file and begin anew",
                 )
             if before.digest != self._progress.digest:
                 raise UsageError(
-                    f"{self._request.corpus} is not what {self._partial} was made of", "remove it and begin anew"
+                    f"{self._request.corpus} is not what {self._progress_path} was made of", "remove it and begin anew"
                 )
             self._progress = before
         self._is_resuming = False
@@ -306,9 +306,9 @@ class _Reading:
             yield window
 
     def _resumed(self) -> Progress | None:
-        if not self._request.resume or not self._partial.exists():
+        if not self._request.resume or not self._progress_path.exists():
             return None
-        before = read_progress(self._partial)
+        before = read_progress(self._progress_path)
         mine = self._progress.settings
         before_they_were_kept = {"bos": False, "null": "", "threads": mine["threads"]}
         kept = before_they_were_kept | before.settings
@@ -320,7 +320,7 @@ class _Reading:
         for name, value in mine.items():
             if kept.get(name) != value:
                 raise UsageError(
-                    f"{self._partial} was made with another {name}: {kept.get(name)}, now {value}",
+                    f"{self._progress_path} was made with another {name}: {kept.get(name)}, now {value}",
                     "go on with the same, or remove it and begin anew",
                 )
         self._n_kept = before.n_seen
@@ -329,7 +329,7 @@ class _Reading:
 
     def _keep(self) -> None:
         if self._is_whole and self._progress.n_seen > self._n_kept:
-            write_progress(self._progress, self._partial)
+            write_progress(self._progress, self._progress_path)
             self._n_kept = self._progress.n_seen
         self._kept_at = time.monotonic()
 
@@ -338,7 +338,7 @@ class _Reading:
         if isinstance(error, UsageError) and (self._progress.n_seen == 0 or self._is_resuming):
             return error
         self._keep()
-        kept = f"{self._n_kept:,} windows are kept in {self._partial}; go on with --resume"
+        kept = f"{self._n_kept:,} windows are kept in {self._progress_path}; go on with --resume"
         if isinstance(error, KeyboardInterrupt | CancelledError):
             return CancelledError("interrupted", kept if self._n_kept else "no window was read")
         assert isinstance(error, LaminarError)
@@ -357,7 +357,7 @@ class _Reading:
             raise self._left_off(failed) from failed
         if said:
             raise PeerError(said)
-        self._partial.unlink(missing_ok=True)
+        self._progress_path.unlink(missing_ok=True)
 
 
 def window_size(loaded: "LoadedModel", max_tokens: int | None) -> int:

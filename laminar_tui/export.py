@@ -262,7 +262,7 @@ def _by_population(profile: Profile, options: ExportOptions | None) -> dict[str,
         rows = populations[population][sink] = []
         for layer in profile.layers:
             counts = Counts.empty() if layer is None else layer.layer_counts(population, sink)
-            rows.append({**_numbers(counts), **(_density_object(layer, counts, options) if options else {})})
+            rows.append({**counts.summary(), **(_density_object(layer, counts, options) if options else {})})
     return populations
 
 
@@ -278,17 +278,6 @@ def dump_json(document: dict[str, Any]) -> str:
     return json.dumps(plain(document, 6), allow_nan=False, separators=(",", ":"))
 
 
-def _numbers(counts: Counts) -> dict[str, NDArray[Any]]:
-    """What is said about weights in a few numbers, NAME -> [...]."""
-    return {
-        "n": counts.n,
-        "mean": counts.mean,
-        "median": counts.quantile(0.5),
-        "share_above_0.5": counts.share_above(0.5),
-        "share_below_0.01": 1 - counts.share_above(0.01),  # 0.01 lies between two bins
-    }
-
-
 def to_csv(profile: Profile, _options: ExportOptions) -> bytes:
     """Write one row per layer and head that was read: every statistic, and each population in five numbers.
 
@@ -298,7 +287,7 @@ def to_csv(profile: Profile, _options: ExportOptions) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     statistics = profile.statistics
-    names = [f"{population}.{sink}.{name}" for population, sink in _populations() for name in _numbers(Counts.empty())]
+    names = [f"{population}.{sink}.{name}" for population, sink in _populations() for name in Counts.empty().summary()]
     norms = _value_norms(profile)
     of_norms = [] if norms is None else ["value_norm.mean", "value_norm.first_key"]
     table.writerow(["layer", "head", *statistics, *names, *of_norms])
@@ -307,7 +296,7 @@ def to_csv(profile: Profile, _options: ExportOptions) -> bytes:
             continue
         columns = [values[index, : layer.n_heads] for values in statistics.values()]
         for population, sink in _populations():
-            columns += _numbers(layer.head_counts(population, sink)).values()
+            columns += layer.head_counts(population, sink).summary().values()
         if norms is not None:
             rows = norms[index, : layer.n_heads]
             columns += [rows.mean(axis=-1), rows[:, 0]]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from laminar_tui.errors import CancelledError, LaminarError, ProfileFileError, UsageError
 from laminar_tui.files import check_replaceable
-from laminar_tui.profile.claims import HIGH
+from laminar_tui.profile.corpus_progress import progress_paths, read_progress
+from laminar_tui.profile.counts import HIGH
 from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
 from laminar_tui.profile.merge import merge
-from laminar_tui.profile.partial import progress_paths, read_progress
 from laminar_tui.profile.patterns import PatternSource
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.wording import percent
@@ -200,7 +200,7 @@ def _prompts(profile: Profile) -> str:
 def _corpus_line(profile: Profile) -> str:
     layers = [layer.layer_counts("final") for layer in profile.layers if layer is not None]
     n = sum(int(counts.n) for counts in layers)
-    above = sum(float(counts.share_above(HIGH)) * int(counts.n) for counts in layers if counts.n)
+    above = sum(float(counts.share_high) * int(counts.n) for counts in layers if counts.n)
     share = f"{percent(above / n)} of the final-token weights above {HIGH}" if n else "no final-token weights"
     return f"{profile.origin.model}: {_prompts(profile)}, {share}"
 

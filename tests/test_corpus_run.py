@@ -19,12 +19,12 @@ from safetensors.numpy import load as load_tensors
 
 import laminar_tui.model.capture as capture_module
 from laminar_tui.cli import main
-from laminar_tui.corpus_run import CorpusRequest, Place, capture_corpus, needs_words
+from laminar_tui.corpus_run import CorpusRequest, Process, capture_corpus, needs_words
 from laminar_tui.errors import CancelledError, PeerError, PromptError, UsageError
 from laminar_tui.model.estimate import Estimate, Plan
 from laminar_tui.model.nulls import NULLS
+from laminar_tui.profile.corpus_progress import read_progress, write_progress
 from laminar_tui.profile.merge import merge
-from laminar_tui.profile.partial import read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
 from laminar_tui.run import BUNDLED_MODEL, Event, Request, Step, run
@@ -429,7 +429,7 @@ def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from laminar_tui.profile.partial import Progress
+    from laminar_tui.profile.corpus_progress import Progress
 
     see = Progress.see
 
@@ -696,7 +696,7 @@ def test_an_environment_that_makes_no_sense_is_refused(size: str, monkeypatch: p
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.setenv("RANK", "2")
     with pytest.raises(UsageError):
-        Place.from_environment()
+        Process.from_environment()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 
 from laminar_tui import tail
 from laminar_tui.errors import CancelledError, ProfileFileError, UsageError
+from laminar_tui.profile.corpus_progress import Progress, write_progress
 from laminar_tui.profile.journal import Journal, partial_path
 from laminar_tui.profile.merge import merge
-from laminar_tui.profile.partial import Progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import LayerRead, Request, Started, Step
 from laminar_tui.tail import CutOffError, Following, print_growth

@@ -39,7 +39,7 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
 
 def capture_corpus(options: argparse.Namespace) -> int:
     """Read every window of a corpus; of several processes one writes and tells."""
-    from laminar_tui.corpus_run import CorpusRequest, Place
+    from laminar_tui.corpus_run import CorpusRequest, Process
     from laminar_tui.corpus_run import capture_corpus as run_corpus
 
     if options.prompt is not None or options.prompt_file is not None:
@@ -58,7 +58,7 @@ def capture_corpus(options: argparse.Namespace) -> int:
         options.save_every,
         options.threads,
     )
-    is_quiet = options.quiet or Place.from_environment().rank > 0
+    is_quiet = options.quiet or Process.from_environment().rank > 0
     with narrated(is_quiet) as narrate, _signals_heard() as is_cancelled:
         profile = run_corpus(request, narrate, is_cancelled)
     if profile is None:

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from laminar_tui.errors import ModelError
 from laminar_tui.model.attention import attention_implementation, is_attention, uses_interface
-from laminar_tui.model.fallback import hooked
 from laminar_tui.model.forward import forward
+from laminar_tui.model.hooks import hooked
 from laminar_tui.model.recipes import Recipe, recipe_tapped
 from laminar_tui.model.tap import Receiver, tapped, tapped_fast
 

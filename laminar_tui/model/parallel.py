@@ -17,9 +17,9 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from laminar_tui.errors import CancelledError, PeerError
+from laminar_tui.profile.corpus_progress import Progress, combine, describe
 from laminar_tui.profile.counts import N_BINS
 from laminar_tui.profile.merge import LayerSums, ProfileSums
-from laminar_tui.profile.partial import Progress, combine, describe
 from laminar_tui.profile.parts import PARTS
 
 PATIENCE = 1800.0

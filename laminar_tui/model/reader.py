@@ -16,7 +16,8 @@ from laminar_tui.model.copies import Copy
 from laminar_tui.model.eager import Call, Chunk
 from laminar_tui.model.memory import Holes
 from laminar_tui.model.tally import LayerTally
-from laminar_tui.profile.profile import Check, LayerProfile, merge_layers
+from laminar_tui.profile.merge import merge_layers
+from laminar_tui.profile.profile import Check, LayerProfile
 from laminar_tui.profile.wording import part
 
 OnLayer = Callable[[int, LayerProfile], None]

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from laminar_tui.profile.bootstrap import share_interval
+from laminar_tui.profile.counts import HIGH, LOW
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
 
-LOW, HIGH = 0.01, 0.5
-"""Below and above which the claims' two sets of weights are looked for."""
 SATELLITE = 0.6
 """From here on a weight is called a satellite."""
 SINKS: tuple[SinkChoice, ...] = ("with", "without")
@@ -128,7 +127,7 @@ def count_shares(profile: Profile, population: str, sink: SinkChoice, first: int
         if not here:
             continue
         n += here
-        above += round(float(counts.share_above(HIGH)) * here)
+        above += round(float(counts.share_high) * here)
         below += here - round(float(counts.share_above(LOW)) * here)  # 0.01 lies between two bins
     intervals = _intervals(profile, population, sink, first, last)
     return Shares(population, sink, first, last, n, below, above, *intervals)

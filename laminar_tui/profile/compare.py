@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laminar_tui.profile.counts import Counts
+from laminar_tui.profile.counts import HIGH, LOW, Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice, population_parts
 from laminar_tui.profile.plain import plain
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
 from laminar_tui.profile.wording import points
 
-LOW, HIGH = 0.01, 0.5
 MOST_HEADS = 10
 """How many heads the text lists."""
 
@@ -133,7 +132,7 @@ def compare(one: Profile, other: Profile, population: str = "final", sink: SinkC
 
 def _layer_distances(a: Counts, b: Counts) -> tuple[Float64, Float64, Float64, Float64]:
     below = a.share_above(LOW) - b.share_above(LOW)  # what is not above is below
-    return wasserstein(a, b), jensen_shannon(a, b), below, b.share_above(HIGH) - a.share_above(HIGH)
+    return wasserstein(a, b), jensen_shannon(a, b), below, b.share_high - a.share_high
 
 
 def _head_distances(a: LayerProfile, b: LayerProfile, population: str, sink: SinkChoice) -> Float64:

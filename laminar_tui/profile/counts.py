@@ -23,6 +23,9 @@ BIN_EDGES: NDArray[np.float64] = np.concatenate([[0.0], (BIN_VALUES[1:] + BIN_VA
 SMALLEST_COUNTED = float(BIN_EDGES[1])
 """Weights below this (2^-25) round to zero and share bin 0 with the exact zeros."""
 
+LOW, HIGH = 0.01, 0.5
+"""Weights below the one and above the other are the two sets whose shares are told everywhere."""
+
 
 def _ratio(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """Divide; NaN where b is not positive."""
@@ -87,6 +90,26 @@ class Counts:
         n = self.n
         above = self.hits[..., np.searchsorted(BIN_VALUES, weight, side="right") :].sum(axis=-1)
         return _ratio(above, n)
+
+    @property
+    def share_low(self) -> NDArray[np.float64]:
+        """The share of the weights below `LOW`, [...]; NaN for none. It lies between two bins: what is not above is."""
+        return 1 - self.share_above(LOW)
+
+    @property
+    def share_high(self) -> NDArray[np.float64]:
+        """The share of the weights above `HIGH`, [...]; NaN for none."""
+        return self.share_above(HIGH)
+
+    def summary(self) -> dict[str, NDArray[Any]]:
+        """Say in a few numbers what was counted: NAME -> [...]."""
+        return {
+            "n": self.n,
+            "mean": self.mean,
+            "median": self.quantile(0.5),
+            f"share_above_{HIGH}": self.share_high,
+            f"share_below_{LOW}": self.share_low,
+        }
 
     def pool(self, axis: int = -1) -> "Counts":
         """Add the distributions along an axis, so that a layer reads like one head.

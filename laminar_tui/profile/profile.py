@@ -1,7 +1,6 @@
 """The profile: the counts and numbers of all layers and heads, with how they came about."""
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -177,13 +176,6 @@ class LayerProfile:
         for part in population_parts(population, sink):
             counts = counts + self.pool(part)
         return counts
-
-
-def merge_layers(layers: Sequence[LayerProfile]) -> LayerProfile:
-    """Add up what was read from one layer on several prompts: counts add, each number is the mean over the prompts."""
-    from laminar_tui.profile import merge
-
-    return merge.merge_layers(layers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from laminar_tui.profile.claims import HIGH, LOW, SATELLITE, Interval, Shares
+from laminar_tui.profile.claims import SATELLITE, Interval, Shares
+from laminar_tui.profile.counts import HIGH, LOW
 from laminar_tui.profile.plain import plain
 from laminar_tui.profile.report import CAVEAT, Report
 from laminar_tui.profile.wording import between, name_layers, percent, times

@@ -12,17 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
-from laminar_tui.profile.counts import BIN_VALUES, PackedCounts
+from laminar_tui.profile.counts import BIN_VALUES, HIGH, LOW, PackedCounts
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES, SinkChoice, population_parts
 from laminar_tui.profile.statistics import finite_mean
 
-SMALL, LARGE = 0.01, 0.5
-"""Weights that are called pressed to zero are below the one, large ones above the other."""
-
 SHARES = {
     "mean": "the mean weight",
-    "below": f"the share of the weights below {SMALL}",
-    "above": f"the share of the weights above {LARGE}",
+    "below": f"the share of the weights below {LOW}",
+    "above": f"the share of the weights above {HIGH}",
 }
 
 
@@ -121,12 +118,12 @@ def prompt_numbers(
     return numbers
 
 
-_FIRST_NOT_SMALL = int(np.searchsorted(BIN_VALUES, SMALL, side="left"))
-_FIRST_LARGE = int(np.searchsorted(BIN_VALUES, LARGE, side="right"))
+_FIRST_NOT_LOW = int(np.searchsorted(BIN_VALUES, LOW, side="left"))
+_FIRST_HIGH = int(np.searchsorted(BIN_VALUES, HIGH, side="right"))
 
 
 def _tally(packed: PackedCounts) -> NDArray[np.float64]:
-    """[4, n_heads + 1]: how many weights, their sum, how many are small and how many are large; the layer last."""
+    """[4, n_heads + 1]: how many weights, their sum, how many are low and how many are high; the layer last."""
     n_heads = packed.n_heads
     heads = np.repeat(np.arange(n_heads), np.diff(packed.starts))
     hits = packed.hits.astype(np.float64)
@@ -138,8 +135,8 @@ def _tally(packed: PackedCounts) -> NDArray[np.float64]:
         [
             count(np.ones(len(hits), bool)),
             packed.total,
-            count(packed.bins < _FIRST_NOT_SMALL),
-            count(packed.bins >= _FIRST_LARGE),
+            count(packed.bins < _FIRST_NOT_LOW),
+            count(packed.bins >= _FIRST_HIGH),
         ]
     )
     return np.concatenate([rows, rows.sum(axis=1, keepdims=True)], axis=1)

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
-from laminar_tui.profile.compare import HIGH, LOW
-from laminar_tui.profile.counts import Counts
+from laminar_tui.profile.counts import HIGH, LOW, Counts
 from laminar_tui.profile.distance import jensen_shannon, wasserstein
 from laminar_tui.profile.measures import Measure
 from laminar_tui.profile.parts import SinkChoice, population_parts
@@ -83,12 +82,12 @@ class SweepStep:
     @property
     def below(self) -> float:
         """The share of the weights below 0.01."""
-        return 1 - float(self.counts.share_above(LOW))  # what is not above is below
+        return float(self.counts.share_low)
 
     @property
     def above(self) -> float:
         """The share of the weights above 0.5."""
-        return float(self.counts.share_above(HIGH))
+        return float(self.counts.share_high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,8 +263,8 @@ def sweep_json(sweep: Sweep) -> str:
             "model": step.origin.model,
             "recipe": step.origin.recipe,
             "n": int(step.counts.n),
-            "below_0.01": step.below,
-            "above_0.5": step.above,
+            f"below_{LOW}": step.below,
+            f"above_{HIGH}": step.above,
             "sink_share": step.sink_share,
             "entropy": step.entropy,
             "jensen_shannon": float(sweep.jensen_shannon[at]),

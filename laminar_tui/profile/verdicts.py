@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from laminar_tui.profile.claims import (
-    HIGH,
-    LOW,
     SATELLITE,
     SINKS,
     Chance,
@@ -16,6 +14,7 @@ from laminar_tui.profile.claims import (
     compare_with_null,
     count_shares,
 )
+from laminar_tui.profile.counts import HIGH, LOW
 from laminar_tui.profile.parts import SinkChoice
 from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.roles import ROLES

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laminar_tui.profile.bootstrap import FEWEST_GROUPS, LEVEL, density_interval
-from laminar_tui.profile.counts import BIN_VALUES, SMALLEST_COUNTED, Counts
+from laminar_tui.profile.counts import BIN_VALUES, HIGH, LOW, SMALLEST_COUNTED, Counts
 from laminar_tui.profile.density import DEFAULT_ESTIMATOR, DEFAULT_GRID, Estimator, Nodes, find_estimator
 from laminar_tui.profile.parts import POPULATIONS, SinkChoice
 from laminar_tui.profile.profile import LayerProfile, Profile
@@ -265,8 +265,8 @@ class Columns:
         if n == 1 or float(counts.std) == 0:
             pairs.append(("all equal", number(float(counts.mean))))
         pairs += [
-            ("above 0.5", percent(float(counts.share_above(0.5)))),
-            ("below 0.01", percent(1 - float(counts.share_above(0.01)))),
+            (f"above {HIGH}", percent(float(counts.share_high))),
+            (f"below {LOW}", percent(float(counts.share_low))),
             ("max", number(float(counts.quantile(1.0)))),
         ]
         bandwidth = float(self.nodes.bandwidth[column])

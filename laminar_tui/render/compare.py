@@ -1,9 +1,9 @@
 """Two profiles side by side, their signed difference and their lift: pictures on one axis, with one cursor."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from laminar_tui.profile.counts import Counts
+from laminar_tui.profile.counts import HIGH, LOW
 from laminar_tui.profile.density import DEFAULT_GRID
 from laminar_tui.profile.pairs import Change, Matching
 from laminar_tui.profile.profile import NULL
@@ -19,8 +19,6 @@ from laminar_tui.profile.wording import percent, points
 from laminar_tui.render.columns import BAND_SIGN, Columns, color_range, weight_at
 from laminar_tui.render.curve import Curve, Mode
 from laminar_tui.render.frame import (
-    SIGNS,
-    SIGNS_ASCII,
     Axis,
     Layout,
     View,
@@ -28,6 +26,7 @@ from laminar_tui.render.frame import (
     gutter_row,
     label_row,
     ruler_row,
+    signs_for,
     y_tick_labels,
 )
 from laminar_tui.render.heatmap import MAX_CELL_WIDTH
@@ -65,15 +64,6 @@ BETWEEN = 2
 """Cells between two pictures: a blank and the axis line."""
 GUTTERS = 5 + 2 * BETWEEN
 """Cells of three pictures beside one another that are not columns, at most."""
-TABLE: dict[str, Callable[[Counts], NDArray[Any]]] = {
-    "n": lambda counts: counts.n,
-    "mean": lambda counts: counts.mean,
-    "median": lambda counts: counts.quantile(0.5),
-    "share_above_0.5": lambda counts: counts.share_above(0.5),
-    "share_below_0.01": lambda counts: 1 - counts.share_above(0.01),
-    "max": lambda counts: counts.quantile(1.0),
-}
-"""The numbers of A and of B in a table that is copied."""
 _BOLD = Style(bold=True)
 _MARKED = Style(reverse=True)
 
@@ -167,7 +157,7 @@ class PairDrawing:
     ) -> None:
         self.pair, self.width, self.height, self.sides = pair, width, height, tuple(sides)
         self.ramp, self.two_sided, self.ascii_only = ramp, two_sided, ascii_only
-        self.signs = SIGNS_ASCII if ascii_only else SIGNS
+        self.signs = signs_for(ascii_only=ascii_only)
         method = pair.a.look.method
         ends = weight_at(method.low, method), weight_at(method.high, method)
         self.n_rows = max(1, height - 4)
@@ -376,8 +366,8 @@ def number_lines(
     values = [
         ("mean", float(a.mean), float(b.mean), False),
         ("median", float(a.quantile(0.5)), float(b.quantile(0.5)), False),
-        ("above 0.5", float(a.share_above(0.5)), float(b.share_above(0.5)), True),
-        ("below 0.01", 1 - float(a.share_above(0.01)), 1 - float(b.share_above(0.01)), True),
+        (f"above {HIGH}", float(a.share_high), float(b.share_high), True),
+        (f"below {LOW}", float(a.share_low), float(b.share_low), True),
         *statistics,
         ("max", float(a.quantile(1.0)), float(b.quantile(1.0)), False),
     ]
@@ -437,8 +427,9 @@ def change_table(pair: Pair, change: Change | None, word: str) -> list[list[str]
         "jensen_shannon_bits": nothing if change is None else change.jensen_shannon,
         "wasserstein_1": nothing if change is None else change.wasserstein,
     }
-    for name, of in TABLE.items():
-        numbers |= {f"{name}.{side}": of(counts) for side, counts in zip("ab", sides, strict=True)}
+    one, other = (counts.summary() | {"max": counts.quantile(1.0)} for counts in sides)
+    for name in one:
+        numbers |= {f"{name}.a": one[name], f"{name}.b": other[name]}
     rows = [
         [pair.matching.labels[at], str(pair.matching.a[at]), str(pair.matching.b[at])]
         + [f"{values[at]:.10g}" if np.isfinite(values[at]) else "" for values in numbers.values()]

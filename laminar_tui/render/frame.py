@@ -49,6 +49,11 @@ SIGNS = Signs("┤", "│", "└", "┴", "─", "▲", "►", "◄", "►")
 SIGNS_ASCII = Signs("+", "|", "+", "+", "-", "^", ">", "<", ">")
 
 
+def signs_for(*, ascii_only: bool) -> Signs:
+    """The characters that can be shown."""
+    return SIGNS_ASCII if ascii_only else SIGNS
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where things go, in cells.
@@ -196,10 +201,18 @@ def _round_levels(low: float, high: float, n: int) -> list[float]:
     return sorted(value for value in rounded if low <= value <= high)
 
 
-def bar_row(levels: NDArray[np.int16], labels: dict[int, str], ramp: Ramp, row: int) -> Row:
-    """The colour bar and its number at the right of one row, BAR_WIDTH cells."""
-    number = fit(" " + labels.get(row, ""), BAR_WIDTH - 3, ascii_only=True)
-    return [Segment("  "), *picture_row(levels, ramp, row, 1), Segment(number)]
+class ColorBar:
+    """The colour bar at the right of a picture of so many rows, and its numbers; made once, drawn row by row."""
+
+    def __init__(self, rows: int, low: float, high: float, scale: Scale, ramp: Ramp) -> None:
+        self._ramp = ramp
+        self._levels = bar_levels(rows * ramp.pixels_per_row, ramp)
+        self._labels = bar_labels(max(1, rows), low, high, scale)
+
+    def row(self, row: int) -> Row:
+        """One row from the top, BAR_WIDTH cells."""
+        number = fit(" " + self._labels.get(row, ""), BAR_WIDTH - 3, ascii_only=True)
+        return [Segment("  "), *picture_row(self._levels, self._ramp, row, 1), Segment(number)]
 
 
 def column_step(cells: int, cell_width: int) -> int:

@@ -16,18 +16,15 @@ from rich.segment import Segment
 from laminar_tui.render.frame import (
     BAR_WIDTH,
     NAME_WIDTH,
-    SIGNS,
-    SIGNS_ASCII,
     Axis,
+    ColorBar,
     Layout,
     View,
-    bar_labels,
-    bar_levels,
-    bar_row,
     gutter_row,
     label_row,
     name_letters,
     ruler_row,
+    signs_for,
     y_tick_labels,
 )
 from laminar_tui.render.palette import Ramp, Scale, to_levels
@@ -157,13 +154,12 @@ class Drawing:
         self.layout = layout
         self.ramp = ramp
         self.ascii_only = ascii_only
-        self.signs = SIGNS_ASCII if ascii_only else SIGNS
+        self.signs = signs_for(ascii_only=ascii_only)
         self.axis = Axis(heatmap.x_labels, heatmap.x_name)
         self.levels = picture_levels(heatmap, layout, ramp)
         self._letters = name_letters(layout.y_name, layout.rows)
         self._y_labels = y_tick_labels(layout.rows, heatmap.y_low, heatmap.y_high, heatmap.y_log)
-        self._bar_levels = bar_levels(layout.rows * ramp.pixels_per_row, ramp)
-        self._bar_labels = bar_labels(layout.rows, heatmap.low, heatmap.high, heatmap.scale)
+        self._bar = ColorBar(layout.rows, heatmap.low, heatmap.high, heatmap.scale, ramp)
 
     def row(self, y: int, view: View) -> Row:
         """Row `y` of the drawing, from the top; layout.width cells; blank below the last."""
@@ -198,6 +194,6 @@ class Drawing:
         letter = self._letters[row] if self._letters else ""
         gutter = gutter_row(self._y_labels, row, layout.gutter, self.signs, crosshair=marked, letter=letter)
         picture = picture_row(levels, self.ramp, row, layout.cell_width)
-        bar = bar_row(self._bar_levels, self._bar_labels, self.ramp, row) if layout.bar else []
+        bar = self._bar.row(row) if layout.bar else []
         rest = layout.width - layout.used_width
         return [*gutter, *picture, *bar, Segment(" " * rest)] if rest else [*gutter, *picture, *bar]

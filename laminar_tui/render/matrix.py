@@ -17,17 +17,14 @@ from rich.style import Style
 from laminar_tui.profile.wording import percent
 from laminar_tui.render.frame import (
     BAR_WIDTH,
-    SIGNS,
-    SIGNS_ASCII,
     Axis,
+    ColorBar,
     Layout,
     View,
-    bar_labels,
-    bar_levels,
-    bar_row,
     gutter_row,
     label_row,
     ruler_row,
+    signs_for,
 )
 from laminar_tui.render.numbers import number
 from laminar_tui.render.palette import GAP, NOTHING, Ramp, Scale, letter_on, scale_fraction
@@ -121,7 +118,7 @@ class MatrixDrawing:
 
     def __init__(self, matrix: Matrix, width: int, height: int, ramp: Ramp, *, ascii_only: bool = False) -> None:
         self.matrix, self.ramp, self.ascii_only = matrix, ramp, ascii_only
-        self.signs = SIGNS_ASCII if ascii_only else SIGNS
+        self.signs = signs_for(ascii_only=ascii_only)
         n_layers, n_heads = matrix.values.shape
         room = max(1, height - 2)
         fits = n_heads <= room or ramp.pixels_per_row == 1
@@ -137,8 +134,7 @@ class MatrixDrawing:
         low, high = matrix.ends
         self._levels = value_levels(matrix.values, low, high, matrix.scale, ramp.n_levels)
         self._axis = Axis([str(layer) for layer in range(n_layers)])
-        self._bar_levels = bar_levels(self.n_rows * ramp.pixels_per_row, ramp)
-        self._bar_labels = bar_labels(max(1, self.n_rows), low, high, usable_scale(matrix.scale, low))
+        self._bar = ColorBar(self.n_rows, low, high, usable_scale(matrix.scale, low), ramp)
 
     @property
     def used_width(self) -> int:
@@ -190,7 +186,7 @@ class MatrixDrawing:
         gutter = gutter_row({y: label} if is_middle else {}, y, layout.gutter, self.signs)
         if marked:
             gutter = [Segment(segment.text, _BOLD) for segment in gutter]
-        bar = bar_row(self._bar_levels, self._bar_labels, self.ramp, y) if layout.bar else []
+        bar = self._bar.row(y) if layout.bar else []
         rest = Segment(" " * (layout.width - layout.used_width))
         return merge_runs((segment.text, segment.style) for segment in (*gutter, *picture, *bar, rest))
 

@@ -13,17 +13,14 @@ from rich.style import Style
 
 from laminar_tui.render.frame import (
     BAR_WIDTH,
-    SIGNS,
-    SIGNS_ASCII,
     Axis,
+    ColorBar,
     Layout,
     View,
-    bar_labels,
-    bar_levels,
-    bar_row,
     column_step,
     label_row,
     ruler_row,
+    signs_for,
 )
 from laminar_tui.render.palette import GAP, Ramp, Scale, letter_on, to_levels
 from laminar_tui.render.pixels import draw_cell
@@ -142,10 +139,9 @@ class PatternDrawing:
         self.layout = layout
         self._ramp = ramp
         self._scale: Scale = scale
-        self._signs = SIGNS_ASCII if ascii_only else SIGNS
+        self._signs = signs_for(ascii_only=ascii_only)
         self._low = FAINTEST if scale == "log" else 0.0
-        self._bar = bar_levels(layout.rows * ramp.pixels_per_row, ramp)
-        self._bar_labels = bar_labels(layout.rows, self._low, 1.0, scale)
+        self._bar = ColorBar(layout.rows, self._low, 1.0, scale, ramp)
         # Three blanks: the brackets of the crosshair's key, and one beside them.
         self._axis = Axis([str(key) for key in range(n_tokens)], apart=3)
         self._kept: dict[tuple[int, int, int], list[tuple[str, Style | None]]] = {}
@@ -207,7 +203,7 @@ class PatternDrawing:
         if y in self._rows_of(view) and 0 <= at < len(cells):
             cells[at] = (self._signs.line_y.replace("│", "┼").replace("|", "+") * layout.across, _crossed(cells[at][1]))
         gutter = self._gutter(y, view)
-        bar = bar_row(self._bar, self._bar_labels, self._ramp, y) if layout.bar else []
+        bar = self._bar.row(y) if layout.bar else []
         rest = layout.width - layout.used_width
         pieces = [*gutter, *cells, *((each.text, each.style) for each in bar), (" " * rest, None)]
         return merge_runs(pieces)

@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from laminar_tui.profile.claims import HIGH, LOW, SATELLITE
+from laminar_tui.profile.claims import SATELLITE
+from laminar_tui.profile.counts import HIGH, LOW
 from laminar_tui.profile.report import CAVEAT, Report
 from laminar_tui.profile.wording import between, percent, times
 from laminar_tui.render.rows import Row

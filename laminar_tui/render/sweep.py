@@ -5,7 +5,7 @@ from itertools import accumulate
 import numpy as np
 from rich.cells import cell_len
 
-from laminar_tui.profile.counts import stack
+from laminar_tui.profile.counts import HIGH, LOW, stack
 from laminar_tui.profile.sweep import Sweep
 from laminar_tui.profile.wording import percent
 from laminar_tui.render.columns import Columns, Look
@@ -25,7 +25,7 @@ NOTE = (
     "the step before."
 )
 _BETWEEN = "  "
-HEADINGS = ("below 0.01", "above 0.5", "sink share", "entropy", "JS (bits)", "W1")
+HEADINGS = (f"below {LOW}", f"above {HIGH}", "sink share", "entropy", "JS (bits)", "W1")
 
 
 def sweep_columns(sweep: Sweep, look: Look, at: list[int] | None = None, *, ascii_only: bool = False) -> Columns:

@@ -125,18 +125,13 @@ def _columns_table(scene: Scene) -> list[list[str]]:
     if columns is None:
         return []
     counts = columns.counts
-    numbers = {
-        "mean": counts.mean,
-        "median": counts.quantile(0.5),
-        "share_above_0.5": counts.share_above(0.5),
-        "share_below_0.01": 1 - counts.share_above(0.01),
-        "max": counts.quantile(1.0),
-    }
+    numbers = counts.summary() | {"max": counts.quantile(1.0)}
+    n = numbers.pop("n")
     heading = ["layer" if scene.state.view in ("overview", "lines") else "head", "n", *numbers]
     return [
         heading,
         *(
-            [columns.labels[at], str(int(columns.n[at])), *(f"{values[at]:.6g}" for values in numbers.values())]
+            [columns.labels[at], str(n[at]), *(f"{values[at]:.6g}" for values in numbers.values())]
             for at in np.flatnonzero(columns.measured)
         ),
     ]

@@ -17,7 +17,7 @@ from fast_and_slow import PLAIN, assert_same, ids, slowly
 import laminar_tui
 import laminar_tui.model
 from laminar_tui.errors import CancelledError, UntrustedWeightsError
-from laminar_tui.model import device, fallback, fast, found, masks, tap
+from laminar_tui.model import device, fast, found, hooks, masks, tap
 from laminar_tui.model.eager import AttentionFunction
 from laminar_tui.model.masks import Masks, look_at
 from laminar_tui.model.reader import Reader
@@ -168,7 +168,7 @@ def test_nothing_is_made_on_another_device_than_the_querys(family: str, monkeypa
 @pytest.mark.parametrize("family", ["bloom", "gpt_neo"])
 def test_hooks_make_nothing_on_another_device_than_the_weights(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = laminar_tui.capture(build_family(family), ids())
-    receive, allowed = Reader.receive, fallback._allowed
+    receive, allowed = Reader.receive, hooks._allowed
 
     def elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
         def inner(*args: Any) -> Any:
@@ -178,7 +178,7 @@ def test_hooks_make_nothing_on_another_device_than_the_weights(family: str, monk
         return inner
 
     monkeypatch.setattr(Reader, "receive", elsewhere(receive))
-    monkeypatch.setattr(fallback, "_allowed", elsewhere(allowed))
+    monkeypatch.setattr(hooks, "_allowed", elsewhere(allowed))
     profile = laminar_tui.capture(build_family(family), ids())
     for one, other in zip(profile.layers, expected.layers, strict=True):
         assert_same(one, other)

@@ -17,8 +17,9 @@ from laminar_tui.errors import ProfileFileError, UsageError
 from laminar_tui.profile import file as profile_file
 from laminar_tui.profile.counts import Counts, PackedCounts
 from laminar_tui.profile.file import looks_like_profile, parse_profile, profile_bytes, read_profile
+from laminar_tui.profile.merge import merge_layers
 from laminar_tui.profile.parts import PARTS
-from laminar_tui.profile.profile import LayerProfile, Profile, merge_layers
+from laminar_tui.profile.profile import LayerProfile, Profile
 
 SameProfile = Callable[[Profile, Profile], None]
 MUTATIONS = 2000

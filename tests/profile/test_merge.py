@@ -16,10 +16,10 @@ from scipy.stats import t as student
 
 import laminar_tui
 from laminar_tui.errors import ProfileFileError, UsageError
-from laminar_tui.profile import partial
+from laminar_tui.profile import corpus_progress
+from laminar_tui.profile.corpus_progress import Progress, combine, describe, read_progress, write_progress
 from laminar_tui.profile.file import parse_profile, profile_bytes
 from laminar_tui.profile.merge import ProfileSums, cut_digits, join_digits, merge
-from laminar_tui.profile.partial import Progress, combine, describe, read_progress, write_progress
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import Check, Profile
 from laminar_tui.profile.spread import share_name, student_quantile
@@ -283,7 +283,7 @@ def test_an_unfinished_run_of_before_lengths_were_kept_goes_on_without(
         return described
 
     with monkeypatch.context() as patched:
-        patched.setattr(partial, "describe", without_lengths)
+        patched.setattr(corpus_progress, "describe", without_lengths)
         write_progress(run_over(prompts[:2]), tmp_path / "partial")
     progress = read_progress(tmp_path / "partial")
     progress.sums.add(prompts[2], 2)
@@ -306,7 +306,7 @@ def test_an_unfinished_run_of_another_version_is_not_called_damaged(
 ) -> None:
     path = tmp_path / "out.progress"
     write_progress(run_over(prompts[:2]), path)
-    path.write_bytes(magic + path.read_bytes()[len(partial.MAGIC) :])
+    path.write_bytes(magic + path.read_bytes()[len(corpus_progress.MAGIC) :])
     with pytest.raises(ProfileFileError, match="was written by another version of laminar-tui") as refused:
         read_progress(path)
     assert "go on with the version that began the run, or remove the file" in refused.value.hint

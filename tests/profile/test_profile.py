@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.counts import Counts, count_weights
 from laminar_tui.profile.density import ESTIMATORS, estimate_density
+from laminar_tui.profile.merge import merge_layers
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
-from laminar_tui.profile.profile import Profile, merge_layers
+from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.statistics import STATISTICS
 
 Patterns = Callable[..., NDArray[np.float32]]

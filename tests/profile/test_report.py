@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from laminar_tui.errors import UsageError
 from laminar_tui.profile.claims import SATELLITE, Chance, depth_thirds, find_satellites
-from laminar_tui.profile.merge import ProfileSums, merge
+from laminar_tui.profile.merge import ProfileSums, merge, merge_layers
 from laminar_tui.profile.nulls import uniform
-from laminar_tui.profile.profile import Profile, merge_layers
+from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import CAVEAT, make_report
 from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles

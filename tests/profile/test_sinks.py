@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from laminar_tui.profile.merge import merge
-from laminar_tui.profile.profile import Profile, merge_layers
+from laminar_tui.profile.merge import merge, merge_layers
+from laminar_tui.profile.profile import Profile
 from laminar_tui.profile.report import make_report
 from laminar_tui.profile.sinks import (
     MIN_QUERIES,
