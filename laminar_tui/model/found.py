@@ -60,8 +60,8 @@ class Handover:
         found: what was found.
         mask: the layer's; None for plain causal.
         sums_within: how far the rows may sum from 1 for `found` to be taken.
-        again: reads what the kernel read in tiles, if they are farther, and reduces it; it holds on to what the layer is
-            made of.
+        again: reads what the kernel read in tiles, if they are farther, and reduces it; it holds on to what the layer
+            is made of.
         n_held: how many bytes it holds on to.
     """
 
