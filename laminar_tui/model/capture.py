@@ -3,7 +3,7 @@
 import importlib.metadata
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -15,14 +15,16 @@ from transformers import PreTrainedModel
 from laminar_tui.errors import CancelledError
 from laminar_tui.model import fast
 from laminar_tui.model.attention import is_attention
+from laminar_tui.model.device import NoRoomForTilesError
 from laminar_tui.model.forward import check_prompt, evaluating, input_device
 from laminar_tui.model.loaded import decode_tokens
 from laminar_tui.model.mechanisms import FAST, KERNEL, TAP, Mechanism, by_recipe, find_mechanism
+from laminar_tui.model.memory import release_unused
 from laminar_tui.model.patterns import Again, KeptPatterns
 from laminar_tui.model.probe import probe
 from laminar_tui.model.reader import IsCancelled, OnLayer, Reader, span_of
 from laminar_tui.model.recipes import find_recipe
-from laminar_tui.model.tap import NoRoomForTilesError, NotPlainError, Receiver
+from laminar_tui.model.tap import NotPlainError, Receiver
 from laminar_tui.profile.merge import MECHANISM_SEPARATOR
 from laminar_tui.profile.profile import Check, Origin, Profile
 
@@ -89,10 +91,13 @@ def capture(
 
     started = time.perf_counter()
     reader = make_reader()
-    try:
+    is_read = False
+    with suppress(NotPlainError, NoRoomForTilesError):
         _read(mechanism, model, reader, ids, given, chunk_weights)
-    except (NotPlainError, NoRoomForTilesError):
+        is_read = True
+    if not is_read:  # out of the `with`: the error's frames held the tensors
         mechanism, reader = TAP, make_reader()
+        release_unused(ids.device)
         _read(mechanism, model, reader, ids, given, chunk_weights)
     seconds = time.perf_counter() - started
     origin = replace(

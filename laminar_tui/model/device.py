@@ -15,10 +15,11 @@ from functools import cache, partial
 
 import torch
 
+from laminar_tui.errors import MemoryNeededError
 from laminar_tui.model.copies import arrives_later
-from laminar_tui.model.found import MEASURED, Found, Handover
+from laminar_tui.model.found import MEASURED, Found, Handover, reduce_found
 from laminar_tui.model.masks import Mask, Masks
-from laminar_tui.model.memory import is_out_of_memory
+from laminar_tui.model.memory import NEED_LESS, is_out_of_memory, release_unused
 from laminar_tui.model.tally import LayerTally, bit_patterns, has_float64
 from laminar_tui.model.tiles import HIDDEN
 from laminar_tui.profile.counts import N_BINS
@@ -47,6 +48,10 @@ on: it is compiled anew for sizes that 16 divides.
 """
 
 _log = logging.getLogger(__name__)
+
+
+class NoRoomForTilesError(MemoryNeededError):
+    """A device has no room for the smallest tiles; the tap may do with less."""
 
 
 def attend(
@@ -82,14 +87,13 @@ def attend(
     """
     stop()
     looked_at = (masks or Masks()).look_at(mask)
-    in_tiles = partial(find_in_tiles, query, key, value, scaling, mask, most_weights=most_weights)
     found = None if keep is not None else _find_by_kernel(query, key, value, scaling, looked_at)
     if found is None:
-        found = in_tiles(stop=stop, keep=keep)
+        found = find_in_tiles(query, key, value, scaling, mask, stop=stop, keep=keep, most_weights=most_weights)
         hand_over(found, looked_at, tally)
     else:
-        n_held = sum(each.numel() * each.element_size() for each in (query, key, value))
-        hand_over(found, looked_at, tally, again=in_tiles, n_held=n_held)
+        again = partial(reduce_in_smaller_tiles, query, key, value, scaling, looked_at, most_weights)
+        hand_over(found, looked_at, tally, again=again, n_held=_bytes_held(query, key, value))
     return found.output.transpose(0, 1)
 
 
@@ -132,6 +136,45 @@ def find_in_tiles(
                 found.whole[:, place, : rows.stop] = weights[:, position - rows.start]
         found.add(weights, rows)
     return Found(found.output, found.hits, found.n_positive, found.received, found.rows, found.whole)
+
+
+def _bytes_held(*tensors: torch.Tensor) -> int:
+    """The memory that tensors keep: a view of fused projections keeps all of them, and several views keep it once."""
+    storages = [each.untyped_storage() for each in tensors]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
+def reduce_in_smaller_tiles(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, mask: Mask | None, most_weights: int
+) -> dict[str, torch.Tensor]:
+    """Read a layer in tiles that are halved until there is room for them, and reduce what was found.
+
+    Raises:
+        NoRoomForTilesError: if there is none for the smallest.
+    """
+    seen = None if mask is None else mask.seen
+    while True:
+        try:
+            return reduce_found(find_in_tiles(query, key, value, scaling, seen, most_weights=most_weights), mask)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if most_weights <= FEW_WEIGHTS:
+                raise NoRoomForTilesError(*say_no_room("after a layer was read by the kernel", query)) from error
+        # Out of the `except`: the error's frames held the tensors.
+        release_unused(query.device)
+        most_weights = halve_tiles(most_weights, query.device)
+
+
+def halve_tiles(most_weights: int, device: torch.device) -> int:
+    """How many weights a tile may have after it had room for fewer than these."""
+    return max(FEW_WEIGHTS, min(most_weights, tile_weights(device)) // 2)
+
+
+def say_no_room(place: str, query: torch.Tensor) -> tuple[str, str]:
+    """Message and hint where there is no room for the tiles of a layer, of which this is the query [.., T, d]."""
+    n_heads, n_tokens, _ = query.shape[-3:]
+    return f"out of memory {place}: no room to read {n_heads} heads on {n_tokens:,} tokens in tiles", NEED_LESS
 
 
 def _multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -207,13 +250,13 @@ def hand_over(
     mask: Mask | None,
     tally: LayerTally,
     *,
-    again: Callable[[], Found] | None = None,
+    again: Callable[[], dict[str, torch.Tensor]] | None = None,
     n_held: int = 0,
 ) -> None:
     """Send a tally what was found. From CUDA it arrives later: `tally.finish` waits for it, and raises then.
 
     Args:
-        again: reads the layer in tiles, for what the kernel found; it holds `n_held` bytes.
+        again: reads the layer in tiles, for what the kernel found, and reduces it; it holds `n_held` bytes.
 
     Raises:
         UntrustedWeightsError: if a row's weights are not finite or do not sum to 1.

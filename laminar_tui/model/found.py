@@ -60,7 +60,8 @@ class Handover:
         found: what was found.
         mask: the layer's; None for plain causal.
         sums_within: how far the rows may sum from 1 for `found` to be taken.
-        again: reads what the kernel read in tiles, if they are farther; it holds on to what the layer was made of.
+        again: reads what the kernel read in tiles, if they are farther, and reduces it; it holds on to what the layer
+            is made of.
         n_held: how many bytes it holds on to.
     """
 
@@ -70,11 +71,11 @@ class Handover:
         mask: Mask | None,
         *,
         sums_within: float = math.inf,
-        again: Callable[[], Found] | None = None,
+        again: Callable[[], dict[str, torch.Tensor]] | None = None,
         n_held: int = 0,
     ) -> None:
         self.n_held = n_held
-        self._mask, self._again, self._sums_within = mask, again, sums_within
+        self._again, self._sums_within = again, sums_within
         self._copy = Copy(reduce_found(found, mask))
 
     def is_ready(self) -> bool:
@@ -90,7 +91,7 @@ class Handover:
         numbers = self._copy.wait()
         by_kernel = self._again is not None and bool(numbers["checks"][0] <= self._sums_within)
         if self._again is not None and not by_kernel:
-            numbers = Copy(reduce_found(self._again(), self._mask)).wait()
+            numbers = Copy(self._again()).wait()
         self._again, self.n_held = None, 0
         error, total = map(float, numbers["checks"])
         if not math.isfinite(total):

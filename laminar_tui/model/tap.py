@@ -18,6 +18,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from laminar_tui.errors import MemoryNeededError, ModelError, UntrustedWeightsError
 from laminar_tui.model import device, eager, fast
 from laminar_tui.model.attention import attention_implementation, uses_interface
+from laminar_tui.model.device import NoRoomForTilesError
 from laminar_tui.model.eager import (
     AttentionFunction,
     Call,
@@ -97,10 +98,6 @@ class Ignore:
 
 class NotPlainError(Exception):
     """A call of an attention function that the fast path does not do, or not equally."""
-
-
-class NoRoomForTilesError(MemoryNeededError):
-    """A device has no room for the smallest tiles; the tap may do with less."""
 
 
 def tapped(
@@ -266,24 +263,16 @@ def _attend_fast_with(receiver: Receiver) -> AttentionFunction:
                 has_room = isinstance(receiver, Restarts) and receiver.let_go()
                 if not has_room and attend_in_tiles is not device.attend:
                     # Its tiles are as large as the cache: there is nothing to halve, only what is kept to give up.
-                    raise _too_much_in_tiles(MemoryNeededError, module, query) from error
+                    raise MemoryNeededError(*device.say_no_room(_place_of(module), query)) from error
                 if not has_room and most_weights <= device.FEW_WEIGHTS:
-                    raise _too_much_in_tiles(NoRoomForTilesError, module, query) from error
+                    raise NoRoomForTilesError(*device.say_no_room(_place_of(module), query)) from error
             release_unused(query.device)
             if not has_room:
-                most_weights = max(device.FEW_WEIGHTS, min(most_weights, device.tile_weights(query.device)) // 2)
+                most_weights = device.halve_tiles(most_weights, query.device)
         receiver.end_layer()
         return output[None].to(query.dtype), None
 
     return attend
-
-
-def _too_much_in_tiles(kind: type[MemoryNeededError], module: nn.Module, query: torch.Tensor) -> MemoryNeededError:
-    _, n_heads, n_tokens, _ = query.shape
-    return kind(
-        f"out of memory {_place_of(module)}: no room to read {n_heads} heads on {n_tokens:,} tokens in tiles",
-        NEED_LESS,
-    )
 
 
 def _fits(

@@ -28,7 +28,7 @@ ENOUGH_QUERIES = 128
 """Of more queries, scores are drawn for so many, evenly spread by position over those of all prompts, or for as many
 as give `ENOUGH_WEIGHTS`: shares of weights vary smoothly with the position, and the cost grows with its square."""
 MOST_WEIGHTS = 2**24
-"""About so many weights of a layer are drawn at most: 64 MB of them, and as much again for each of some steps."""
+"""About so many weights of a layer are drawn at most: 128 MB of them, and as much again for each of some steps."""
 ENOUGH_WEIGHTS = 2**16
 """How many weights of last queries, and of all, a layer's null is drawn to have: a share of one in a thousand cannot be
 read from the thousand weights that one prompt's last query has."""
@@ -251,6 +251,18 @@ def sampled_ends(queries: Queries, n_heads: int) -> Integers:
     return _positions(last, (np.arange(n) + 0.5) / n * total - 0.5)
 
 
+def sorted_queries(queries: Queries) -> Integers:
+    """Choose queries whose rows are sorted, ascending: `gini_queries` of one length, or spread as those of several."""
+    wanted = np.zeros(len(queries.last))
+    for last in np.flatnonzero(queries.last):
+        chosen = list(gini_queries(int(last) + 1))
+        wanted[chosen] += queries.last[last] / max(1, len(chosen))
+    n = len(gini_queries(len(wanted)))
+    ranks = (np.arange(n) + 0.5) / max(1, n) * wanted.sum()
+    found: Integers = np.searchsorted(np.cumsum(wanted), ranks).astype(np.int64)
+    return found
+
+
 def _mean_length(n_queries: Integers) -> float:
     """How many keys these queries have before them on average, their own included."""
     return float(n_queries @ np.arange(1.0, len(n_queries) + 1)) / int(n_queries.sum())
@@ -390,17 +402,25 @@ def _numbers(rows: list[_Rows], ends: list[_Rows], queries: Queries) -> dict[str
     later = [each for each in rows if each.position]
     if not later:
         return {}
-    shares = [float(queries.share[each.position] / queries.n[each.position]) for each in later]
-    few = np.unique(np.searchsorted([each.position for each in later], gini_queries(len(queries.n))))
+    positions = [each.position for each in later]
+    drawn = np.array([each.weights.shape[1] for each in later])
+    shares = np.bincount(_nearest(positions, np.arange(1, len(queries.share))), queries.share[1:], len(later)) / drawn
+    few = np.bincount(_nearest(positions, sorted_queries(queries)), minlength=len(later)) / drawn
     found = _mean_numbers([each.numbers() for each in later], shares)
-    found |= _mean_numbers([later[at].numbers_in_order() for at in few], [shares[at] for at in few])
-    finals = _mean_numbers([each.numbers() for each in ends if each.weights.shape[2] > 1], [1.0] * len(ends))
+    found |= _mean_numbers([later[at].numbers_in_order() for at in np.flatnonzero(few)], few[few > 0])
+    finals = _mean_numbers([each.numbers() for each in ends if each.weights.shape[2] > 1], np.ones(len(ends)))
     found |= {f"final.{name}": finals[name] for name in ("entropy", "effective_tokens", "sink_share") if finals}
     unknown = np.full(len(rows[0].weights), np.nan)
     return {name: found.get(name, unknown) for name in STATISTICS}
 
 
-def _mean_numbers(numbers: list[dict[str, Reals]], one_each: list[float]) -> dict[str, Reals]:
+def _nearest(drawn: list[int], positions: Integers) -> Integers:
+    """Which of the positions that were drawn, ascending, stands for each of some."""
+    middles = (np.array(drawn[1:]) + np.array(drawn[:-1])) / 2
+    return np.searchsorted(middles, positions).astype(np.int64)
+
+
+def _mean_numbers(numbers: list[dict[str, Reals]], one_each: Reals) -> dict[str, Reals]:
     """The mean of each number over the queries that define it, [n_heads]; `one_each` is how much a query counts."""
     sums: dict[str, Reals | float] = {}
     counted: dict[str, Reals | float] = {}

@@ -178,6 +178,20 @@ def test_what_is_held_for_layers_under_way_has_an_end(
     assert n_before == [0, 0, 1, 2], "one waits, the ones before it were waited for"
 
 
+@pytest.mark.parametrize("n_views", [1, 3])
+def test_what_is_held_for_a_layer_is_all_that_its_views_keep(n_views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are a view of fused projections in GPT-NeoX, whose queries and keys are new; in GPT-2 all three are."""
+    monkeypatch.setattr(device, "arrives_later", lambda _device: True)
+    monkeypatch.setattr(device, "_find_by_kernel", lambda *layer: device.find_in_tiles(*layer[:4], None))
+    fused = torch.randn(6, N_TOKENS, 16)
+    layer = [each.clone() for each in fused.split(2)[: 3 - n_views]] + list(fused.split(2)[3 - n_views :])
+    tally = LayerTally(2, N_TOKENS, HOST)
+    device.attend(*layer, 0.3, None, tally)
+    n_bytes = 2 * N_TOKENS * 16 * 4
+    assert tally.arriving is not None
+    assert tally.arriving.n_held == (3 - n_views) * n_bytes + 3 * n_bytes
+
+
 def test_a_mask_is_looked_at_once_in_a_forward(tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("mistral", num_hidden_layers=4)
     laminar_tui.capture(model, ids())

@@ -1,5 +1,6 @@
 """Memory that runs out while weights are read: the chunk is halved, the layer read again, the result the same."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from test_fast import assert_same
 
 from laminar_tui.errors import MemoryNeededError
+from laminar_tui.model import capture as capturing
 from laminar_tui.model import device, eager, fast, nulls, patterns, tap
 from laminar_tui.model.capture import capture
 from laminar_tui.model.memory import is_out_of_memory
@@ -364,6 +366,87 @@ def test_below_the_smallest_tiles_an_accelerator_reads_by_the_tap(
     assert short.asked == [4096, 1500, 750, 375, 200]
     for one, other in zip(found.layers, undisturbed.layers, strict=True):
         assert_same(one, other)
+
+
+@pytest.fixture
+def off_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel whose rows do not sum to 1: the tiles do every layer once more, when it has arrived."""
+    true = device.find_in_tiles
+
+    def find(*layer: Any) -> device.Found:
+        found = true(*layer[:4], None)
+        found.rows[3] += 1e-3
+        return found
+
+    monkeypatch.setattr(device, "_find_by_kernel", find)
+    monkeypatch.setattr(device, "arrives_later", lambda _device: True)
+
+
+@pytest.mark.usefixtures("off_kernel")
+@pytest.mark.parametrize("error", [GPU, HOST], ids=["gpu", "host"])
+def test_a_layer_that_is_done_again_late_is_done_in_smaller_tiles_where_there_is_no_room(
+    error: BaseException, in_tiles: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = capture(in_tiles, IDS)
+    short = ShortDevice(monkeypatch, 800, error)
+    found = capture(in_tiles, IDS)
+    assert found.origin.mechanism == "fast"
+    assert short.asked == [4096, 1500, 750] * 4
+    for one, other in zip(found.layers, undisturbed.layers, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.usefixtures("off_kernel")
+def test_where_the_smallest_do_not_fit_either_the_tap_reads(in_tiles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = capture(in_tiles, IDS)
+    short = ShortDevice(monkeypatch, 0, GPU)
+    found = capture(in_tiles, IDS)
+    assert found.origin.mechanism == "tap"
+    assert set(short.asked) == {4096, 1500, 750, 375, 200}
+    for one, other in zip(found.layers, undisturbed.layers, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.usefixtures("off_kernel")
+def test_what_is_reduced_late_is_told_as_a_shortage_too(in_tiles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture(in_tiles, IDS)
+    ShortDevice(monkeypatch, 10**9, GPU)
+    true, n_reduced = device.reduce_found, []
+
+    def reduce(*found: Any) -> dict[str, torch.Tensor]:
+        n_reduced.append(found)
+        if len(n_reduced) == 1:
+            raise GPU
+        return true(*found)
+
+    monkeypatch.setattr(device, "reduce_found", reduce)
+    assert capture(in_tiles, IDS).origin.mechanism == "fast"
+    assert len(n_reduced) == 5
+
+
+def test_what_the_tiles_held_is_let_go_before_the_tap_reads(in_tiles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of the error that ended the one try hold its tensors as long as the error is handled."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def find(query: torch.Tensor, *_layer: Any, **_options: Any) -> device.Found:
+        scores = torch.zeros(len(query), 9, 9)
+        held.append(weakref.ref(scores))
+        raise torch.OutOfMemoryError
+
+    true = capturing._read
+
+    def read(mechanism: Any, *args: Any) -> None:
+        if mechanism.name == "tap":
+            alive.extend(each() is not None for each in held)
+        true(mechanism, *args)
+
+    ShortDevice(monkeypatch, 0, GPU)
+    monkeypatch.setattr(device, "find_in_tiles", find)
+    monkeypatch.setattr(capturing, "_read", read)
+    assert capture(in_tiles, IDS).origin.mechanism == "tap"
+    assert alive
+    assert not any(alive)
 
 
 def test_on_the_fast_path_another_error_is_not_taken_for_a_shortage(

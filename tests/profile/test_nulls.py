@@ -1,5 +1,6 @@
 """The nulls: uniform attention and independent scores, against dense patterns of the same."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from laminar_tui.profile.nulls import (
 )
 from laminar_tui.profile.parts import PARTS, POPULATIONS, SINK_CHOICES
 from laminar_tui.profile.profile import LayerProfile, Origin, Profile
-from laminar_tui.profile.statistics import STATISTICS, pattern_statistics
+from laminar_tui.profile.statistics import STATISTICS, gini_queries, pattern_statistics
 
 MakeProfile = Callable[[list[NDArray[np.float32] | None]], Profile]
 Patterns = Callable[..., NDArray[np.float32]]
@@ -238,6 +239,26 @@ def test_independent_scores_of_prompts_of_many_lengths_are_a_draw_of_the_same(
     for name in ("entropy", "effective_tokens", "sink_share", "distance", "final.entropy", "final.sink_share"):
         ours, theirs = (each.statistics[name].mean() for each in (whole.layer(0), null))
         assert theirs == pytest.approx(ours, rel=0.2), name
+    for name in ("gini", "rest.gini", "score_variance"):
+        ours, theirs = (each.statistics[name].mean() for each in (whole.layer(0), null))
+        assert theirs == pytest.approx(ours, rel=0.05), name
+
+
+@pytest.mark.parametrize("lengths", [(16,) * 100 + (1024,), (8,) * 50 + (200,) * 50, (512,)])
+def test_a_number_of_few_rows_counts_each_prompt_once(lengths: tuple[int, ...]) -> None:
+    """Of normal scores the rows' expected Gini coefficient is that of their length, whatever was drawn how often."""
+    origin = Origin("m", "gpt2", "float32", "cpu", "tap", (), (), (), lengths=tuple(Counter(lengths).items()))
+    queries = count_queries(Profile(origin, ()))
+    found = nulls._drawn_layer(np.ones(64), max(lengths), queries, np.random.default_rng(1), is_one=False).statistics
+    rng = np.random.default_rng(2)
+    for name in ("gini", "rest.gini"):
+        expected = []
+        for length in set(lengths):
+            wanted = [q for q in gini_queries(length) if q > (name == "rest.gini")]
+            rows = [nulls._draw(np.array([q]), length, np.ones(500), rng) for q in wanted]
+            means = [next(iter(row)).numbers_in_order()[name].mean() for row in rows]
+            expected += [np.mean(means)] * lengths.count(length)
+        assert found[name].mean() == pytest.approx(np.mean(expected), rel=0.03), name
 
 
 def test_prompts_of_unknown_lengths_have_no_null(make_profile: MakeProfile, patterns: Patterns) -> None:
