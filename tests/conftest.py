@@ -63,6 +63,11 @@ LONGEST_FIRST = (
 """Files that take longest: where several processes share the files out, the last one is to be a short one."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let files be begun in this order: pytest-xdist would begin with those of many tests, whatever they take."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest; within a file the order stays."""
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
