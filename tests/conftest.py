@@ -58,9 +58,15 @@ LONGEST_FIRST = (
         "test_lifecycle",
     ),
     *("test_many_captures", "test_random_keys", "test_profile_mutations", "test_estimate", "test_corpus_run"),
-    *("test_detours", "test_answers", "test_app", "test_detours_in_terminal"),
+    *("test_detours", "test_answers", "test_app", "test_detours_in_terminal", "test_whole_screens", "test_painter"),
+    *("test_sweep_screen", "test_key_costs", "test_run_in_app"),
 )
 """Files that take longest: where several processes share the files out, the last one is to be a short one."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let files be begun in this order: pytest-xdist would begin with those of many tests, whatever they take."""
+    config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: the same weights on both sides, ratios within a round, memory that is held."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -143,20 +144,37 @@ def test_parts_of_a_made_pattern_are_those_of_its_populations() -> None:
         assert (profile.layer(3).head_counts(population).n == size).all()
 
 
+def peak_of(geometry: Path, n_tokens: int, variant: str) -> dict[str, int]:
+    """What one variant takes in a process of its own: bytes at its peak, and of the counts that it keeps."""
+    options = ["--geometry", str(geometry), "--tokens", str(n_tokens), "--variant", variant]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "memory.py"), *options], capture_output=True, text=True, check=True
+    )
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    if not found:
+        pytest.skip("this system does not let a process's peak begin anew")
+    return found
+
+
 def test_the_peak_of_output_attentions_holds_every_pattern() -> None:
     n_tokens, pattern_bytes = 1024, 4 * 6 * 8 * 1024**2  # 32 MiB a layer: too large for the allocator to keep
-    peaks = {}
-    for name in ("SDPA", "eager + output_attentions"):
-        options = ["--geometry", str(BUNDLED_MODEL), "--tokens", str(n_tokens), "--variant", name]
-        done = subprocess.run(
-            [sys.executable, str(FOLDER / "memory.py"), *options], capture_output=True, text=True, check=True
-        )
-        peaks[name] = json.loads(done.stdout.splitlines()[-1]).get("peak")
-    if None in peaks.values():
-        pytest.skip("this system does not let a process's peak begin anew")
-    more = peaks["eager + output_attentions"] - peaks["SDPA"]
+    peaks = [peak_of(BUNDLED_MODEL, n_tokens, name)["peak"] for name in ("eager + output_attentions", "SDPA")]
+    more = peaks[0] - peaks[1]
     # all six layers' patterns and, while the last one is made, its scores; eager alone holds about a third of that
     assert pattern_bytes < more < 2 * pattern_bytes
+
+
+def test_a_capture_takes_64_mib_and_its_counts(tmp_path: Path) -> None:
+    """On 2,048 tokens, where the layer's weights are 128 MiB; the forward of so small a model is in it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 8}
+    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=12_000, max_position_embeddings=2048)).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_MODEL / name, tmp_path / name)
+    found = peak_of(tmp_path, 2048, "laminar_tui, every weight")
+    assert found["counts"] > 0
+    assert found["peak"] <= 64 * 2**20 + found["counts"], found
 
 
 def test_on_a_gpu_a_way_without_memory_is_left_out_and_the_others_are_measured(

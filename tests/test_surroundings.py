@@ -1,4 +1,4 @@
-"""The tests leave alone what belongs to whoever runs them: log, journals, recent profiles, caches and settings."""
+"""What holds for all tests: they leave alone what is the user's own, and begin with the files that take longest."""
 
 import json
 import os
@@ -9,6 +9,8 @@ import tempfile
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+
+import pytest
 
 FIND = """
 import json, os
@@ -35,3 +37,11 @@ def test_this_process_and_those_it_starts_write_to_a_temporary_folder() -> None:
     for path in map(Path, here + there):
         assert path.is_relative_to(tempfile.gettempdir()), path
         assert not path.is_relative_to(own), path
+
+
+def test_files_that_take_longest_are_begun_first(request: pytest.FixtureRequest) -> None:
+    """However the run is started: pytest-xdist would begin with the files of many tests, and end with a long one."""
+    ours = next(each for each in request.config.pluginmanager.get_plugins() if hasattr(each, "LONGEST_FIRST"))
+    here = {path.stem for path in Path(__file__).parent.rglob("test_*.py")}
+    assert set(ours.LONGEST_FIRST) <= here, "files of those names are there"
+    assert not request.config.option.loadscopereorder

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sets up a virtual environment with the tested versions, then checks style, types and behaviour. Arguments go to pytest.
 #
-# The test files are shared out to two processes ($WORKERS for another number; 0 for this one alone): much of their time
-# they wait for terminals. A process that dies is a failure of the test it was at.
+# The test files are shared out to three processes ($WORKERS for another number; 0 for this one alone), which is one more
+# than the two cores that they are made for: a third of their time they wait, for terminals and for the app to be at rest.
+# A process that dies is a failure of the test it was at.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
@@ -11,4 +12,4 @@ python="${PYTHON:-python3}"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest -n "${WORKERS:-2}" --dist loadfile --no-loadscope-reorder "$@"
+.venv/bin/python -m pytest -n "${WORKERS:-3}" --dist loadfile "$@"

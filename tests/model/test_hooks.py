@@ -1,10 +1,14 @@
 """Models that are read by hooks: what is read under eager attention is what they do by default, or nothing is shown."""
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from families import EXTRA, build_family
 
 from laminar_tui.errors import UntrustedWeightsError
+from laminar_tui.model.attention import uses_interface
 from laminar_tui.model.capture import capture
 
 IDS = torch.arange(3, 21)
@@ -41,3 +45,19 @@ def test_a_profile_says_that_the_model_rounded_its_weights() -> None:
     assert told("bloom", torch.bfloat16) == ["bfloat16"]
     assert told("bloom", torch.float16) == ["float16"]
     assert told("bloom", torch.float32) == told("gpt_neox", torch.bfloat16) == []
+
+
+@pytest.mark.parametrize(("called", "expected"), [("ALL_ATTENTION_FUNCTIONS", True), ("OTHER_FUNCTIONS", False)])
+def test_what_calls_the_interface_is_known_without_its_source(called: str, expected: bool) -> None:
+    """Which takes a tenth of a second a class to find, where it is there at all; a decorator is looked behind."""
+    made: dict[str, Any] = {"Module": torch.nn.Module, "wraps": functools.wraps}
+    exec(
+        "def decorate(function):\n"
+        "    return wraps(function)(lambda *args: function(*args))\n"
+        "class Mixer(Module):\n"
+        "    @decorate\n"
+        "    def forward(self, hidden):\n"
+        f"        return {called}['eager'](hidden)\n",
+        made,
+    )
+    assert uses_interface(made["Mixer"]()) is expected
