@@ -61,12 +61,9 @@ def _scores(profile: Profile) -> list[Measure]:
             f"role.{name}",
             f"{role.title} score",
             "",
-            (role.description[:1].lower() + role.description[1:]).removesuffix(
-                "."
-            ),  # as the statistics' stand beside it
+            (role.description[:1].lower() + role.description[1:]).removesuffix("."),  # as those beside it
             scores,
-            True,
-            roles.thresholds.get(name),
+            threshold=roles.thresholds.get(name),
         )
         for name, role in ROLES.items()
         if (scores := roles.scores.get(name)) is not None

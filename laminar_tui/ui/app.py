@@ -120,6 +120,12 @@ class LaminarApp(App[None]):
             self.explorer.runner.cancel()
             self.exit(return_code=128 + number)
 
+    def action_interrupt(self) -> None:
+        """Stop the run from another screen; pressed twice, quit."""
+        note = self.explorer.interrupt()
+        if isinstance(self.screen, Detour):
+            self.screen.say(note)
+
     def action_leave(self) -> None:
         """Leave without an answer."""
         self.exit()

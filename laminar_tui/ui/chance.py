@@ -40,6 +40,8 @@ class Chance:
         """Why the nulls of the model cannot be had; nothing where they can."""
         if all(title in self.titles(profile) for title in MODEL_TITLES):
             return ""
+        if profile.origin.n_prompts > 1:
+            return "others: capture --corpus FILE --null random, or shuffled"
         if self._runner.is_running:
             return f"{NEED_MODEL} when the run has ended"
         return f"{NEED_MODEL} need the model: run it here"

@@ -64,7 +64,7 @@ BACK_KEYS = (
     Key("palette", "colon,ctrl+p", ": ctrl+p", "palette", "every action by name"),
     Key("help", "question_mark,f1", "?", "help", "explain this screen", label="Help", rank=0),
     Key("quit", "q,ctrl+q", "q", "quit", "quit", label="Quit", rank=0),
-    Key("cancel", "ctrl+c", "ctrl+c", "quit", "quit too"),
+    Key("cancel", "ctrl+c", "ctrl+c", "app.interrupt", "stop the run; a second time quits"),
 )
 """The keys of every detour."""
 PICTURE_KEYS = (

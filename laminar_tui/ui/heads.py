@@ -54,6 +54,7 @@ HEADS_KEYS = (
 )
 
 NO_ROLES = "no role scores: r measures them on the loaded model, as --roles does"
+NO_ROLES_OF_MANY = "no role scores: `capture --corpus FILE --roles` measures them beside the corpus"
 FIRST_ROLE = "role.induction"
 """The score that is shown once roles were measured here."""
 PROGRESS_EVERY = 0.25
@@ -150,7 +151,8 @@ weights are distributed from those of the head under the cursor.""",
 
     def _say_where_roles_are(self) -> None:
         has_roles = any(each.name.startswith("role.") for each in self.measures)
-        self.say("" if has_roles else ROLES_COME if self.awaits_roles else NO_ROLES)
+        none = NO_ROLES if self.profile.origin.n_prompts == 1 else NO_ROLES_OF_MANY
+        self.say("" if has_roles else ROLES_COME if self.awaits_roles else none)
 
     def _role_step(self) -> Step | None:
         return self.roles.step() if self.roles is not None else None

@@ -181,6 +181,10 @@ class Runner:
         """Whether this profile is the last run's, and the model that was run is there."""
         return profile is self._made and not self.is_running and not isinstance(self._session, Following)
 
+    def takes_as_read(self, saved: Profile) -> None:
+        """The last run has read again what this saved profile holds: it stands for what was made."""
+        self._made = saved
+
     def draw_null(self, profile: Profile, null: str, listen: OnEvent, is_cancelled: Callable[[], bool]) -> Profile:
         """Run the last run's model so that chance shows; call it in a thread: it waits until the model is free.
 

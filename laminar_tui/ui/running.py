@@ -141,8 +141,11 @@ class RunScreen(Screen[None]):
 
     def _tell_end(self, message: RunEnded) -> None:
         """Say why a run has ended before its end."""
-        if isinstance(message.error, CancelledError):
-            self._note = "stopped; the layers read so far are kept"
+        if isinstance(message.error, CancelledError) and self.runner.follows is not None:
+            self._note = f"no longer followed; what writes {visible(self.runner.follows.name)} goes on"
+        elif isinstance(message.error, CancelledError):
+            is_kept = self.state.profile is not None and self.state.profile.n_read > 0
+            self._note = "stopped; the layers read so far are kept" if is_kept else "stopped before a layer was read"
         elif message.error is not None:
             self._fail(message.error.message, message.error.hint)
         else:
@@ -190,16 +193,20 @@ class RunScreen(Screen[None]):
         self.runner.cancel()
         self.app.exit()
 
-    def action_interrupt(self) -> None:
-        """Stop the run; pressed twice, quit."""
+    def interrupt(self) -> str:
+        """Stop the run; asked for twice, quit. What to say of it."""
         now = time.monotonic()
         if now - self._interrupted_at < TWICE_WITHIN:
             self.action_quit()
-            return
+            return ""
         self._interrupted_at = now
         if self.runner.is_running:
             self.runner.cancel()
-        self._note = "press ctrl+c once more to quit"
+        return "press ctrl+c once more to quit"
+
+    def action_interrupt(self) -> None:
+        """Stop the run; pressed twice, quit."""
+        self._note = self.interrupt()
         self._show_status()
 
     def go_on_with(self, subject: Profile | Request) -> None:
@@ -257,6 +264,7 @@ class RunScreen(Screen[None]):
         else:
             self._request = replace(request, cached_only=False)
             self._exact.is_of(saved)
+            self.runner.takes_as_read(saved)
             off = limit(farthest(saved, message.profile))
             self._note = f"every query's exact weights are at hand; the final token's agree within {off}"
             self._show()
@@ -267,6 +275,8 @@ class RunScreen(Screen[None]):
         """Begin to measure what the heads of the loaded model do; why that cannot be, empty if it has begun."""
         if self.runner.is_running:
             return "the model is running: roles can be measured when that has ended"
+        if self.state.profile is not None and self.state.profile.origin.n_prompts > 1:
+            return "of several prompts no model is loaded: `capture --corpus FILE --roles` measures them beside it"
         if self._request is None or self.state.profile is None:
             return "no model is loaded: r in the overview loads this profile's own; `capture --roles` measures them too"
         self._note, self._measured = "", self.state.profile
