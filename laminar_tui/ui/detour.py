@@ -64,7 +64,7 @@ BACK_KEYS = (
     Key("palette", "colon,ctrl+p", ": ctrl+p", "palette", "every action by name"),
     Key("help", "question_mark,f1", "?", "help", "explain this screen", label="Help", rank=0),
     Key("quit", "q,ctrl+q", "q", "quit", "quit", label="Quit", rank=0),
-    Key("cancel", "ctrl+c", "ctrl+c", "app.interrupt", "stop the run; a second time quits"),
+    Key("cancel", "ctrl+c", "ctrl+c", "interrupt", "stop the run; a second time quits"),
 )
 """The keys of every detour."""
 PICTURE_KEYS = (
@@ -389,6 +389,10 @@ class Detour(LeftOnce[Result]):
     def action_palette(self) -> None:
         """List every action."""
         self.app.action_command_palette()
+
+    async def action_interrupt(self) -> None:
+        """Stop the run; pressed twice, quit."""
+        await self.app.run_action("app.interrupt")
 
     def action_quit(self) -> None:
         """Leave the program."""

@@ -142,17 +142,18 @@ weights are distributed from those of the head under the cursor.""",
         self._sort()
         if self.place not in self.order and self.order:
             self.place = self.order[0]
-        self._say_where_roles_are()
+        self.say(self._where_roles_are())
         self._progress = self.set_interval(PROGRESS_EVERY, self._show_progress, pause=self._role_step() is None)
         super().on_mount()
 
     def _place_of(self, name: str) -> int:
         return next((at for at, each in enumerate(self.measures) if each.name == name), 0)
 
-    def _say_where_roles_are(self) -> None:
-        has_roles = any(each.name.startswith("role.") for each in self.measures)
+    def _where_roles_are(self) -> str:
+        if any(each.name.startswith("role.") for each in self.measures):
+            return ""
         none = NO_ROLES if self.profile.origin.n_prompts == 1 else NO_ROLES_OF_MANY
-        self.say("" if has_roles else ROLES_COME if self.awaits_roles else none)
+        return ROLES_COME if self.awaits_roles else none
 
     def _role_step(self) -> Step | None:
         return self.roles.step() if self.roles is not None else None
@@ -170,7 +171,7 @@ weights are distributed from those of the head under the cursor.""",
 
         Where no number of a head was measured, there is nothing to show here.
         """
-        measures = list_measures(profile)
+        measures, before = list_measures(profile), self._where_roles_are()
         if not measures:
             self.action_back()
             return
@@ -183,7 +184,8 @@ weights are distributed from those of the head under the cursor.""",
         self._sort()
         if self.place not in self.order:
             self.place = self.order[0]
-        self._say_where_roles_are()
+        if self._where_roles_are() != before:
+            self.say(self._where_roles_are())
         if is_measured:
             self.say("roles are measured: v chooses one · not saved: w in the overview writes them")
         self.show()
@@ -304,7 +306,7 @@ weights are distributed from those of the head under the cursor.""",
     def _show_measure(self, at: int) -> None:
         self.at, self.nearest = at, None
         self._sort()
-        self._say_where_roles_are()
+        self.say(self._where_roles_are())
         self.show()
 
     def _choose(self, name: str | None) -> None:

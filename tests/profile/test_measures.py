@@ -73,7 +73,7 @@ def test_scores_of_roles_are_measures_with_their_thresholds(small_profile: Profi
         measure = found[f"role.{name}"]
         assert measure.title == f"{role.title} score"
         assert np.array_equal(measure.values, scores[name])
-        assert measure.is_share
+        assert not measure.is_share, "a score is a number from 0 to 1 in the report and beside the head too"
     assert found["role.induction"].threshold == 0.2
     assert not any(each.name.startswith("role.") for each in list_measures(small_profile))
 

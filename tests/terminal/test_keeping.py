@@ -343,6 +343,19 @@ def test_tail_follows_another_process_s_capture_to_its_end(
     assert output.exists()
 
 
+def test_esc_stops_following_and_not_what_is_followed(emulate: Emulate, small_profile: Profile, tmp_path: Path) -> None:
+    output = tmp_path / "out.laminar"
+    journal = Journal(partial_path(output))
+    journal.begin(Profile(small_profile.origin, (None,) * 4))
+    journal.add(0, small_profile.layer(0))
+    emulator = emulate("tail", str(output))
+    emulator.until("layer 1 of 4")
+    emulator.type("\x1b")
+    emulator.until("no longer followed; what writes out.laminar goes on")
+    emulator.type("q")
+    assert emulator.exit_code() == 0
+
+
 def test_tail_says_when_the_capture_was_cut_off(emulate: Emulate, small_profile: Profile, tmp_path: Path) -> None:
     output = tmp_path / "out.laminar"
     journal = Journal(partial_path(output))

@@ -172,3 +172,8 @@ async def test_prompts_of_many_lengths_are_compared_with_chance(drive: Drive, ma
         assert one.n == other.n
         await driven.press("b")
         await driven.until(lambda: "A is chance: independent scores" in driven.text(), "the second null")
+        assert "capture --corpus FILE --null random, or shuffled" in driven.text()
+        await driven.press("6")
+        assert "`capture --corpus FILE --roles` measures them" in driven.text()
+        await driven.press("r")
+        assert "of several prompts no model is loaded" in driven.text()

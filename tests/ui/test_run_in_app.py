@@ -64,6 +64,7 @@ async def test_r_gives_a_saved_profile_its_exact_weights(
             )
         ]
         assert driven.state.profile is saved
+        assert driven.app.explorer.runner.has_read(saved), "chance can be drawn with the model"
         await driven.press("comma", "comma")
         row = dense[0][0, 9]
         await driven.until(
@@ -214,6 +215,27 @@ async def test_ctrl_c_stops_the_run_and_does_not_quit_at_once(drive: Drive, scri
         assert driven.app.is_running
         await driven.press("ctrl+c")
         await driven.until(lambda: not driven.app.is_running, "it quits")
+
+
+async def test_ctrl_c_on_another_screen_stops_the_run_and_does_not_quit_at_once(drive: Drive, script: Any) -> None:
+    gate = script.pace = Gate()
+    async with drive(request=Request()) as driven:
+        gate.open(1)
+        await driven.until(lambda: n_read(driven) == 1, "a layer is read")
+        await driven.press("6", "ctrl+c")
+        await driven.until(lambda: not driven.app.explorer.runner.is_running, "the run has stopped")
+        assert driven.app.is_running
+        assert "press ctrl+c once more to quit" in driven.text()
+        await driven.press("ctrl+c")
+        await driven.until(lambda: not driven.app.is_running, "it quits")
+
+
+async def test_a_run_that_is_stopped_at_once_keeps_nothing_and_says_so(drive: Drive, script: Any) -> None:
+    script.pace = Gate()
+    async with drive(request=Request()) as driven:
+        await driven.until(lambda: n_read(driven) == 0, "the run has begun")
+        await driven.press("escape")
+        await driven.until(lambda: "stopped before a layer was read" in driven.row("status"), "it says so")
 
 
 async def test_an_error_shows_what_happened_and_what_to_do(drive: Drive, script: Any) -> None:
