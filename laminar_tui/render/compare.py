@@ -266,11 +266,15 @@ class PairDrawing:
 
     def _legend(self) -> Row:
         """The colour bars, lying: what the colours of the densities, their difference and their lift stand for."""
-        sizes = (self._legend_pieces(cells) for cells in range(MAX_LEGEND_BAR // 2, 1, -1))
+        sizes = (
+            self._legend_pieces(cells, word)
+            for word in ("difference", "B - A")
+            for cells in range(MAX_LEGEND_BAR // 2, 1, -1)
+        )
         return self._filled(next((p for p in sizes if sum(cell_len(text) for text, _ in p) <= self.width), []))
 
-    def _legend_pieces(self, cells: int) -> list[tuple[str, Style | None]]:
-        """The legend with bars of twice so many cells."""
+    def _legend_pieces(self, cells: int, difference: str) -> list[tuple[str, Style | None]]:
+        """The legend with bars of twice so many cells, and a word for the difference."""
         low, high = (_two_digits(end) for end in self.range)
         least, most = (_two_digits(end) for end in self.signed_range)
         around = "+-" if self.ascii_only else "±"
@@ -282,7 +286,7 @@ class PairDrawing:
             bar = _lying_bar(self.two_sided, 2 * cells)
             middle = f" {around}{least} " if self.pair.a.look.scale == "log" else " 0 "
             less, more = cut_row(bar, 0, cells), cut_row(bar, cells)
-            pieces += [(f"difference -{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
+            pieces += [(f"{difference} -{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
             pieces.append((f" +{most}", None))
         if "B/A" in self.sides:
             bar = _lying_bar(self.two_sided, 2 * cells)

@@ -53,6 +53,8 @@ from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 
+BELOW_FROM = 20
+"""From this height on there is room for curve and numbers below five rows of the pictures."""
 MOST_KEPT_OF_TWO = 20
 """Columns of A and B that are kept: those in sight, and those of the next looks, heads and null."""
 COMPARE_KEYS = (
@@ -283,7 +285,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
         same = "the same tokens" if a.origin.prompts == b.origin.prompts else "other tokens"
         deeper = "A" if a.n_layers > b.n_layers else "B"
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
-        self.set_class(self._is_narrow(pair), "-beside")
+        self.update_classes({"-beside": self._is_narrow(pair), "-short": self.size.height < BELOW_FROM})
         *population, estimator = look.facts()
         colors = "colours: B over A" if self.arrangement == "lift" else f"{look.scale} colours"
         self.show_line("title", [*population, *axis, same, estimator, colors])
