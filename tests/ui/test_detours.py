@@ -539,6 +539,20 @@ async def test_curve_and_numbers_give_way_to_five_rows_of_the_pictures(
         assert below.display == (size[1] >= 20)
 
 
+async def test_alike_has_a_colour_in_the_lift_and_none_in_the_difference(
+    drive: Drive, walk: Profile, other: Profile
+) -> None:
+    async with drive(walk, size=(80, 24)) as driven:
+        driven.app.explorer.reference = other
+        await driven.press("5", "V")
+        screen = driven.app.screen
+        assert "B / A" in driven.text()
+        assert screen.two_sided().n_levels % 2 == 1, "the middle is for what is alike"
+        await driven.press("V")
+        assert "B - A" in driven.text()
+        assert screen.two_sided().n_levels % 2 == 0
+
+
 def chance_by(script: Any, walk: Profile) -> None:
     """Give the fake session what it reads as chance."""
     for name, title in MODEL_NULLS.items():
