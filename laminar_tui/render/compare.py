@@ -31,7 +31,7 @@ from laminar_tui.render.frame import (
 )
 from laminar_tui.render.heatmap import MAX_CELL_WIDTH
 from laminar_tui.render.numbers import number
-from laminar_tui.render.palette import Ramp, to_levels, to_signed_levels
+from laminar_tui.render.palette import NOTHING, Ramp, letter_on, to_levels, to_signed_levels
 from laminar_tui.render.pixels import picture_row
 from laminar_tui.render.rows import Row, cut_row, first_visible, merge_runs
 from laminar_tui.render.text import fit
@@ -55,6 +55,7 @@ COLORS_ON_LIGHT = ("color(25)", "color(130)")
 MAX_LEGEND_BAR = 24
 MOST_LIFT = 8
 """From this factor on, and from its inverse, the colours of the lift are the last ones."""
+NOWHERE = "nowhere do both hold a weight"
 ROUNDING = 1e-6
 """Two numbers closer than this, of their size, are the same: sums of rounded weights differ by as much."""
 NAME_WIDTH = 17
@@ -105,8 +106,8 @@ class Pair:
         both = color_range(np.concatenate([a, b]), faintest, scale)
         return both, color_range(np.abs(b - a), max(self.a.faintest(n_cells), self.b.faintest(n_cells)), scale)
 
-    def lift(self, n_cells: int) -> NDArray[np.float64]:
-        """How many times as dense B is as A, as log2, [n_columns, n_cells].
+    def lift(self, n_cells: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """How many times as dense B is as A, as log2, and where both hold a weight, [n_columns, n_cells] each.
 
         0 where either side has less than one weight, of which no ratio says anything; NaN where a column was not
         measured.
@@ -116,7 +117,7 @@ class Pair:
         some = (a >= one[:, np.newaxis]) & (b >= other[:, np.newaxis])
         lift = np.log2(np.divide(b, a, out=np.ones_like(a), where=some))
         lift[np.isnan(a) | np.isnan(b)] = np.nan
-        return lift
+        return lift, some
 
     def curves(self, column: int, colors: tuple[str, str] = ("", "")) -> tuple[list[Curve], list[Curve]]:
         """The density curve of A and that of B; empty for what was not measured."""
@@ -139,7 +140,7 @@ class PairDrawing:
         pair: what is compared.
         width, height: in cells; a row each is heading, ruler, labels and legend.
         ramp: of the densities.
-        two_sided: of the difference and the lift.
+        two_sided: of the difference, or of the lift, for which it has a middle.
         sides: which pictures are shown.
         ascii_only: no character beyond ASCII.
     """
@@ -182,8 +183,10 @@ class PairDrawing:
     def _make_levels(self, side: Side, n_pixels: int) -> NDArray[np.int16]:
         ramp = self._ramp_of(side)
         if side == "B/A":
-            lift = self.pair.lift(self.n_rows * ramp.pixels_per_row)
-            return to_signed_levels(lift, 0.0, math.log2(MOST_LIFT), "linear", ramp.n_levels)
+            lift, some = self.pair.lift(self.n_rows * ramp.pixels_per_row)
+            levels = to_signed_levels(lift, 0.0, math.log2(MOST_LIFT), "linear", ramp.n_levels)
+            levels[~some & np.isfinite(lift)] = NOTHING
+            return levels
         a, b = self.pair.densities(n_pixels)
         values = {"A": a, "B": b, "B-A": b - a}[side]
         if ramp.pixels_per_row == 1:
@@ -220,25 +223,27 @@ class PairDrawing:
         return None
 
     def _heading(self) -> Row:
-        signs = (
-            ""
-            if self.two_sided.colors
-            else f" ({self.two_sided.glyphs[:3][::-1]} less, {self.two_sided.glyphs[3:]} more)"
-        )
+        glyphs = self.two_sided.glyphs
+        alike = f" {glyphs[3]} alike," if len(glyphs) % 2 else ""
+        signs = f" ({glyphs[:3][::-1]} less,{alike} {glyphs[-3:]} more)" if glyphs else ""
         words = {
             "A": f"A  {self.pair.names[0]}",
             "B": f"B  {self.pair.names[1]}",
             "B-A": f"B - A{signs}",
-            "B/A": f"B / A, how many times as dense{signs}",
+            "B/A": f"B / A, how many times as dense{signs}" if self._has_any() else f"B / A: {NOWHERE}",
         }
         pieces: list[tuple[str, Style | None]] = []
         for side, layout in zip(self.sides, self.layouts, strict=True):
-            room = layout.width - layout.gutter
+            room = (self.width if side == "B/A" else layout.width) - layout.gutter  # the lift stands alone
             text = words[side].replace(NULL, "chance: ", 1)
             if cell_len(text) > room:
                 text = f"B {side[1]} A" if side in ("B-A", "B/A") else text.replace("chance: ", "", 1)
             pieces += [(" " * layout.gutter, None), (fit(text, room, ascii_only=self.ascii_only), _BOLD)]
         return self._filled(pieces)
+
+    def _has_any(self) -> bool:
+        """Whether anything is drawn in a picture."""
+        return any(bool((levels >= 0).any()) for levels in self._levels)
 
     def _picture(self, first: int) -> list[Row]:
         if first not in self._pictures:
@@ -256,11 +261,15 @@ class PairDrawing:
 
     def _legend(self) -> Row:
         """The colour bars, lying: what the colours of the densities, their difference and their lift stand for."""
-        sizes = (self._legend_pieces(cells) for cells in range(MAX_LEGEND_BAR // 2, 1, -1))
+        sizes = (
+            self._legend_pieces(cells, word)
+            for word in ("difference", "B - A")
+            for cells in range(MAX_LEGEND_BAR // 2, 1, -1)
+        )
         return self._filled(next((p for p in sizes if sum(cell_len(text) for text, _ in p) <= self.width), []))
 
-    def _legend_pieces(self, cells: int) -> list[tuple[str, Style | None]]:
-        """The legend with bars of twice so many cells."""
+    def _legend_pieces(self, cells: int, difference: str) -> list[tuple[str, Style | None]]:
+        """The legend with bars of twice so many cells, and a word for the difference."""
         low, high = (_two_digits(end) for end in self.range)
         least, most = (_two_digits(end) for end in self.signed_range)
         around = "+-" if self.ascii_only else "±"
@@ -272,12 +281,14 @@ class PairDrawing:
             bar = _lying_bar(self.two_sided, 2 * cells)
             middle = f" {around}{least} " if self.pair.a.look.scale == "log" else " 0 "
             less, more = cut_row(bar, 0, cells), cut_row(bar, cells)
-            pieces += [(f"difference -{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
+            pieces += [(f"{difference} -{most} ", None), *_pieces(less), (middle, None), *_pieces(more)]
             pieces.append((f" +{most}", None))
         if "B/A" in self.sides:
             bar = _lying_bar(self.two_sided, 2 * cells)
             less, more = cut_row(bar, 0, cells), cut_row(bar, cells)
-            pieces += [(f"times 1/{MOST_LIFT} ", None), *_pieces(less), (" 1 ", None), *_pieces(more)]
+            colors = self.two_sided.colors
+            alike = letter_on(colors[len(colors) // 2]) if colors else None
+            pieces += [(f"times 1/{MOST_LIFT} ", None), *_pieces(less), (" 1 ", alike), *_pieces(more)]
             pieces.append((f" {MOST_LIFT}, and beyond", None))
         return pieces
 

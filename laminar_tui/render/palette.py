@@ -67,6 +67,10 @@ _LESS_256_ON_LIGHT = (195, 159, 117, 74, 32, 26, 25, 19, 18, 17)
 _MORE_256_ON_LIGHT = (230, 223, 216, 209, 203, 167, 160, 124, 88, 52)
 _GLYPHS_LESS, _GLYPHS_MORE = "-=≡", "+*#"
 _GLYPHS_LESS_ASCII = "-~="
+# Of zero where it has a level of its own: it is told from the ground, and fainter than both sides.
+_MIDDLE, _MIDDLE_ON_LIGHT = "444444", "d0d0d0"
+_MIDDLE_256, _MIDDLE_256_ON_LIGHT = 238, 252
+_GLYPH_MIDDLE = "."
 _N_SIDE_LEVELS = 20
 
 
@@ -150,31 +154,39 @@ def _between(points: Sequence[str], n_levels: int) -> tuple[Color, ...]:
     return tuple(Color.from_rgb(int(r), int(g), int(b)) for r, g, b in zip(*channels, strict=True))
 
 
-def make_two_sided_ramp(depth: Depth, *, on_light: bool = False, ascii_only: bool = False) -> Ramp:
+def make_two_sided_ramp(
+    depth: Depth, *, on_light: bool = False, ascii_only: bool = False, has_middle: bool = False
+) -> Ramp:
     """Build a ramp for signed values: the lower half of its levels is less than zero, the upper half more.
 
-    There is no level for zero: what is close to it is `NOTHING`, the ground itself, so that both sides rise from it.
-    With `16` and `none`, strokes (`- = ≡`) stand for less and crosses (`+ * #`) for more.
+    Without a middle there is no level for zero: what is close to it is `NOTHING`, the ground itself, so that both
+    sides rise from it. With `16` and `none`, strokes (`- = ≡`) stand for less and crosses (`+ * #`) for more.
 
     Args:
         depth: what the terminal can show.
         on_light: for a light ground, on which stronger is darker.
         ascii_only: no character beyond ASCII.
+        has_middle: between the halves stands a level for zero: a pale grey, or a dot.
     """
+    middle: tuple[Color, ...] = ()
     if depth == "256":
         sides = (_LESS_256_ON_LIGHT, _MORE_256_ON_LIGHT) if on_light else (_LESS_256, _MORE_256)
         less, more = (tuple(Color.from_ansi(number) for number in side) for side in sides)
+        middle = (Color.from_ansi(_MIDDLE_256_ON_LIGHT if on_light else _MIDDLE_256),)
     elif depth == "truecolor":
         words = (_LESS_ON_LIGHT, _MORE_ON_LIGHT) if on_light else (_LESS, _MORE)
         less, more = (_between(side.split(), _N_SIDE_LEVELS) for side in words)
+        middle = (Color.parse(f"#{_MIDDLE_ON_LIGHT if on_light else _MIDDLE}"),)
     else:
         less = more = ()
-    glyphs = "" if less else (_GLYPHS_LESS_ASCII if ascii_only else _GLYPHS_LESS)[::-1] + _GLYPHS_MORE
+    dot = _GLYPH_MIDDLE if has_middle else ""
+    glyphs = "" if less else (_GLYPHS_LESS_ASCII if ascii_only else _GLYPHS_LESS)[::-1] + dot + _GLYPHS_MORE
+    colors = less[::-1] + (middle if has_middle else ()) + more
     return Ramp(
         name="less and more",
         depth=depth,
-        n_levels=len(less) + len(more) or len(glyphs),
-        colors=less[::-1] + more,
+        n_levels=len(colors) or len(glyphs),
+        colors=colors,
         glyphs=glyphs,
         pixels_per_row=2 if less and not ascii_only else 1,
         gap_glyph=_GAP_GLYPH_ASCII if ascii_only else _GAP_GLYPH,
@@ -191,18 +203,21 @@ def to_signed_levels(
         low: the least that is told from zero; positive on the log scale.
         high: beyond it on either side is the last level of that side.
         scale: of the values' sizes.
-        n_levels: of the ramp, an even number.
+        n_levels: of the ramp; an odd number has a middle.
 
     Returns:
-        Same shape: GAP for NaN; NOTHING for what is closer to zero than `low`, and for zero; else 0 (most below zero)
-            to n_levels - 1 (most above it).
+        Same shape: GAP for NaN; the middle, or NOTHING without one, for what is closer to zero than `low`, and for
+            zero; else 0 (most below zero) to n_levels - 1 (most above it).
     """
     half = n_levels // 2
     size = to_levels(np.abs(values), low, high, scale, half)
     if scale != "log":  # the first of equal steps holds zero
         size[(np.abs(values) < (high if high > 0 else 1.0) / (2 * half)) & np.isfinite(values)] = NOTHING
-    signed = np.where(np.asarray(values) < 0, half - 1 - size, half + size).astype(np.int16)
-    return np.where(size < 0, size, signed).astype(np.int16)
+    signed = np.where(np.asarray(values) < 0, half - 1 - size, n_levels - half + size).astype(np.int16)
+    levels = np.where(size < 0, size, signed).astype(np.int16)
+    if n_levels % 2:
+        levels[levels == NOTHING] = half
+    return levels
 
 
 @lru_cache(maxsize=8192)

@@ -53,6 +53,8 @@ from laminar_tui.ui.scene import Terminal
 from laminar_tui.ui.state import State
 from laminar_tui.ui.widgets import Lines
 
+BELOW_FROM = 20
+"""From this height on there is room for curve and numbers below five rows of the pictures."""
 MOST_KEPT_OF_TWO = 20
 """Columns of A and B that are kept: those in sight, and those of the next looks, heads and null."""
 COMPARE_KEYS = (
@@ -131,7 +133,8 @@ profile is still there, what it gives with random parameters, and with the same 
             "The lift, B / A",
             """\
 v goes on to it: red where B is so many times as dense as A, blue where A is as many times as dense as B, up to 8 times.
-Nothing is drawn where both are alike, and where either has less than about one weight.""",
+Where both are alike it is grey, or a dot without colours. Nothing is drawn where either has less than about one weight:
+of so few no ratio says anything.""",
         ),
     )
 
@@ -261,10 +264,10 @@ Nothing is drawn where both are alike, and where either has less than about one 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def two_sided(self) -> Ramp:
-        """The colours of the difference."""
-        on_light, terminal = not self.is_dark, self.terminal
-        make = partial(make_two_sided_ramp, terminal.depth, on_light=on_light, ascii_only=terminal.ascii_only)
-        return self._two_sided.of((on_light,), make)
+        """The colours of the difference, or of the lift, in which alike has a colour too."""
+        on_light, terminal, is_lift = not self.is_dark, self.terminal, self.arrangement == "lift"
+        options = {"on_light": on_light, "ascii_only": terminal.ascii_only, "has_middle": is_lift}
+        return self._two_sided.of((on_light, is_lift), partial(make_two_sided_ramp, terminal.depth, **options))
 
     def where(self) -> list[str]:
         """The path of the line on top."""
@@ -283,7 +286,7 @@ Nothing is drawn where both are alike, and where either has less than about one 
         same = "the same tokens" if a.origin.prompts == b.origin.prompts else "other tokens"
         deeper = "A" if a.n_layers > b.n_layers else "B"
         axis = [f"matched by depth, numbers of {deeper}"] if pair.matching.is_depth else []
-        self.set_class(self._is_narrow(pair), "-beside")
+        self.update_classes({"-beside": self._is_narrow(pair), "-short": self.size.height < BELOW_FROM})
         *population, estimator = look.facts()
         colors = "colours: B over A" if self.arrangement == "lift" else f"{look.scale} colours"
         self.show_line("title", [*population, *axis, same, estimator, colors])

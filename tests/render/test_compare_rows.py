@@ -44,7 +44,7 @@ def pair_of(a: Profile, b: Profile, look: Look | None = None) -> Pair:
 
 def draw(pair: Pair, size: tuple[int, int], *, ascii_only: bool = False, sides: str = "side by side") -> PairDrawing:
     ramp = make_ramp("viridis", "none", ascii_only=ascii_only)
-    two_sided = make_two_sided_ramp("none", ascii_only=ascii_only)
+    two_sided = make_two_sided_ramp("none", ascii_only=ascii_only, has_middle=sides == "lift")
     return PairDrawing(pair, *size, ramp, two_sided, sides=ARRANGEMENTS[sides], ascii_only=ascii_only)
 
 
@@ -118,7 +118,7 @@ def test_the_lift_is_the_ratio_of_densities_where_both_sides_hold_a_weight(
     profiles: tuple[Profile, Profile], depth: str
 ) -> None:
     pair = pair_of(*profiles)
-    ramp, two_sided = make_ramp("viridis", depth), make_two_sided_ramp(depth)  # type: ignore[arg-type]
+    ramp, two_sided = make_ramp("viridis", depth), make_two_sided_ramp(depth, has_middle=True)  # type: ignore[arg-type]
     drawing = PairDrawing(pair, 80, 24, ramp, two_sided, sides=ARRANGEMENTS["lift"])
     n_cells = drawing.n_rows * two_sided.pixels_per_row
     a, b = pair.densities(n_cells)
@@ -136,16 +136,33 @@ def test_the_lift_is_the_ratio_of_densities_where_both_sides_hold_a_weight(
             octaves = float(np.log2(b[layer, cell] / a[layer, cell]))
             steps = min(half - 1, int(abs(octaves) / 3 * half + 1e-9))  # 1/8 and 8 are the last ones
             is_alike = abs(octaves) < 3 / (2 * half)
-            expected = NOTHING if is_alike else half + steps if octaves > 0 else half - 1 - steps
+            expected = half if is_alike else half + 1 + steps if octaves > 0 else half - 1 - steps
             assert level == expected, (layer, cell, octaves)
             seen["alike" if is_alike else "more" if octaves > 0 else "less"] += 1
             seen["beyond"] += abs(octaves) > 3
     assert min(seen.values()) > 0, seen
-    assert (drawing._levels[0][4] == NOTHING).all(), "layer 4 is the same"
+    assert set(drawing._levels[0][4].tolist()) == {half, NOTHING}, "layer 4 is the same"
     text = text_of(drawing.rows(0))
-    assert "B / A" in text
+    assert "B / A, how many times as dense" in text
     assert "times 1/8 " in text
     assert " 8, and beyond" in text
+
+
+def test_without_colours_what_is_alike_is_dots_and_the_heading_says_so(profiles: tuple[Profile, Profile]) -> None:
+    same = pair_of(profiles[0], profiles[0])
+    drawing = draw(same, (80, 24), sides="lift")
+    heading, *rows = (row_text(row) for row in drawing.rows(0))
+    assert "(-=≡ less, . alike, +*# more)" in heading
+    picture = [row[drawing.layouts[0].gutter :] for row in rows[: drawing.n_rows]]
+    assert set("".join(picture)) == {".", " ", "╱"}
+
+
+def test_the_heading_of_the_lift_says_where_nowhere_both_hold_a_weight(make_profile: Callable[..., Profile]) -> None:
+    apart = [make_profile([np.tril(np.full((1, 4, 4), each, np.float32))]) for each in (0.3, 0.9)]
+    pair = pair_of(*apart, Look("all", "with", "histogram"))
+    heading = row_text(draw(pair, (80, 24), sides="lift").rows(0)[0])
+    assert "B / A: nowhere do both hold a weight" in heading
+    assert "nowhere" not in row_text(draw(pair, (80, 24), sides="difference").rows(0)[0])
 
 
 def test_the_darkest_colour_is_a_third_of_one_weight_where_that_is_least() -> None:
@@ -179,7 +196,7 @@ def test_every_arrangement_fills_its_size_and_marks_one_column_in_each_picture(
     profiles: tuple[Profile, Profile], name: str, estimator: str, size: tuple[int, int]
 ) -> None:
     for depth in ("truecolor", "256", "16"):
-        two_sided = make_two_sided_ramp(depth)  # type: ignore[arg-type]
+        two_sided = make_two_sided_ramp(depth, has_middle=name == "lift")  # type: ignore[arg-type]
         ramp = make_ramp("magma", depth)  # type: ignore[arg-type]
         pair = pair_of(*profiles, Look("all", "without", estimator))
         drawing = PairDrawing(pair, *size, ramp, two_sided, sides=ARRANGEMENTS[name])

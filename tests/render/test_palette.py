@@ -135,6 +135,23 @@ def test_without_colours_the_sides_are_of_other_glyphs(depth: palette.Depth, asc
     assert ramp.glyphs.isascii() or not ascii_only
 
 
+@pytest.mark.parametrize("on_light", [False, True], ids=["dark", "light"])
+@pytest.mark.parametrize("depth", ["truecolor", "256", "16", "none"])
+def test_a_middle_is_one_level_between_both_sides(depth: palette.Depth, on_light: bool) -> None:
+    ramp = make_two_sided_ramp(depth, on_light=on_light, has_middle=True)
+    without = make_two_sided_ramp(depth, on_light=on_light)
+    half = without.n_levels // 2
+    assert ramp.n_levels == 2 * half + 1
+    for these, those in ((ramp.colors, without.colors), (tuple(ramp.glyphs), tuple(without.glyphs))):
+        assert (*these[:half], *these[half + 1 :]) == those
+    if ramp.colors:
+        red, green, blue = ramp.colors[half].get_truecolor()
+        assert red == green == blue
+    values = np.array([-50.0, -0.001, 0.0, 0.001, 50.0, np.nan])
+    expected = [0, half, half, half, 2 * half, GAP]
+    assert to_signed_levels(values, 0.0, 10.0, "linear", ramp.n_levels).tolist() == expected
+
+
 @pytest.mark.parametrize("depth", ["truecolor", "256", "16", "none"])
 def test_ascii_only_two_sided_ramps_have_one_pixel_a_cell(depth: palette.Depth) -> None:
     assert make_two_sided_ramp(depth, ascii_only=True).pixels_per_row == 1

@@ -521,6 +521,38 @@ async def test_without_a_mark_it_is_compared_with_chance(drive: Drive, walk: Pro
         await driven.until(lambda: "A is chance: uniform attention" in line(driven, "note"), "the first again")
 
 
+@pytest.mark.parametrize("size", [(60, 16), (70, 18), (80, 20), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_curve_and_numbers_give_way_to_five_rows_of_the_pictures(
+    drive: Drive, walk: Profile, size: tuple[int, int]
+) -> None:
+    async with drive(walk, size=size) as driven:
+        await driven.press("5")
+        screen = driven.app.screen
+        await driven.until(lambda: "A is chance" in line(driven, "note"), "the first null")
+        screen.say(" · ".join(["a note that takes more than a line"] * 5))
+        await driven.pilot.pause()
+        picture, below = screen.query_one("#picture"), screen.query_one("#below")
+        assert picture.size.height >= 4 + 5, driven.text()
+        assert "B - A" in driven.text()
+        assert "density 0" in driven.text(), "the legend is the last row of the picture"
+        assert "Esc" in driven.text().splitlines()[-1]
+        assert below.display == (size[1] >= 20)
+
+
+async def test_alike_has_a_colour_in_the_lift_and_none_in_the_difference(
+    drive: Drive, walk: Profile, other: Profile
+) -> None:
+    async with drive(walk, size=(80, 24)) as driven:
+        driven.app.explorer.reference = other
+        await driven.press("5", "V")
+        screen = driven.app.screen
+        assert "B / A" in driven.text()
+        assert screen.two_sided().n_levels % 2 == 1, "the middle is for what is alike"
+        await driven.press("V")
+        assert "B - A" in driven.text()
+        assert screen.two_sided().n_levels % 2 == 0
+
+
 def chance_by(script: Any, walk: Profile) -> None:
     """Give the fake session what it reads as chance."""
     for name, title in MODEL_NULLS.items():
