@@ -160,7 +160,7 @@ def find_finished(request: CorpusRequest) -> Profile | None:
     for name, (found, asked) in found_and_asked.items():
         if found != asked:
             raise UsageError(
-                f"{output} was made with another {name}: {found or 'none'}, now {asked or 'none'}",
+                f"{output} was made with another {name}: {_shown(found)}, now {_shown(asked)}",
                 "name another file with -o, or leave --resume out to write over it",
             )
     return profile
@@ -355,7 +355,7 @@ class _Reading:
         for name, value in mine.items():
             if kept.get(name) != value:
                 raise UsageError(
-                    f"{self._partial} was made with another {name}: {kept.get(name)}, now {value}",
+                    f"{self._partial} was made with another {name}: {_shown(kept.get(name))}, now {_shown(value)}",
                     "go on with the same, or remove it and begin anew",
                 )
         self._n_kept = before.n_seen
@@ -423,6 +423,10 @@ def _with_null(loaded: "LoadedModel", run: Request, on_event: OnEvent) -> "tuple
 
 def _name(corpus: str) -> str:
     return as_path(corpus).resolve().name
+
+
+def _shown(setting: Any) -> Any:
+    return "none" if setting is None or setting == "" else setting
 
 
 def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "Peers") -> dict[str, Any]:

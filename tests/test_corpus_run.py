@@ -268,7 +268,7 @@ def test_a_null_is_run_on_each_window_and_gives_the_same_bytes_after_a_pause(
         assert not np.array_equal(ours.hits, theirs.hits)
     assert "its null" in {each.null for each in make_report(plain, {"its null": found}).chance}
     stop_after(2, asked("again.laminar"))
-    with pytest.raises(UsageError, match=f"another null: {null}, now"):
+    with pytest.raises(UsageError, match=f"another null: {null}, now none\n"):
         capture_corpus(request_for("again.laminar", limit=5, resume=True), quiet, never)
     capture_corpus(asked("again.laminar", resume=True), quiet, never)
     assert_same_run(asked("null.laminar").output, asked("again.laminar").output)
