@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from laminar_tui.corpus import Window, corpus_files, cut_windows, measure_corpus, read_texts
 from laminar_tui.errors import CancelledError, LaminarError, PeerError, PromptError, UsageError
-from laminar_tui.profile.corpus_progress import PROGRESS_SUFFIX, Progress, read_progress, write_progress
+from laminar_tui.profile.corpus_progress import PROGRESS_SUFFIX, Progress, progress_paths, read_progress, write_progress
 from laminar_tui.profile.profile import Profile
 from laminar_tui.run import BUNDLED_NAME, IsCancelled, OnEvent, Request, Step, load, with_roles
 from laminar_tui.sizes import format_seconds
-from laminar_tui.source import as_path
+from laminar_tui.source import as_path, find_source
 
 if TYPE_CHECKING:
     from laminar_tui.model.estimate import Estimate
@@ -46,7 +46,7 @@ class CorpusRequest:
         corpus, field: as in `corpus.read_texts`.
         output: the profile to write.
         limit: read so many windows at most.
-        resume: go on with what an interrupted run has kept, if there is something.
+        resume: go on with what an interrupted run has kept, if there is something; see `find_finished` too.
         save_seconds: keep what was read that often.
         threads: of a CPU; as many as torch finds when left out, or as the run that goes on had.
     """
@@ -129,6 +129,41 @@ def capture_corpus(request: CorpusRequest, on_event: OnEvent, is_cancelled: IsCa
 
         loaded = load(run, on_event, is_cancelled, n_tokens=longest, n_beside=process.local_size, say_needs=say_needs)
         return _Reading(request, loaded, peers, progress_path, size.total, on_event, is_cancelled, longest).read_all()
+
+
+def find_finished(request: CorpusRequest) -> Profile | None:
+    """Find the profile of a run that is to go on and has come to its end; no model is loaded.
+
+    Returns:
+        What the output holds; None if there is something to read.
+
+    Raises:
+        UsageError: if the output is of another run, as far as it says what it is of.
+        ProfileFileError: if it is damaged.
+    """
+    output, run = request.output, request.run
+    if not request.resume or not output.exists() or progress_paths(output):
+        return None
+    from laminar_tui.model.nulls import find_null
+
+    profile = Profile.load(output)
+    origin, source = profile.origin, find_source(run.source, run.revision) if run.source else None
+    longest = max(profile.lengths, default=0)
+    found_and_asked = {
+        "model": (origin.model, source.name if source else BUNDLED_NAME),
+        "revision": (origin.revision, source.revision or "" if source else ""),
+        "recipe": (origin.recipe, find_null(run.null).recipe if run.null else run.recipe),
+        "corpus": (origin.corpus, _name(request.corpus)),
+        "window": (longest, min(longest, run.max_tokens or longest)),  # with shorter texts it does not show
+        "limit": (origin.n_prompts, min(origin.n_prompts, request.limit or origin.n_prompts)),
+    }
+    for name, (found, asked) in found_and_asked.items():
+        if found != asked:
+            raise UsageError(
+                f"{output} was made with another {name}: {_shown(found)}, now {_shown(asked)}",
+                "name another file with -o, or leave --resume out to write over it",
+            )
+    return profile
 
 
 def needs_words(needs: "Estimate", n_bytes: int, limit: int | None) -> str:
@@ -320,7 +355,8 @@ class _Reading:
         for name, value in mine.items():
             if kept.get(name) != value:
                 raise UsageError(
-                    f"{self._progress_path} was made with another {name}: {kept.get(name)}, now {value}",
+                    f"{self._progress_path} was made with another {name}: {_shown(kept.get(name))}, "
+                    f"now {_shown(value)}",
                     "go on with the same, or remove it and begin anew",
                 )
         self._n_kept = before.n_seen
@@ -388,6 +424,10 @@ def _with_null(loaded: "LoadedModel", run: Request, on_event: OnEvent) -> "tuple
 
 def _name(corpus: str) -> str:
     return as_path(corpus).resolve().name
+
+
+def _shown(setting: Any) -> Any:
+    return "none" if setting is None or setting == "" else setting
 
 
 def _settings(request: CorpusRequest, loaded: "LoadedModel", size: int, peers: "Peers") -> dict[str, Any]:

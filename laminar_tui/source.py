@@ -55,6 +55,10 @@ def find_source(name: str, revision: str | None = None) -> Source:
     if path.is_dir():
         return Source(str(path), True)
     if path.is_file():
+        output, ending, process = path.name.rpartition(".progress")
+        if output and ending and (not process or "-of-" in process):
+            shows = f"`laminar-tui tail {path.with_name(output)}` shows it"
+            raise UsageError(f"{name} is what an unfinished run on a corpus has kept", shows)
         if path.suffix != GGUF_SUFFIX:
             raise UsageError(f"{name} is no model file", "give a folder, a .gguf file, a .laminar file or a hub id")
         return Source(str(path.parent), True, gguf_file=path.name)
@@ -67,5 +71,5 @@ def find_source(name: str, revision: str | None = None) -> Source:
 
 
 def _looks_like_path(name: str) -> bool:
-    endings = (GGUF_SUFFIX, ".laminar", ".safetensors", ".bin")
+    endings = (GGUF_SUFFIX, ".laminar", ".laminar.partial", ".laminar.progress", ".safetensors", ".bin")
     return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.endswith(endings) or not name

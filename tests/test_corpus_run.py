@@ -268,7 +268,7 @@ def test_a_null_is_run_on_each_window_and_gives_the_same_bytes_after_a_pause(
         assert not np.array_equal(ours.hits, theirs.hits)
     assert "its null" in {each.null for each in make_report(plain, {"its null": found}).chance}
     stop_after(2, asked("again.laminar"))
-    with pytest.raises(UsageError, match=f"another null: {null}, now"):
+    with pytest.raises(UsageError, match=f"another null: {null}, now none\n"):
         capture_corpus(request_for("again.laminar", limit=5, resume=True), quiet, never)
     capture_corpus(asked("again.laminar", resume=True), quiet, never)
     assert_same_run(asked("null.laminar").output, asked("again.laminar").output)
@@ -420,6 +420,41 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(model_folder: Path, long_
     whole = tmp_path / "whole.laminar"
     assert main(command(model_folder, long_corpus, whole, "-q")) == 0
     assert_same_run(whole, output)
+
+
+def test_a_finished_run_is_not_begun_anew_by_resume(
+    model_folder: Path,
+    long_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from laminar_tui import corpus_run
+
+    output = tmp_path / "out.laminar"
+    assert main(command(model_folder, long_corpus, output, "--limit", "3", "-q")) == 0
+    written = output.read_bytes()
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT)
+    monkeypatch.setattr(corpus_run, "load", lambda *_words, **_options: pytest.fail("a model was loaded"))
+    again = ["--limit", "3", "--resume"]
+    assert main(command(model_folder, long_corpus, output, *again)) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"{output} is complete: nothing to go on with (3 prompts, 48 tokens)\n")
+    assert main(command(model_folder, long_corpus, output, *again, "--json", "-q")) == 0
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["origin"]["n_tokens"], said.err) == (48, "")
+    for words, named in (
+        (command(model_folder, long_corpus, output, *again, "--recipe", "content"), "recipe: true, now content"),
+        (command(model_folder, long_corpus, output, *again, "--null", "random"), "recipe: true, now null: random"),
+        (command(model_folder, other, output, *again), "corpus: long.txt, now other.txt"),
+        (command(model_folder, long_corpus, output, "--resume", "--limit", "2"), "limit: 3, now 2"),
+        (command(model_folder, long_corpus, output, *again, "--max-tokens", "8"), "window: 16, now 8"),
+        (["capture", *command(model_folder, long_corpus, output, *again)[2:]], "model: tiny-llama, now laminar-small"),
+    ):
+        assert main(words) == 2
+        assert f"{output} was made with another {named}" in capsys.readouterr().err
+    assert output.read_bytes() == written
 
 
 def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(

@@ -146,6 +146,9 @@ def test_what_a_sweep_cannot_do(command: Run, words: list[str], about: str) -> N
 
 def test_what_a_sweep_of_a_model_cannot_do(command: Run, checkpoints: Path, tmp_path: Path) -> None:
     assert_refused(command("sweep", checkpoints), 2, "is no profile")
+    (folder := tmp_path / "sw").mkdir()
+    shutil.copy(SAMPLE_PROFILE, folder / "only.laminar")
+    assert_refused(command("sweep", folder), 2, "sw holds one profile; a sweep needs two or more")
     assert_refused(command("sweep", checkpoints, "--revisions", "main,step7", "-q"), 2, "has no folder step7")
     assert_refused(command("sweep", checkpoints, "--revisions", " , "), 2, "no revisions")
     assert_refused(command("sweep", checkpoints, "--revisions", "main", "--revision", "main"), 2, "two things")

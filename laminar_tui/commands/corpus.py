@@ -39,7 +39,7 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
 
 def capture_corpus(options: argparse.Namespace) -> int:
     """Read every window of a corpus; of several processes one writes and tells."""
-    from laminar_tui.corpus_run import CorpusRequest, Process
+    from laminar_tui.corpus_run import CorpusRequest, Process, find_finished
     from laminar_tui.corpus_run import capture_corpus as run_corpus
 
     if options.prompt is not None or options.prompt_file is not None:
@@ -59,14 +59,20 @@ def capture_corpus(options: argparse.Namespace) -> int:
         options.threads,
     )
     is_quiet = options.quiet or Process.from_environment().rank > 0
-    with narrated(is_quiet) as narrate, _signals_heard() as is_cancelled:
-        profile = run_corpus(request, narrate, is_cancelled)
-    if profile is None:
+    finished = profile = find_finished(request)
+    if finished is None:
+        with narrated(is_quiet) as narrate, _signals_heard() as is_cancelled:
+            profile = run_corpus(request, narrate, is_cancelled)
+    if profile is None or Process.from_environment().rank > 0:
         return int(ExitCode.DONE)
     if not options.quiet:
         n_prompts, n_tokens = profile.origin.n_prompts, profile.total_tokens
         prompts = f"{n_prompts:,} {'prompt' if n_prompts == 1 else 'prompts'}"
-        tell(f"wrote {shown(options.output)}: {prompts}, {n_tokens:,} tokens")
+        size = f"{prompts}, {n_tokens:,} tokens"
+        if finished is None:
+            tell(f"wrote {shown(options.output)}: {size}")
+        else:
+            tell(f"{shown(options.output)} is complete: nothing to go on with ({size})")
     if options.json:
         from laminar_tui.export import profile_summary
 

@@ -72,6 +72,7 @@ def sweep(options: argparse.Namespace) -> int:
 def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile]]":
     """Load the profiles that were named, or read a model at each revision; one at a time, with a name for each."""
     from laminar_tui.profile.profile import Profile
+    from laminar_tui.profile.sweep_folder import find_profiles
     from laminar_tui.run import Step
     from laminar_tui.sweep_run import SweepRequest, capture_sweep, parse_revisions
 
@@ -81,6 +82,11 @@ def _sweep_profiles(options: argparse.Namespace) -> "Iterator[tuple[str, Profile
             raise UsageError("--output keeps what --revisions reads", "leave it out, or name a model and --revisions")
         for name in _sweep_files(options.sources):
             if not names_profile(name):
+                if as_path(name).is_dir() and len(find_profiles(as_path(name))) == 1:
+                    raise UsageError(
+                        f"{name} holds one profile; a sweep needs two or more",
+                        "save more of them there, or look at the one: laminar-tui show FILE",
+                    )
                 raise UsageError(f"{name} is no profile", "a model is read at several revisions: --revisions R,R")
             yield as_path(name).stem, Profile.load(as_path(name))
         return

@@ -71,11 +71,14 @@ class Estimate:
         return replace(self, keeping=0).needed
 
     def __str__(self) -> str:
-        parts = f"parameters {format_size(self.parameters)}, forward and reading " + format_size(
-            self.forward + self.reading
-        )
-        kept = f", kept for questions {format_size(self.keeping)}" if self.keeping else ""
-        return f"needs about {format_size(self.needed)} ({parts}{kept}), {format_seconds(self.seconds)}"
+        running = self.forward + self.reading
+        if self.loading > running + self.keeping:
+            worst = f"while loading {format_size(self.loading)}"
+        else:
+            worst = f"forward and reading {format_size(running)}"
+            worst += f", kept for questions {format_size(self.keeping)}" if self.keeping else ""
+        parts = f"parameters {format_size(self.parameters)}, {worst}"
+        return f"needs about {format_size(self.needed)} ({parts}), {format_seconds(self.seconds)}"
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def comparison_text(comparison: Comparison) -> str:
     for at in comparison.order:
         mine, theirs = comparison.layers[at]
         distances = f"{comparison.jensen_shannon[at]:9.4f}  {comparison.wasserstein[at]:9.5f}"
-        shares = f"{points(comparison.below[at], 2):>11}  {points(comparison.above[at], 2):>10}"
+        shares = f"{points(comparison.below[at]):>11}  {points(comparison.above[at]):>10}"
         lines.append(f"{mine:5} {theirs:5}  {distances}  {shares}")
     heads = comparison.head_order[:MOST_HEADS]
     if heads:

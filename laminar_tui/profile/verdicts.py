@@ -185,7 +185,7 @@ def _say_null(sink: SinkChoice, ours: Shares, chance: Chance) -> str:
     expected = f"{percent(theirs.share_above)} of {theirs.n:,}"
     small = f"below {LOW} are {percent(ours.share_below)} against {percent(theirs.share_below)}"
     if not theirs.above:
-        verdict = "more than this null ever gives" if ours.above else "no more than this null gives"
+        verdict = "more than this null gave" if ours.above else "no more than this null gave"
         return f"Against {title}: {model}, in the null {expected}: {verdict}; {small}."
     many = f"{times(chance.lift_above)} times as many" if chance.lift_above else "fewer"
     if chance.interval_above is not None:
@@ -243,5 +243,6 @@ def say_roles(profile: Profile) -> tuple[str, ...]:
             f"{capitalized(ROLES[name].title)}: {n:,} of {len(ranking):,} heads {'is' if n == 1 else 'are'} above "
             f"{roles.thresholds[name]:.2g}; the highest is layer {best.layer} head {best.head} with {best.score:.2f}."
         )
-    where = f"The scores were measured on {roles.period} random tokens that repeat, not on this prompt."
+    these = "this prompt" if profile.origin.n_prompts == 1 else "these prompts"
+    where = f"The scores were measured on {roles.period} random tokens that repeat, not on {these}."
     return (where, *sentences) if sentences else ()

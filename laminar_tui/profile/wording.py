@@ -65,14 +65,14 @@ def _say_keys(profile: Profile, keys: Counter[int], band: str, layer: LayerProfi
     return f"{what}, none is {name_key(profile, 0)}: they are {list_keys(profile, others)}"
 
 
-def points(difference: float, digits: int = 1) -> str:
+def points(difference: float) -> str:
     """Write the difference of two shares in percentage points: `+0.8 pp`, `0 pp` where it is none, `–` for NaN."""
     if not math.isfinite(difference):
         return "–"
     if difference == 0:
         return "0 pp"
-    text = f"{100 * difference:+.{digits}f} pp"
-    return text if float(text.split()[0]) else f"<{10.0**-digits:g} pp"
+    text = f"{100 * difference:+.1f} pp"
+    return text if float(text.split()[0]) else "<0.1 pp"
 
 
 def name_key(profile: Profile, key: int) -> str:

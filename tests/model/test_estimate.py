@@ -184,6 +184,15 @@ def test_loading_and_running_are_not_at_the_same_time() -> None:
     assert NEEDS.needed == 1100
 
 
+def test_what_is_said_to_be_needed_adds_up() -> None:
+    """Loading is named where it is the worst moment, the forward pass where that is."""
+    assert str(NEEDS).startswith("needs about 1.1 kB (parameters 600 bytes, while loading 500 bytes), ")
+    forward = replace(NEEDS, keeping=300)
+    assert str(forward).startswith(
+        "needs about 1.2 kB (parameters 600 bytes, forward and reading 300 bytes, kept for questions 300 bytes), "
+    )
+
+
 @pytest.mark.parametrize(("free", "fits"), [(1100, True), (1099, False), (None, True)])
 def test_what_is_above_the_free_memory_is_refused_with_both_figures(
     free: int | None, fits: bool, monkeypatch: pytest.MonkeyPatch

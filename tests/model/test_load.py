@@ -79,7 +79,19 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         find_source(str(tmp_path / "notes.txt"))
 
 
-@pytest.mark.parametrize("name", ["./model", "/no/such/model", "../x", "~/no/such", "a/b/c", "m.gguf", "x.laminar"])
+@pytest.mark.parametrize("ending", ["", ".1-of-2"])
+def test_of_what_an_unfinished_corpus_keeps_it_is_said_what_shows_it(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"x.laminar.progress{ending}").write_text("hello")
+    with pytest.raises(UsageError, match="unfinished run on a corpus") as refused:
+        find_source(str(tmp_path / f"x.laminar.progress{ending}"))
+    assert refused.value.hint == f"`laminar-tui tail {tmp_path / 'x.laminar'}` shows it"
+
+
+ABSENT = ["./model", "/no/such/model", "../x", "~/no/such", "a/b/c", "m.gguf", "x.laminar"]
+ABSENT += ["x.laminar.partial", "x.laminar.progress"]
+
+
+@pytest.mark.parametrize("name", ABSENT)
 def test_what_looks_like_a_path_and_does_not_exist_is_no_hub_id(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

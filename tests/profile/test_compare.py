@@ -113,7 +113,7 @@ def test_text_and_json_hold_the_numbers(pair: tuple[Profile, Profile]) -> None:
     assert float(rows[0][2]) == pytest.approx(found.jensen_shannon[1], abs=1e-4)
     assert float(rows[0][3]) == pytest.approx(found.wasserstein[1], abs=1e-5)
     assert rows[0][6:] == ["0", "pp"]
-    assert rows[1][6:] == [f"{100 * found.above[2]:+.2f}", "pp"]
+    assert rows[1][6:] == [f"{100 * found.above[2]:+.1f}", "pp"]
     assert rows[-1][4:] == ["0", "pp", "0", "pp"]
     document = json.loads(comparison_json(found))
     assert document["wasserstein"] == pytest.approx(found.wasserstein.tolist())

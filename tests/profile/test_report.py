@@ -18,7 +18,7 @@ from laminar_tui.profile.report import CAVEAT, make_report
 from laminar_tui.profile.report_formats import report_json, report_markdown
 from laminar_tui.profile.roles import ROLES, Roles
 from laminar_tui.profile.sinks import SHORTEST_PROMPT
-from laminar_tui.profile.verdicts import _say_null, _say_order, say_sinks
+from laminar_tui.profile.verdicts import _say_null, _say_order, say_roles, say_sinks
 from laminar_tui.profile.wording import statement
 from laminar_tui.run import SAMPLE_PROFILE
 
@@ -183,7 +183,7 @@ def test_chance_is_a_share_of_the_nulls(six: Profile) -> None:
         else:
             assert np.isnan(each.lift_above)
     found = [each for each in report.sentences if each.startswith("Against uniform attention")]
-    assert "are above 0.5 (6 of 936), in the null 0 % of 936: more than this null ever gives" in found[0]
+    assert "are above 0.5 (6 of 936), in the null 0 % of 936: more than this null gave" in found[0]
     assert "(3 of 912)" in found[1]
 
 
@@ -318,6 +318,8 @@ def test_sinks_and_roles_are_told(six: Profile, sample: Profile) -> None:
     roles = Roles(scores, dict.fromkeys(ROLES, 0.5), 40, 8)
     told = make_report(replace(six, roles=roles)).chapters["Roles"]
     assert told[0] == "The scores were measured on 40 random tokens that repeat, not on this prompt."
+    of_several = replace(six, roles=roles, origin=replace(six.origin, n_prompts=50))
+    assert say_roles(of_several)[0].endswith("random tokens that repeat, not on these prompts.")
     assert told[2] == "Induction: 11 of 24 heads are above 0.5; the highest is layer 5 head 3 with 0.90."
     assert "Roles" not in make_report(six).chapters
 
