@@ -208,7 +208,8 @@ class _Reading:
         self._is_whole = True  # no window is half in the sums
         self._n_kept = 0
         self._is_resuming = True
-        self._kept_at = self._began_at = time.monotonic()
+        self._kept_at = time.monotonic()
+        self._began_at: float | None = None  # after the first window of its own, which has a warm-up
         self._began_with = 0.0  # the share of the corpus that was behind then
         self._chunk_weights: int | None = None
 
@@ -240,7 +241,6 @@ class _Reading:
         windows = self._windows()
         for window in islice(windows, before.n_seen if before else 0):
             self._progress.see(window.ids)
-            self._began_with = self._share_with(window)
         if before is not None:
             if before.n_seen > self._progress.n_seen:
                 raise UsageError(
@@ -254,7 +254,6 @@ class _Reading:
                 )
             self._progress = before
         self._is_resuming = False
-        self._began_at = time.monotonic()
         for window in windows:
             self._take(window)
             self._peers.tell(self._progress.n_seen)
@@ -274,8 +273,10 @@ class _Reading:
         self._is_whole = True
         self._look_ahead(self._share_with(window))
         if is_own:
+            if self._began_at is None:
+                self._began_at, self._began_with = time.monotonic(), self._progress.share or 0.0
             limit = self._request.limit or 0
-            self._on_event(Step("reading windows of the corpus", number + 1, limit, self._progress.words()))
+            self._on_event(Step("reading the corpus, window", number + 1, limit, self._progress.words()))
 
     def _share_with(self, window: Window) -> float:
         """Which share of the run is behind with the last window that was seen."""
@@ -284,10 +285,10 @@ class _Reading:
 
     def _look_ahead(self, share: float) -> None:
         """Note how far the run is, and how long the rest takes if it goes on like this."""
-        done = share - self._began_with
-        seconds = time.monotonic() - self._began_at
-        self._progress.share = share
-        self._progress.seconds_left = seconds * (1 - share) / done if done > 0 else None
+        self._progress.share, self._progress.seconds_left = share, None
+        if self._began_at is not None and share > self._began_with:
+            seconds = time.monotonic() - self._began_at
+            self._progress.seconds_left = seconds * (1 - share) / (share - self._began_with)
 
     def _read(self, ids: list[int], number: int) -> Profile:
         from laminar_tui.model.capture import capture

@@ -105,7 +105,8 @@ def test_a_corpus_is_the_sum_of_its_windows(
 
 
 @pytest.mark.parametrize(
-    ("limit", "left"), [(None, ("about 10 min left", "about 11 min left", "about 12 min left")), (5, "about 80 s left")]
+    ("limit", "left"),
+    [(None, ("about 10 min left", "about 11 min left", "about 12 min left")), (5, "about 2 min left")],
 )
 def test_how_much_of_the_corpus_is_behind_is_said_without_a_limit_too(
     request_for: Callable[..., CorpusRequest], limit: int | None, left: Any, monkeypatch: pytest.MonkeyPatch
@@ -119,7 +120,7 @@ def test_how_much_of_the_corpus_is_behind_is_said_without_a_limit_too(
     def on_event(event: Event) -> None:
         if isinstance(event, Step) and event.name.startswith("reading"):
             events.append(event)
-            now[0] += 60  # a minute a window, the first one for nothing
+            now[0] += 60  # a minute a window
 
     capture_corpus(request_for(limit=limit), on_event, never)
     shares = [float(event.more.split(" %")[0]) for event in events]
@@ -128,6 +129,42 @@ def test_how_much_of_the_corpus_is_behind_is_said_without_a_limit_too(
     assert shares[-1] == pytest.approx(100, abs=0 if limit else 1)  # of 391 bytes and what JSON has around them
     assert shares[n // 2] == pytest.approx(100 * (n // 2 + 1) / n, abs=3)
     assert events[n // 2].more.endswith(left)
+
+
+def test_the_first_window_with_its_warm_up_tells_nothing_about_the_time_left(
+    request_for: Callable[..., CorpusRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laminar_tui import corpus_run
+
+    now = [0.0]
+    monkeypatch.setattr(corpus_run.time, "monotonic", lambda: now[0])
+    read, said = corpus_run._Reading._read, []
+
+    def read_slowly(self: Any, ids: list[int], number: int) -> Profile:
+        now[0] += 600 if not said else 2
+        return read(self, ids, number)
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Step) and event.name.startswith("reading"):
+            said.append((event.name, event.done, event.more))
+
+    monkeypatch.setattr(corpus_run._Reading, "_read", read_slowly)
+    request = request_for(limit=6)
+    with pytest.raises(CancelledError):
+        capture_corpus(request, on_event, lambda: len(said) == 3)
+    name = "reading the corpus, window"
+    assert said == [
+        (name, 1, "17 % done"),
+        (name, 2, "33 % done, about 8 s left"),
+        (name, 3, "50 % done, about 6 s left"),
+    ]
+    said.clear()
+    capture_corpus(replace(request, resume=True), on_event, never)
+    assert [more for *_, more in said] == [
+        "67 % done",
+        "83 % done, about 2 s left",
+        "100 % done, less than a second left",
+    ]
 
 
 def test_a_kept_run_tells_how_far_it_is(request_for: Callable[..., CorpusRequest], tmp_path: Path) -> None:
