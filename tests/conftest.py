@@ -46,22 +46,14 @@ for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF
 atexit.register(shutil.rmtree, SURROUNDINGS, ignore_errors=True)
 
 LONGEST_FIRST = (
-    *(
-        "test_families",
-        "test_scale",
-        "test_bad_inputs",
-        "test_benchmarks",
-        "test_smollm2",
-        "test_bytes",
-        "test_keeping",
-        "test_tmux",
-        "test_lifecycle",
-    ),
-    *("test_many_captures", "test_random_keys", "test_profile_mutations", "test_estimate", "test_corpus_run"),
-    *("test_detours", "test_answers", "test_app", "test_detours_in_terminal", "test_whole_screens", "test_painter"),
-    *("test_sweep_screen", "test_key_costs", "test_run_in_app"),
+    *("test_bytes", "test_families", "test_corpus_run", "test_keeping", "test_bad_inputs", "test_scale"),
+    *("test_lifecycle", "test_detours", "test_smollm2", "test_tmux", "test_estimate", "test_many_captures"),
+    *("test_detours_in_terminal", "test_app", "test_benchmarks", "test_answers", "test_random_keys"),
+    *("test_profile_mutations", "test_whole_screens", "test_painter", "test_sweep_screen", "test_key_costs"),
+    "test_run_in_app",
 )
-"""Files that take longest: where several processes share the files out, the last one is to be a short one."""
+"""Files that take longest, those that wait for a terminal among those that compute: where several processes share the
+files out, the last one is to be a short one, and not all are to wait at the same time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
