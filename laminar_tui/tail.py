@@ -12,10 +12,8 @@ from pathlib import Path
 
 from laminar_tui.errors import CancelledError, LaminarError, ProfileFileError, UsageError
 from laminar_tui.files import check_replaceable
-from laminar_tui.profile.corpus_progress import progress_paths, read_progress
 from laminar_tui.profile.counts import HIGH
 from laminar_tui.profile.journal import JournalReader, is_being_written, partial_path
-from laminar_tui.profile.merge import merge
 from laminar_tui.profile.patterns import PatternSource
 from laminar_tui.profile.profile import LayerProfile, Profile
 from laminar_tui.profile.wording import percent
@@ -116,6 +114,8 @@ class Following:
         self._was_silent = is_silent
 
     def _find_kept(self) -> list[Path]:
+        from laminar_tui.profile.corpus_progress import progress_paths
+
         try:
             return progress_paths(self._path)
         except OSError as error:
@@ -123,6 +123,9 @@ class Following:
 
     def _follow_corpus(self, kept: list[Path], on_event: OnEvent) -> None:
         """Tell what the processes of a corpus run have kept, when one of them has kept more."""
+        from laminar_tui.profile.corpus_progress import read_progress
+        from laminar_tui.profile.merge import merge
+
         try:
             looks = {path: path.stat() for path in kept}
             written = {path: (look.st_ino, look.st_mtime_ns) for path, look in looks.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, get_args
 
@@ -23,7 +23,6 @@ from laminar_tui.run import Request
 from laminar_tui.ui import detours, drawing
 from laminar_tui.ui import state as states
 from laminar_tui.ui.ahead import PAUSE
-from laminar_tui.ui.chance import Chance
 from laminar_tui.ui.dialogs import FindLine, TextDialog
 from laminar_tui.ui.exact import NO_ROWS, ExactWeights
 from laminar_tui.ui.find import Finder, go_to, parse_target
@@ -43,6 +42,7 @@ from laminar_tui.ui.widgets import HeatmapView, Lines, PatternView
 
 if TYPE_CHECKING:
     from laminar_tui.profile.report import Report
+    from laminar_tui.ui.chance import Chance
 
 NUMBERS_PADDING = 2
 
@@ -81,7 +81,6 @@ class Explorer(FileActions):
         self.reference: Profile | None = None
         self.sweep: SavedSweep | None = None
         self.report: Latest[Report] = Latest()
-        self.chance = Chance(self.runner)
         self.came_from: detours.Origin | None = None  # the screen on which the head that is shown was chosen
         self.measure = ""  # the number that the heads were coloured by last
         self._scene = Scene(self.state, None, make_ramp(state.color_map, terminal.depth), terminal)
@@ -395,6 +394,13 @@ class Explorer(FileActions):
     def action_palette(self) -> None:
         """List every action."""
         self.app.action_command_palette()
+
+    @cached_property
+    def chance(self) -> "Chance":
+        """What draws the nulls of a profile; needed by other screens only, so that the first frame waits less."""
+        from laminar_tui.ui.chance import Chance
+
+        return Chance(self.runner)
 
     def action_about(self) -> None:
         """Say where the profile comes from."""
