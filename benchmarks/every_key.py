@@ -2,10 +2,11 @@
 
     python benchmarks/every_key.py [--scenes head,map] [--presses 5] [--slow 50] [--run]
 
-On a pseudo-terminal: the time from writing a key to the last byte before 60 ms without bytes and work, and the CPU time
-that the program took meanwhile, all its threads together. On a busy machine only the second is to be believed. The
-first press in a fresh program, which makes what is not there yet, is told apart from the later ones; bytes are the most
-that one press sent. How fast the machine is at the moment is told by what `--help` takes, before and after.
+On a pseudo-terminal: the time from writing a key to the last byte before 60 ms without bytes, and the CPU time that
+the program took meanwhile, all its threads together. On a busy machine only the second is to be believed. What is sent
+later (chance that is drawn, a report that is counted) is told as `done`: the time until nothing comes and nothing is
+computed. The first press in a fresh program, which makes what is not there yet, is told apart from the later ones;
+bytes are the most that one press sent. How fast the machine is at the moment is told by what `--help` takes.
 
 With `--run` each key is pressed while a model of as many heads is being read, which paints by itself too: the time then
 ends with the bytes that change what only a key changes, see `Screen.own`. Keys that change nothing of that are named
@@ -53,6 +54,8 @@ LEAVE = {"quit", "cancel", "suspend"}
 """Keys that end the program, or hand the terminal back."""
 END_RUN = {("overview", "out"), ("layer", "out"), ("head", "out"), ("map", "out"), ("lines", "out"), ("open", "open")}
 """Scenes and keys that stop the run, or begin another one."""
+A_PAINT = 200
+"""So many bytes are more than what moves the terminal's own cursor; after fewer one waits until nothing is computed."""
 SEEN_WITHIN = 2.0
 """Seconds after which what a key does during a run is given up."""
 AT_REST = 0.3
@@ -118,11 +121,12 @@ PROMPT = Scene("prompt", b"e", [*_dialog("x"), *PROMPT_KEYS])
 
 @dataclass(frozen=True)
 class Press:
-    """What one press took, in seconds and bytes."""
+    """What one press took, in seconds and bytes: until it was painted, and until all that it leads to was done."""
 
     wall: float
     cpu: float
     n_bytes: int
+    done: float = 0.0
 
 
 class Screen:
@@ -218,16 +222,22 @@ class Program:
         computed = cpu
         os.write(self.descriptor, key)
         last, used = began, cpu
-        idle = 0.0
+        idle = silent = 0.0
+        painted: tuple[float, float] | None = None
         while idle < SILENCE if n_bytes else idle < 2 * SILENCE:
             if select.select([self.descriptor], [], [], SILENCE / 3)[0]:
                 n_bytes += len(self.read())
                 last, used = time.perf_counter(), time.clock_gettime(self._clock)
-                idle = 0.0
-            elif time.clock_gettime(self._clock) - computed < SILENCE / 60:
-                idle += SILENCE / 3
+                idle = silent = 0.0
+            else:
+                silent += SILENCE / 3
+                if painted is None and n_bytes >= A_PAINT and silent >= SILENCE:
+                    painted = last, used
+                if time.clock_gettime(self._clock) - computed < SILENCE / 60:
+                    idle += SILENCE / 3
             computed = time.clock_gettime(self._clock)
-        return Press(last - began, used - cpu, n_bytes)
+        wall, spent = painted or (last, used)
+        return Press(wall - began, spent - cpu, n_bytes, last - began)
 
     def go_to(self, scene: Scene) -> None:
         """Come to a scene from wherever one is: no place is more than five steps from the overview."""
@@ -266,7 +276,7 @@ def measure(program: Program, scene: Scene, n_presses: int) -> dict[str, list[Pr
 def show(scene: str, found: dict[str, list[Press]], slow: float) -> None:
     """Print the keys of a scene whose worst press is not below a limit, and how many are."""
     print(f"\n{scene}: {len(found)} keys", flush=True)
-    print(f"{'':44} {'first':>11} {'later: median':>14} {'worst':>11} {'bytes':>8}")
+    print(f"{'':44} {'first':>11} {'later: median':>14} {'worst':>11} {'bytes':>8} {'done':>8}")
     for name, pressed in found.items():
         first, later = pressed[0], pressed[1:] or pressed
         if max(each.wall for each in pressed) * 1000 >= slow:
@@ -275,7 +285,11 @@ def show(scene: str, found: dict[str, list[Press]], slow: float) -> None:
                 _pair(median(each.wall for each in later), median(each.cpu for each in later)),
                 _pair(max(each.wall for each in later), max(each.cpu for each in later)),
             ]
-            print(f"{name[:44]:44} {columns[0]:>11} {columns[1]:>14} {columns[2]:>11} {_most(pressed):8,}", flush=True)
+            print(
+                f"{name[:44]:44} {columns[0]:>11} {columns[1]:>14} {columns[2]:>11} {_most(pressed):8,}"
+                f" {1000 * max(each.done for each in pressed):8.0f}",
+                flush=True,
+            )
     presses = [each for pressed in found.values() for each in pressed]
     for word, some in (("first", [each[0] for each in found.values()]), ("all", presses)):
         walls, cpus = [each.wall for each in some], [each.cpu for each in some]

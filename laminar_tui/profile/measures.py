@@ -4,6 +4,7 @@ A measure is what a matrix of heads is coloured by and a table of heads is sorte
 """
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,20 @@ class Measure:
     threshold: float | None = None
 
 
+_measures_of_profiles: WeakKeyDictionary[Profile, list[Measure]] = WeakKeyDictionary()
+
+
 def list_measures(profile: Profile) -> list[Measure]:
-    """Give every measure that has a value anywhere: the sink first, then the scores of roles, then the rest."""
+    """Give every measure that has a value anywhere: the sink first, then the scores of roles, then the rest.
+
+    They are made once for a profile.
+    """
+    if profile not in _measures_of_profiles:
+        _measures_of_profiles[profile] = _make_measures(profile)
+    return list(_measures_of_profiles[profile])
+
+
+def _make_measures(profile: Profile) -> list[Measure]:
     table = profile.statistics
     found = [
         Measure(name, each.title, each.unit, each.description, table[name], each.is_share)

@@ -140,13 +140,14 @@ def measure_shifts(layer: LayerProfile) -> NDArray[np.float64]:
     Returns:
         [n_heads], half the sum over the keys of |share - weight|, from 0 to 1; NaN where it is not known.
     """
-    found = np.full(layer.n_heads, np.nan)
-    if layer.final_weights is not None and layer.value_norms is not None:
-        for head, weights in enumerate(layer.final_weights):
-            taken = contributions(layer, head, weights)
-            if taken is not None:
-                found[head] = np.abs(taken.shares - weights / weights.sum()).sum() / 2
-    return found
+    if layer.final_weights is None or layer.value_norms is None:
+        return np.full(layer.n_heads, np.nan)
+    weights = layer.final_weights.astype(np.float64)
+    moved = weights * layer.value_norms
+    total = moved.sum(axis=1, keepdims=True)
+    shares = np.divide(moved, total, out=np.full(moved.shape, np.nan), where=total > 0)
+    distance: NDArray[np.float64] = np.abs(shares - weights / weights.sum(axis=1, keepdims=True)).sum(axis=1)
+    return distance / 2
 
 
 def why_none(profile: Profile) -> str:
